@@ -85,9 +85,7 @@ def quaternion_multiply(first: Float[Array, "*b 4"], second: Float[Array, "*b 4"
     )
 
 
-def transform_points(
-    matrix: Float[Array, "*b 4 4"], points: Float[Array, "*b n 3"]
-) -> Float[Array, "*b n 3"]:
+def transform_points(matrix: Float[Array, "*b 4 4"], points: Float[Array, "*b n 3"]) -> Float[Array, "*b n 3"]:
     """Apply rigid or affine 4x4 transforms to points."""
     return points @ jnp.swapaxes(matrix[..., :3, :3], -1, -2) + matrix[..., None, :3, 3]
 
@@ -105,9 +103,7 @@ def official_camera(size: int) -> Camera:
 
     It stands 1 m in front of the head and sees 0.25 m at the origin; all head motion is in `HeadParams`.
     """
-    viewmat = jnp.array(
-        [[1, 0, 0, 0], [0, -1, 0, 0], [0, 0, -1, OFFICIAL_DISTANCE], [0, 0, 0, 1]], dtype=jnp.float32
-    )
+    viewmat = jnp.array([[1, 0, 0, 0], [0, -1, 0, 0], [0, 0, -1, OFFICIAL_DISTANCE], [0, 0, 0, 1]], dtype=jnp.float32)
     focal = OFFICIAL_FOCAL * size
     intrinsics = jnp.array([[focal, 0, size / 2], [0, focal, size / 2], [0, 0, 1]], dtype=jnp.float32)
     return Camera(viewmat=viewmat, intrinsics=intrinsics)

@@ -125,9 +125,7 @@ def landmarks(
     if not model.contour_faces.shape[0]:
         return fixed
     row = contour_row(head_yaw(model, rotations), model.contour_faces.shape[0])
-    contour = points_on_faces(
-        vertices, model.faces, model.contour_faces[row], model.contour_barycentrics[row]
-    )
+    contour = points_on_faces(vertices, model.faces, model.contour_faces[row], model.contour_barycentrics[row])
     return jnp.concatenate([contour, fixed[..., CONTOUR_LANDMARKS:, :]], axis=-2)
 
 

@@ -1,0 +1,124 @@
+"""What a run is: plain dataclasses. One file per run under configs/ fills them in.
+
+Every field has a unit or a meaning in its comment; fields marked "ours" have no known value in the paper.
+"""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class EmbeddedData:
+    """How the embedded clips are generated (sheap_jax/data/embedded)."""
+
+    train_identities: int = 192
+    test_identities: int = 24
+    clips_per_identity: int = 2
+    frames_per_clip: int = 4
+    image_size: int = 128  # pixels of the stored frames
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Data:
+    directory: str = ".cache/embedded"  # shards; generated there first if `embedded` is set
+    embedded: EmbeddedData | None = field(default_factory=EmbeddedData)  # None: the directory holds real shards
+    workers: int = 0  # decoding processes; 0 decodes in threads of this process
+    across_clips: bool = False  # pairs across clips of one identity (their light differs)
+    allow_self_pairs: bool = False  # stills: source = target
+    flip: bool = True  # mirror pairs at random
+    color_jitter: float = 0.1  # gain of each colour channel, shared by both frames
+
+
+@dataclass(frozen=True)
+class Estimator:
+    """ViT with five tokens. The paper's is ViT-B/16 at 224 pixels: patch 16, width 768, depth 12, heads 12."""
+
+    patch: int = 16
+    width: int = 768
+    depth: int = 12
+    heads: int = 12
+    free_joints: tuple[str, ...] = ("root", "jaw")  # joints that are predicted; the others stay straight
+    light_components: int = 16  # ours
+    feature_dim: int = 512  # ours
+    bfloat16: bool = False
+    remat: bool = False
+
+
+@dataclass(frozen=True)
+class Regressor:
+    """UV map generator and graph network (widths are ours)."""
+
+    uv_size: int = 64  # side of the UV feature map
+    uv_channels: int = 32
+    embedding_dim: int = 32  # learnable e_i of every prototype
+    graph_width: int = 64
+    graph_depth: int = 2  # residual blocks
+
+
+@dataclass(frozen=True)
+class Prototypes:
+    per_face: int = 2  # at the start
+    capacity_per_face: float = 4.0  # slots per face on average; inactive ones cost time but show nothing
+    densify_every: int = 1000  # steps; 0 switches densification off. Ours
+    densify_share: float = 0.05  # share of the active prototypes duplicated and pruned each time. Ours
+    densify_until: int = 100_000  # last step that densifies. Ours
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """Weights of the terms in sheap_jax/training/objective.py (all ours: the paper's are unpublished)."""
+
+    landmarks: float = 1.0
+    contour: float = 0.3  # relative weight of the jaw line within the landmark term
+    l1: float = 1.0
+    ssim: float = 0.2
+    gradient: float = 0.5
+    normal: float = 0.05
+    depth: float = 0.5
+    shape: float = 1e-4
+    expression: float = 1e-4
+    offset: float = 0.01
+    scale: float = 0.01
+    background: float = 0.1  # photometric weight of pixels that the mesh does not cover
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    learning_rate: float = 1e-4
+    regressor_learning_rate: float = 1e-3
+    warmup_steps: int = 200
+    final_share: float = 0.05  # of the learning rate at the end of the cosine
+    weight_decay: float = 0.01
+    clip_norm: float = 1.0  # of each network's gradient
+
+
+@dataclass(frozen=True)
+class Log:
+    directory: str = "runs/{name}"  # checkpoints, metrics, pictures, configuration
+    metrics_every: int = 10  # steps
+    pictures_every: int = 250
+    checkpoint_every: int = 250
+    keep_checkpoints: int = 2
+
+
+@dataclass(frozen=True)
+class Config:
+    name: str
+    seed: int = 0
+    steps: int = 200_000
+    geometry_steps: int = 0  # first steps: landmarks and regularisers only, nothing is rendered. Ours
+    batch_size: int = 32  # pairs per step, over all devices
+    image_size: int = 224  # pixels
+    morphable: str = "embedded:coarse"  # "embedded:<detail>", or the .npz of a converted model
+    rasterizer: str | None = None  # implementation of tileraster; None picks by device
+    data: Data = field(default_factory=Data)
+    estimator: Estimator = field(default_factory=Estimator)
+    regressor: Regressor = field(default_factory=Regressor)
+    prototypes: Prototypes = field(default_factory=Prototypes)
+    losses: LossWeights = field(default_factory=LossWeights)
+    optimizer: Optimizer = field(default_factory=Optimizer)
+    log: Log = field(default_factory=Log)
+
+    @property
+    def run_directory(self) -> str:
+        return self.log.directory.format(name=self.name)

@@ -1,0 +1,174 @@
+"""Checkpoints with Orbax: verified when read, never half a one taken for whole.
+
+Layout of a run directory:
+
+    config.json              the configuration
+    architecture.json        path, shape and dtype of every array of the train state
+    checkpoints/<step>/      Orbax
+    checkpoints/<step>.sha256.json   a checksum of every file: Orbax restores flipped bytes without a word
+"""
+
+import hashlib
+import json
+import logging
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from sheap_jax.training.state import TrainState
+
+log = logging.getLogger(__name__)
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint that could not be written or read; the message says what is left and what to do."""
+
+
+class Checkpoints:
+    """The checkpoints of one run directory. Saving goes on in the background; `finish` waits for it."""
+
+    def __init__(self, directory: str | Path, *, keep: int = 2):
+        import orbax.checkpoint as ocp  # the training step does not need it
+
+        self.run = Path(directory).absolute()
+        self.root = self.run / "checkpoints"
+        self._args: Any = ocp.args
+        self._pending: int | None = None
+        try:
+            self._manager = ocp.CheckpointManager(
+                self.root,
+                options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=True, cleanup_tmp_directories=True),
+            )
+        except OSError as error:
+            raise CheckpointError(f"cannot write to {self.root}: {error}") from error
+
+    def steps(self) -> list[int]:
+        """Steps of the finished checkpoints, ascending."""
+        return sorted(self._manager.all_steps())
+
+    def save(self, state: TrainState) -> None:
+        """Start writing `state`. Errors of the write before surface here or in `finish`.
+
+        Raises CheckpointError when the disk is full; the checkpoints before stay whole.
+        """
+        self.finish()
+        step = int(state.step)
+        size = sum(leaf.nbytes for leaf in jax.tree.leaves(state) if hasattr(leaf, "nbytes"))
+        free = shutil.disk_usage(self.root).free
+        if free < size:
+            raise CheckpointError(self._full(step, f"{size >> 20} MiB needed, {free >> 20} MiB free"))
+        _write_json(self.run / "architecture.json", describe(state))
+        try:
+            self._manager.save(step, args=self._args.StandardSave(state), force=True)
+        except Exception as error:
+            raise self._failure(step, error) from error
+        self._pending = step
+
+    def finish(self) -> None:
+        """Wait for the write in progress and store its checksums."""
+        if self._pending is None:
+            return
+        step, self._pending = self._pending, None
+        try:
+            self._manager.wait_until_finished()
+            _write_json(self._checksum_file(step), checksums(self.root / str(step)))
+        except Exception as error:
+            raise self._failure(step, error) from error
+        for old in self.root.glob("*.sha256.json"):
+            if int(old.name.split(".")[0]) not in self.steps():
+                old.unlink()
+
+    def restore(self, like: TrainState) -> TrainState | None:
+        """The newest checkpoint that is whole, with the shardings of `like`; None if there is none at all.
+
+        A damaged checkpoint is named in the log and the one before it is taken. Raises CheckpointError if the
+        architecture differs or no checkpoint is whole.
+        """
+        steps = self.steps()
+        if not steps:
+            return None
+        self._check_architecture(like)
+        for step in reversed(steps):
+            try:
+                damaged = self.verify(step)
+                if damaged:
+                    raise CheckpointError(f"{damaged} does not have the checksum it was written with")
+                return self._manager.restore(step, args=self._args.StandardRestore(_abstract(like)))
+            except Exception as error:
+                log.warning("checkpoint %s is damaged, trying the one before: %s", self.root / str(step), error)
+        raise CheckpointError(
+            f"none of the checkpoints {steps} in {self.root} can be read; remove the folder to start again"
+        )
+
+    def verify(self, step: int) -> str | None:
+        """The first file of a checkpoint that changed since it was written, or None.
+
+        A checkpoint whose process died before its checksums were stored passes: Orbax had finished it.
+        """
+        file = self._checksum_file(step)
+        if not file.exists():
+            return None
+        directory = self.root / str(step)
+        expected = json.loads(file.read_text())
+        actual = checksums(directory)
+        return next((str(directory / n) for n, digest in expected.items() if actual.get(n) != digest), None)
+
+    def close(self) -> None:
+        self.finish()
+        self._manager.close()
+
+    def _check_architecture(self, like: TrainState) -> None:
+        file = self.run / "architecture.json"
+        if not file.exists():
+            return
+        saved, wanted = json.loads(file.read_text()), json.loads(json.dumps(describe(like)))
+        different = [n for n in sorted(saved.keys() | wanted.keys()) if saved.get(n) != wanted.get(n)]
+        if different:
+            rows = [f"  {n}: saved {saved.get(n, 'nothing')}, wanted {wanted.get(n, 'nothing')}" for n in different[:5]]
+            raise CheckpointError(
+                f"the checkpoints in {self.root} are of another architecture ({len(different)} arrays differ):\n"
+                + "\n".join(rows)
+                + "\nTrain with the configuration saved beside them, or choose another --config.log.directory."
+            )
+
+    def _checksum_file(self, step: int) -> Path:
+        return self.root / f"{step}.sha256.json"
+
+    def _failure(self, step: int, error: Exception) -> CheckpointError:
+        text = str(error)
+        if any(word in text for word in ("No space left", "ENOSPC", "RESOURCE_EXHAUSTED", "quota")):
+            return CheckpointError(self._full(step, text.splitlines()[0][:200]))
+        return CheckpointError(f"could not write checkpoint {self.root / str(step)}: {text}")
+
+    def _full(self, step: int, detail: str) -> str:
+        kept = [s for s in self.steps() if s != step]
+        left = f"the checkpoint of step {kept[-1]} is whole" if kept else "there is no earlier checkpoint"
+        return (
+            f"the disk of {self.root} is full while saving step {step} ({detail}); {left}. "
+            "Free space and run the same command again to go on from there."
+        )
+
+
+def describe(state: TrainState) -> dict[str, list[Any]]:
+    """Shape and dtype of every array, by path."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(state)
+    return {jax.tree_util.keystr(path): [list(leaf.shape), str(leaf.dtype)] for path, leaf in leaves}
+
+
+def checksums(directory: Path) -> dict[str, str]:
+    """SHA-256 of every file below a directory, by relative path."""
+    files = sorted(p for p in directory.rglob("*") if p.is_file())
+    return {str(p.relative_to(directory)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+
+
+def _abstract(state: TrainState) -> TrainState:
+    """Shapes, dtypes and shardings, for Orbax to restore onto."""
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
+
+
+def _write_json(path: Path, value: Any) -> None:
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(value, indent=1))
+    temporary.replace(path)

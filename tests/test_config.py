@@ -1,0 +1,71 @@
+"""Configurations: overrides, typos, wrong types, JSON."""
+
+from pathlib import Path
+
+import pytest
+
+from sheap_jax import config_files
+from sheap_jax.config import Config
+from sheap_jax.config_files import ConfigError
+
+ROOT = Path(__file__).parents[1]
+QUICKSTART = str(ROOT / "configs/quickstart.py")
+
+
+def parse(*arguments: str) -> Config:
+    return config_files.parse_arguments(list(arguments), default=QUICKSTART, description="")
+
+
+def test_overrides_reach_nested_fields():
+    config = parse("--config.steps=50", "--config.losses.ssim", "0.25", "--config.data.flip=false")
+    assert (config.steps, config.losses.ssim, config.data.flip) == (50, 0.25, False)
+
+
+def test_whole_numbers_are_accepted_for_floats_and_none_for_optional_parts():
+    config = parse("--config.losses.l1=2", "--config.data.embedded=none")
+    assert config.losses.l1 == 2.0
+    assert isinstance(config.losses.l1, float)
+    assert config.data.embedded is None
+
+
+@pytest.mark.parametrize(
+    ("argument", "words"),
+    [
+        ("--config.stepps=5", ["stepps", "did you mean 'steps'"]),
+        ("--config.losses.sim=5", ["config.losses", "'ssim'"]),
+        ("--config.steps=many", ["config.steps", "int", "many"]),
+        ("--config.steps=1.5", ["config.steps", "int", "1.5"]),
+        ("--config.data.flip=1", ["config.data.flip", "bool"]),
+        ("--config.steps.more=1", ["config.steps", "no field"]),
+        ("--config.data=1", ["config.data", "Data"]),
+        ("--config.steps", ["needs a value"]),
+        ("--steps=5", ["unknown argument", "--config."]),
+    ],
+)
+def test_mistakes_are_named(argument, words):
+    with pytest.raises(ConfigError) as caught:
+        parse(argument)
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_missing_file_lists_those_that_exist():
+    with pytest.raises(ConfigError, match=r"quickstart\.py"):
+        config_files.load_file(ROOT / "configs/quickstrat.py")
+
+
+def test_json_round_trip(tmp_path):
+    config = parse("--config.seed=3", "--config.data.embedded.seed=9")
+    config_files.save_json(config, tmp_path / "config.json")
+    assert config_files.load_json(tmp_path / "config.json") == config
+
+
+def test_json_with_an_unknown_field_is_refused(tmp_path):
+    (tmp_path / "config.json").write_text('{"name": "x", "losses": {"perceptul": 1}}')
+    with pytest.raises(ConfigError, match="perceptul"):
+        config_files.load_json(tmp_path / "config.json")
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("**/*.py")), ids=lambda p: p.name)
+def test_every_configuration_loads(path):
+    assert config_files.load_file(path).steps > 0
