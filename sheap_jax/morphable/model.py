@@ -109,7 +109,7 @@ def points_on_faces(
         gathered = vertices[..., flat, :]
     else:
         gathered = jnp.take_along_axis(vertices, flat[..., None], axis=-2)
-    gathered = gathered.reshape(*gathered.shape[:-2], -1, 3, 3)
+    gathered = gathered.reshape(*gathered.shape[:-2], -1, 3, vertices.shape[-1])
     return jnp.einsum("...lk,...lkc->...lc", barycentrics, gathered)
 
 

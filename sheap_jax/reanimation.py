@@ -1,0 +1,152 @@
+"""The method's forward pass: from a source and a target image to the rendered target.
+
+    source --estimator--> shape, light, f, (its own expression and pose)      target --estimator--> expression, pose
+    f + context --regressor--> local surfels --binding to the target's mesh--> surfels --light of the source--> image
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from sheap_jax import geometry, lighting, rendering
+from sheap_jax.binding import bind
+from sheap_jax.lighting import LightPrior
+from sheap_jax.models.estimator import Estimator
+from sheap_jax.models.graph_network import FaceNeighbourhood
+from sheap_jax.models.regressor import GaussianRegressor
+from sheap_jax.morphable import MorphableModel, forward, landmarks
+from sheap_jax.morphable.model import points_on_faces
+from sheap_jax.types import Camera, Estimate, HeadParams, LocalSurfels, Prototypes, Surfels
+from tileraster import MeshImage, SurfelImage
+
+
+class Networks(NamedTuple):
+    """The modules without their parameters: static under jit."""
+
+    estimator: Estimator
+    regressor: GaussianRegressor
+
+
+class Assets(NamedTuple):
+    """Constant arrays of the method."""
+
+    model: MorphableModel
+    neighbourhood: FaceNeighbourhood
+    light_prior: LightPrior
+    camera: Camera  # one for all images: the head moves, the camera does not
+
+
+class PosedHead(NamedTuple):
+    """A head as one image shows it."""
+
+    params: HeadParams
+    vertices: Float[Array, "b v 3"]
+    landmarks: Float[Array, "b 68 2"]  # pixels
+
+
+class Pair(NamedTuple):
+    """What the estimator says of a pair of images of one person."""
+
+    source: PosedHead  # everything from the source
+    target: PosedHead  # shape of the source, expression and pose of the target
+    source_estimate: Estimate
+    target_estimate: Estimate
+    context: Float[Array, "b t d"]  # the source's patch tokens, for the UV generator's cross-attention
+
+
+class Avatar(NamedTuple):
+    """The surfels of the source person, bound to the target's mesh and lit by the source's light."""
+
+    local: LocalSurfels
+    surfels: Surfels
+    normals: Float[Array, "b n 3"]  # of the surfels, world space, unit
+    colors: Float[Array, "b n 3"]
+
+
+class Rendering(NamedTuple):
+    surfels: SurfelImage
+    mesh: MeshImage
+
+
+def pose_head(assets: Assets, params: HeadParams) -> PosedHead:
+    """Mesh and projected landmarks of head parameters."""
+    vertices = forward(assets.model, params)
+    points = landmarks(assets.model, vertices, params.rotations)
+    return PosedHead(params, vertices, geometry.project(points, assets.camera))
+
+
+def estimate_pair(
+    networks: Networks,
+    params: dict[str, Any],
+    assets: Assets,
+    source: Float[Array, "b h w 3"],
+    target: Float[Array, "b h w 3"],
+) -> Pair:
+    """Both images through the estimator in one batch; geometry identity from the source, motion from the target."""
+    output = networks.estimator.apply({"params": params["estimator"]}, jnp.concatenate([source, target]))
+    first, second = (jax.tree.map(lambda x, k=k: jnp.split(x, 2)[k], output) for k in range(2))
+    driven = second.estimate.head._replace(shape=first.estimate.head.shape)
+    return Pair(
+        source=pose_head(assets, first.estimate.head),
+        target=pose_head(assets, driven),
+        source_estimate=first.estimate,
+        target_estimate=second.estimate,
+        context=first.patch_tokens,
+    )
+
+
+def build_avatar(
+    networks: Networks, params: dict[str, Any], assets: Assets, prototypes: Prototypes, pair: Pair
+) -> Avatar:
+    """Gaussians of the source person on the target's mesh, with their lit colours: albedo x Lambertian SH shading."""
+    local = networks.regressor.apply(
+        {"params": params["regressor"]},
+        pair.source_estimate.features,
+        pair.context,
+        prototypes,
+        uv_anchors(assets.model, prototypes),
+        assets.neighbourhood,
+    )
+    surfels = bind(local, prototypes, pair.target.vertices, assets.model.faces)
+    normals = geometry.quaternion_to_matrix(surfels.quats)[..., 2]
+    light = lighting.coefficients(assets.light_prior, pair.source_estimate.light)
+    return Avatar(local, surfels, normals, surfels.albedo * lighting.shade(normals, light))
+
+
+def uv_anchors(model: MorphableModel, prototypes: Prototypes) -> Float[Array, "n 2"]:
+    """Where each prototype sits in the UV chart."""
+    return points_on_faces(model.uv, model.uv_faces, prototypes.parent_face, prototypes.barycentric)
+
+
+def render(
+    assets: Assets,
+    avatar: Avatar,
+    vertices: Float[Array, "b v 3"],
+    background: Float[Array, "b 3"],
+    *,
+    size: int,
+    implementation: str | None = None,
+    mesh: jax.sharding.Mesh | None = None,
+    screen_probe: Float[Array, "b n 2"] | None = None,
+) -> Rendering:
+    """The avatar over a plain background, and the mesh's z-buffer, both seen by the training camera."""
+    options = {"width": size, "height": size, "implementation": implementation, "mesh": mesh}
+    surfels = rendering.render_surfels(
+        avatar.surfels, avatar.colors, assets.camera, background=background, screen_probe=screen_probe, **options
+    )
+    return Rendering(surfels, rendering.render_mesh(vertices, assets.model.faces, assets.camera, **options))
+
+
+def border_color(image: Float[Array, "b h w 3"]) -> Float[Array, "b 3"]:
+    """Mean colour of the top corners and sides of a frame, where a head crop shows mostly background.
+
+    The surfels are composited over this constant: the paper names no background, a face mask is not needed for
+    it, and a colour taken from the image keeps the loss at silhouettes from pulling surfels outwards.
+    """
+    height, width = image.shape[1:3]
+    strip = max(width // 16, 1)
+    upper = image[:, : height * 2 // 3]
+    sides = jnp.concatenate([upper[:, :, :strip], upper[:, :, -strip:]], axis=2)
+    return jnp.mean(sides, axis=(1, 2))

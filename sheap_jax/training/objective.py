@@ -1,0 +1,143 @@
+"""The objective of one batch of pairs: which terms there are, what masks and weighs them.
+
+The terms themselves are in sheap_jax/losses, one value per pixel, landmark or surfel.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from sheap_jax import reanimation
+from sheap_jax.config import LossWeights
+from sheap_jax.losses import consistency, landmark, photometric, regularisers
+from sheap_jax.losses.weighting import LossTerm, weigh
+from sheap_jax.reanimation import Assets, Avatar, Networks, Pair, PosedHead, Rendering
+from sheap_jax.types import Batch, Frame, Prototypes
+
+DEPTH_SCALE = 0.01  # metres that count as 1 in the depth term
+DEPTH_CUTOFF = 0.03  # metres beyond which a difference is a silhouette, not an error
+
+
+class RenderSettings(NamedTuple):
+    """How the target is rendered. Static under jit."""
+
+    size: int
+    implementation: str | None = None
+    mesh: jax.sharding.Mesh | None = None
+
+
+class Objective(NamedTuple):
+    """The loss, what to log and what else the step needs of this batch."""
+
+    terms: dict[str, Float[Array, ""]]  # unweighted mean of each term
+    finite: Bool[Array, "b"]  # which pairs gave finite numbers
+    opacities: Float[Array, "b n"] | None  # of the surfels; None when nothing was rendered
+
+
+def geometry_objective(
+    params: dict[str, Any], networks: Networks, assets: Assets, batch: Batch, weights: LossWeights, size: int
+) -> tuple[Float[Array, ""], Objective]:
+    """Landmarks and coefficient priors alone: a cheap start that brings the heads to their place."""
+    pair = reanimation.estimate_pair(networks, params, assets, batch.source.image, batch.target.image)
+    loss = weigh(_geometry_terms(pair, batch, weights, size))
+    return loss.total, Objective(loss.means, _finite(pair, None), None)
+
+
+def full_objective(
+    params: dict[str, Any],
+    screen_probe: Float[Array, "b n 2"],
+    networks: Networks,
+    assets: Assets,
+    prototypes: Prototypes,
+    batch: Batch,
+    weights: LossWeights,
+    settings: RenderSettings,
+) -> tuple[Float[Array, ""], Objective]:
+    """Everything. The gradient with respect to `screen_probe` (zeros) is the densification statistic."""
+    pair = reanimation.estimate_pair(networks, params, assets, batch.source.image, batch.target.image)
+    avatar = reanimation.build_avatar(networks, params, assets, prototypes, pair)
+    rendering = reanimation.render(
+        assets,
+        avatar,
+        pair.target.vertices,
+        reanimation.border_color(batch.target.image),
+        screen_probe=screen_probe,
+        **settings._asdict(),
+    )
+    terms = (
+        _geometry_terms(pair, batch, weights, settings.size)
+        | _photometric_terms(rendering, batch.target, weights)
+        | _consistency_terms(rendering, avatar, pair.target, assets, prototypes, weights)
+        | _surfel_terms(avatar, prototypes, weights)
+    )
+    loss = weigh(terms)
+    overflow = jnp.sum(rendering.surfels.overflow).astype(jnp.float32)
+    logged = loss.means | {
+        "overflow": overflow,
+        "psnr": -10 * jnp.log10(jnp.mean((rendering.surfels.color - batch.target.image) ** 2)),
+    }
+    return loss.total, Objective(logged, _finite(pair, rendering), avatar.surfels.opacities)
+
+
+def _geometry_terms(pair: Pair, batch: Batch, weights: LossWeights, size: int) -> dict[str, LossTerm]:
+    """Landmarks of both frames (the target's with the source's shape: what makes shape an identity) and priors."""
+    terms = {}
+    for name, head, frame in (("source", pair.source, batch.source), ("target", pair.target, batch.target)):
+        error = landmark.landmark_error(head.landmarks, frame.landmarks, image_size=float(size))
+        mask = landmark.landmark_weights(frame.landmark_weight, contour=weights.contour)
+        terms[f"landmarks_{name}"] = LossTerm(error, weights.landmarks / 2, mask)
+    expressions = jnp.stack([pair.source.params.expression, pair.target.params.expression])
+    terms["shape"] = LossTerm(regularisers.coefficient_energy(pair.source.params.shape), weights.shape)
+    terms["expression"] = LossTerm(regularisers.coefficient_energy(expressions), weights.expression)
+    return terms
+
+
+def _photometric_terms(rendering: Rendering, target: Frame, weights: LossWeights) -> dict[str, LossTerm]:
+    """No face mask is needed: the rendered mesh itself says where the head is, the rest counts little."""
+    rendered = rendering.surfels.color
+    mask = jnp.where(rendering.mesh.mask, 1.0, weights.background)
+    return {
+        "l1": LossTerm(photometric.l1_error(rendered, target.image), weights.l1, mask),
+        "ssim": LossTerm(photometric.ssim_error(rendered, target.image), weights.ssim, mask),
+        "gradient": LossTerm(photometric.gradient_error(rendered, target.image), weights.gradient, mask),
+    }
+
+
+def _consistency_terms(
+    rendering: Rendering,
+    avatar: Avatar,
+    head: PosedHead,
+    assets: Assets,
+    prototypes: Prototypes,
+    weights: LossWeights,
+) -> dict[str, LossTerm]:
+    """Surfels and mesh tell the same geometry: this is how pictures teach the mesh."""
+    surfels, mesh = rendering.surfels, rendering.mesh
+    normal = consistency.normal_error(
+        avatar.surfels.quats, head.vertices, assets.model.faces, prototypes.parent_face
+    )
+    depth = consistency.depth_error(
+        surfels.depth, surfels.alpha, mesh.depth, mesh.mask, length_scale=DEPTH_SCALE, cutoff=DEPTH_CUTOFF
+    )
+    return {
+        "normal": LossTerm(normal, weights.normal, prototypes.active[None]),
+        "depth": LossTerm(depth, weights.depth, consistency.both_visible(surfels.alpha, mesh.mask)),
+    }
+
+
+def _surfel_terms(avatar: Avatar, prototypes: Prototypes, weights: LossWeights) -> dict[str, LossTerm]:
+    active = prototypes.active[None, :, None]
+    return {
+        "offset": LossTerm(regularisers.offset_excess(avatar.local.offset), weights.offset, active),
+        "scale": LossTerm(regularisers.scale_excess(avatar.local.scale[..., :2]), weights.scale, active),
+    }
+
+
+def _finite(pair: Pair, rendering: Rendering | None) -> Bool[Array, "b"]:
+    """Which pairs of the batch gave finite landmarks and pictures."""
+    values = [pair.source.landmarks, pair.target.landmarks]
+    if rendering is not None:
+        values.append(rendering.surfels.color)
+    return jnp.stack([jnp.isfinite(v).reshape(v.shape[0], -1).all(axis=1) for v in values]).all(axis=0)
