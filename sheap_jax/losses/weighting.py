@@ -1,0 +1,51 @@
+"""The one place where losses are masked, weighed and summed.
+
+The other files of this folder return one value per pixel, landmark or surfel. A `LossTerm` joins such values with the
+mask that says which of them count and the weight of the whole term; `weigh` gives the scalar that is differentiated.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+
+class LossTerm(NamedTuple):
+    """Unreduced values of one loss."""
+
+    values: Float[Array, "..."]
+    weight: float | Float[Array, ""]
+    mask: Float[Array, "..."] | Bool[Array, "..."] | None = None  # broadcast against values; None counts everything
+
+
+class WeighedLoss(NamedTuple):
+    """The loss to minimise and, for the logs, each term's mean before its weight."""
+
+    total: Float[Array, ""]
+    means: dict[str, Float[Array, ""]]
+
+
+def masked_mean(values: Float[Array, "..."], mask: Float[Array, "..."] | Bool[Array, "..."] | None) -> Float[Array, ""]:
+    """Mean over the batch and all else, weighed by `mask`; zero where the mask has no weight at all.
+
+    Values under a zero mask never count, also when they are NaN. NaN elsewhere reaches the result: a broken record must
+    stop the training, not vanish. The mean is over the whole batch, not per image: an image where nothing is visible
+    then has no influence instead of a division by zero, and the result does not depend on how devices share the batch.
+    """
+    values = jnp.asarray(values)
+    if mask is None:
+        return jnp.mean(values)
+    weights = jnp.broadcast_to(jnp.asarray(mask).astype(values.dtype), values.shape)
+    weighed = jnp.sum(jnp.where(weights != 0, values, 0.0) * weights)
+    total = jnp.sum(weights)
+    return jnp.where(total > 0, weighed / jnp.where(total > 0, total, 1.0), 0.0)
+
+
+def weigh(terms: Mapping[str, LossTerm]) -> WeighedLoss:
+    """Sum of weight x masked mean over the named terms."""
+    means = {name: masked_mean(term.values, term.mask) for name, term in terms.items()}
+    total = jnp.zeros((), jnp.float32)
+    for name, term in terms.items():
+        total = total + term.weight * means[name]
+    return WeighedLoss(total=total, means=means)
