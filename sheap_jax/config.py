@@ -40,6 +40,7 @@ class Estimator:
     free_joints: tuple[str, ...] = ("root", "jaw")  # joints that are predicted; the others stay straight
     light_components: int = 16  # ours
     feature_dim: int = 512  # ours
+    head_width: int = 512  # hidden units of the heads. Ours
     bfloat16: bool = False
     remat: bool = False
 
