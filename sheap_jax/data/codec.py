@@ -21,8 +21,8 @@ class Record(NamedTuple):
     clip: str
     frame: int
     image: bytes  # JPEG, RGB, square
-    landmarks: Float32[np.ndarray, "68 2"]  # pixels of that image, iBUG order
-    weights: Float32[np.ndarray, "68"]  # 0 for landmarks that were not detected
+    landmarks: Float32[np.ndarray, "l 2"]  # pixels of that image, iBUG order
+    weights: Float32[np.ndarray, "l"]  # 0 for landmarks that were not detected
 
     @property
     def key(self) -> str:

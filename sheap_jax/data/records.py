@@ -5,24 +5,26 @@ A split is a set of ArrayRecord files `{split}-00000-of-0000N.array_record` with
 file. The frames of a clip lie together. The index exists so that pairs can be drawn without opening a single shard.
 """
 
-import hashlib
-import json
+import contextlib
+import logging
 import os
 import threading
+from array import array
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Int32
+from jaxtyping import Int32, Shaped
 
 from sheap_jax.data.codec import FORMAT_VERSION, Record, ShardError, decode_record, encode_record
+from sheap_jax.data.manifest import MANIFEST, check_size, fingerprint, read_manifest, write_manifest
 
 __all__ = ["Record", "ShardError", "Split", "SplitIndex", "decode_record", "encode_record", "write_split"]
 
-MANIFEST = "manifest.json"
 _WRITER_OPTIONS = "group_size:1,uncompressed"  # one record per chunk, so that any record is one read
 _READER_OPTIONS = "readahead_buffer_size:0,max_parallelism:0"
+_log = logging.getLogger(__name__)
 
 
 class SplitIndex(NamedTuple):
@@ -33,37 +35,39 @@ class SplitIndex(NamedTuple):
     frame: Int32[np.ndarray, "r"]
     shard: Int32[np.ndarray, "r"]
     offset: Int32[np.ndarray, "r"]  # position of the record in its shard
-    identity_names: np.ndarray
-    clip_names: np.ndarray
+    identity_names: Shaped[np.ndarray, "i"]
+    clip_names: Shaped[np.ndarray, "c"]
+
+    def key(self, i: int) -> str:
+        """`identity/clip/frame` of record `i`, for messages."""
+        return f"{self.identity_names[self.identity[i]]}/{self.clip_names[self.clip[i]]}/{self.frame[i]}"
 
 
 class _IndexBuilder:
     """Collects the index while records pass and refuses an order that readers could not rely on."""
 
     def __init__(self) -> None:
-        self.rows: list[tuple[int, int, int, int, int]] = []
+        self.columns = tuple(array("i") for _ in range(5))  # identity, clip, frame, shard, offset
         self.identities: dict[str, int] = {}
         self.clips: dict[tuple[str, str], int] = {}
 
     def add(self, record: Record, shard: int, offset: int) -> None:
         clip_key = (record.identity, record.clip)
         if clip_key in self.clips:
-            if self.clips[clip_key] != len(self.clips) - 1:
-                raise ValueError(
-                    f"record {record.key}: the frames of a clip must follow each other, this clip was left"
-                )
-            if record.frame <= self.rows[-1][2]:
-                raise ValueError(
-                    f"record {record.key}: the frame number must grow, the last one was {self.rows[-1][2]}"
-                )
+            last_frame = self.columns[2][-1]
+            if self.clips[clip_key] != self.columns[1][-1]:
+                raise ValueError(f"record {record.key}: another clip came between; write a clip's frames together")
+            if record.frame <= last_frame:
+                raise ValueError(f"record {record.key}: frame numbers must grow within a clip, last was {last_frame}")
         identity = self.identities.setdefault(record.identity, len(self.identities))
         clip = self.clips.setdefault(clip_key, len(self.clips))
-        self.rows.append((identity, clip, int(record.frame), shard, offset))
+        for column, value in zip(self.columns, (identity, clip, record.frame, shard, offset), strict=True):
+            column.append(int(value))
 
     def build(self) -> SplitIndex:
-        columns = np.asarray(self.rows, np.int32).T
-        names = np.array(list(self.identities)), np.array([clip for _, clip in self.clips])
-        return SplitIndex(*columns, *names)
+        identity, clip, frame, shard, offset = (np.array(column, np.int32) for column in self.columns)
+        clip_names = np.array([clip for _, clip in self.clips])
+        return SplitIndex(identity, clip, frame, shard, offset, np.array(list(self.identities)), clip_names)
 
 
 def write_split(
@@ -73,73 +77,72 @@ def write_split(
     *,
     settings: Mapping[str, Any],
     provenance: Mapping[str, Any] | None = None,
+    expected_clips: Iterable[tuple[str, str]] = (),
     records_per_shard: int = 1024,
 ) -> None:
     """Write `records` as the split `split`, replacing an older one; other splits in `directory` stay.
 
-    Everything is written under temporary names first: a failure leaves the older split as it was.
+    Everything is written under temporary names first: a failure leaves no half file and keeps the older split.
 
     Args:
       settings: what made the records (JSON values), stored in the manifest.
       provenance: where they come from: sources and licences (JSON values), stored in the manifest.
+      expected_clips: (identity, clip) that were to give records; the empty ones are logged and listed in the manifest.
 
     Raises:
       ValueError: no records, a malformed one, or frames of a clip that are not contiguous and ascending.
       ShardError: a file could not be written, for instance because the disk is full.
     """
     directory = Path(directory)
-    directory.mkdir(parents=True, exist_ok=True)
-    temporary: list[Path] = []
+    index_file = directory / f".{split}-index.tmp.npz"
+    shard_files: list[Path] = []
+    with _disk_errors(directory, split):
+        directory.mkdir(parents=True, exist_ok=True)
     try:
-        builder, counts = _write_shards(directory, split, records, records_per_shard, temporary)
-        index_file = directory / f".{split}-index.tmp.npz"
-        temporary.append(index_file)
-        np.savez(index_file, **builder.build()._asdict())
-        names = [f"{split}-{i:05d}-of-{len(counts):05d}.array_record" for i in range(len(counts))]
-        shards = [
-            {"file": name, "records": count, **_fingerprint(path)}
-            for name, count, path in zip(names, counts, temporary[:-1], strict=True)
-        ]
-        entry = {
-            "format_version": FORMAT_VERSION,
-            "records": sum(counts),
-            "identities": len(builder.identities),
-            "clips": len(builder.clips),
-            "shards": shards,
-            "index": {"file": f"{split}-index.npz", **_fingerprint(index_file)},
-            "settings": dict(settings),
-            "provenance": dict(provenance or {}),
-        }
-        _publish(directory, split, entry, temporary)
-    except OSError as error:
-        raise ShardError(
-            f"split {split!r} could not be written to {directory}: {error}; free some space or choose another "
-            "directory and run again (nothing of it was kept)"
-        ) from error
+        builder, counts = _write_shards(directory, split, records, records_per_shard, shard_files)
+        empty = sorted("/".join(clip) for clip in set(expected_clips) - set(builder.clips))
+        if empty:
+            _log.warning("split %r: %d clips gave no records, first: %s", split, len(empty), ", ".join(empty[:5]))
+        with _disk_errors(directory, split):
+            np.savez(index_file, allow_pickle=False, **builder.build()._asdict())
+            names = [f"{split}-{i:05d}-of-{len(counts):05d}.array_record" for i in range(len(counts))]
+            files = zip(names, counts, shard_files, strict=True)
+            entry = {
+                "format_version": FORMAT_VERSION,
+                "records": sum(counts),
+                "identities": len(builder.identities),
+                "clips": len(builder.clips),
+                "empty_clips": empty,
+                "shards": [{"file": name, "records": count, **fingerprint(path)} for name, count, path in files],
+                "index": {"file": f"{split}-index.npz", **fingerprint(index_file)},
+                "settings": dict(settings),
+                "provenance": dict(provenance or {}),
+            }
+            _publish(directory, split, entry, [*shard_files, index_file])
     finally:
-        for path in temporary:
+        for path in (*shard_files, index_file):
             path.unlink(missing_ok=True)
 
 
 def _write_shards(
-    directory: Path, split: str, records: Iterable[Record], records_per_shard: int, temporary: list[Path]
+    directory: Path, split: str, records: Iterable[Record], records_per_shard: int, files: list[Path]
 ) -> tuple[_IndexBuilder, list[int]]:
-    """Write the shards under temporary names, which are appended to `temporary`; the index and counts per shard."""
+    """Write the shards under temporary names, which are appended to `files`; the index and the counts per shard."""
     builder, counts, writer = _IndexBuilder(), [], None
     try:
         for record in records:
             if writer is None or counts[-1] == records_per_shard:
-                if writer is not None:
-                    _close(writer)
-                temporary.append(directory / f".{split}-{len(counts):05d}.tmp")
-                writer = _open_writer(temporary[-1])
+                _close_writer(writer, directory, split)
+                files.append(directory / f".{split}-{len(counts):05d}.tmp")
                 counts.append(0)
+                writer = _open_writer(files[-1])
             builder.add(record, len(counts) - 1, counts[-1])
-            _checked(writer.write, encode_record(record))
+            message = encode_record(record)
+            with _disk_errors(directory, split):
+                writer.write(message)
             counts[-1] += 1
     finally:
-        if writer is not None:
-            _close(writer)
+        _close_writer(writer, directory, split)
     if not counts:
         raise ValueError(f"split {split!r} has no records: every clip was empty or failed; see the preparation report")
     return builder, counts
@@ -151,85 +154,68 @@ def _open_writer(path: Path) -> Any:
     return ArrayRecordWriter(str(path), _WRITER_OPTIONS)
 
 
-def _close(writer: Any) -> None:
+def _close_writer(writer: Any, directory: Path, split: str) -> None:
     """Close a shard; the library buffers, so that a full disk may show only here."""
-    _checked(writer.close)
+    if writer is not None:
+        with _disk_errors(directory, split):
+            writer.close()
 
 
-def _checked(call: Any, *args: Any) -> None:
-    """Call the shard library, which reports system errors as RuntimeError, as if it were Python's own I/O."""
+@contextlib.contextmanager
+def _disk_errors(directory: Path, split: str) -> Iterator[None]:
+    """Turn failures to write into one message; ArrayRecord reports them as RuntimeError, Python as OSError."""
     try:
-        call(*args)
-    except RuntimeError as error:
-        raise OSError(str(error)) from error
+        yield
+    except (OSError, RuntimeError) as error:
+        if isinstance(error, ShardError):
+            raise
+        raise ShardError(
+            f"split {split!r} could not be written to {directory}: {error}. Nothing of it was kept: "
+            "free some space or choose another directory, then run again"
+        ) from error
 
 
-def _fingerprint(path: Path) -> dict[str, Any]:
-    """Size and checksum of a file."""
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"bytes": path.stat().st_size, "sha256": digest}
-
-
-def _publish(directory: Path, split: str, entry: dict[str, Any], temporary: list[Path]) -> None:
-    """Give the finished files their names. The manifest entry goes first and comes last, so it never lies."""
-    manifest = _read_manifest(directory) if (directory / MANIFEST).exists() else {"splits": {}}
+def _publish(directory: Path, split: str, entry: dict[str, Any], written: list[Path]) -> None:
+    """Give the finished files their names. The old entry goes first and the new one comes last: it never lies."""
+    manifest = read_manifest(directory) if (directory / MANIFEST).exists() else {"splits": {}}
     previous = manifest["splits"].pop(split, None)
     if previous is not None:
-        _write_manifest(directory, manifest)
-    files = [shard["file"] for shard in entry["shards"]] + [entry["index"]["file"]]
-    for path, name in zip(temporary, files, strict=True):
+        write_manifest(directory, manifest)
+    names = [shard["file"] for shard in entry["shards"]] + [entry["index"]["file"]]
+    for path, name in zip(written, names, strict=True):
         path.replace(directory / name)
     manifest["splits"][split] = entry
-    _write_manifest(directory, manifest)
+    write_manifest(directory, manifest)
     for shard in previous["shards"] if previous else ():
-        if shard["file"] not in files:
+        if shard["file"] not in names:
             (directory / shard["file"]).unlink(missing_ok=True)
-
-
-def _write_manifest(directory: Path, manifest: dict[str, Any]) -> None:
-    path = directory / f".{MANIFEST}.tmp"
-    try:
-        path.write_text(json.dumps(manifest, indent=2) + "\n")
-        path.replace(directory / MANIFEST)
-    finally:
-        path.unlink(missing_ok=True)
-
-
-def _read_manifest(directory: Path) -> dict[str, Any]:
-    path = directory / MANIFEST
-    try:
-        return json.loads(path.read_text())
-    except FileNotFoundError as error:
-        raise ShardError(
-            f"{path} is missing: prepare the data first, or point to the directory of the shards"
-        ) from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ShardError(f"{path} is damaged ({error}): re-copy it or prepare the data again") from error
 
 
 class Split:
     """Random access to the records of one split. Picklable: every process opens its own readers.
 
     Raises:
-      ShardError: at opening when a file is missing or has another size than the manifest says (truncated copy).
+      ShardError: at opening, when a file is missing or has another size than the manifest says.
     """
 
     def __init__(self, directory: str | os.PathLike[str], split: str) -> None:
         self.directory, self.name = Path(directory), split
-        splits = _read_manifest(self.directory)["splits"]
+        splits = read_manifest(self.directory)["splits"]
         if split not in splits:
-            raise ShardError(f"{self.directory / MANIFEST} has no split {split!r}, only {sorted(splits)}")
-        self.manifest: dict[str, Any] = splits[split]
-        if self.manifest["format_version"] != FORMAT_VERSION:
-            found = self.manifest["format_version"]
             raise ShardError(
-                f"{self.directory}: format version {found}, this code reads {FORMAT_VERSION}; prepare it again"
+                f"{self.directory / MANIFEST} has no split {split!r}, only {sorted(splits)}: prepare it (again)"
+            )
+        self.manifest: dict[str, Any] = splits[split]
+        found = self.manifest["format_version"]
+        if found != FORMAT_VERSION:
+            raise ShardError(
+                f"split {split!r} in {self.directory} has format version {found}, this code reads {FORMAT_VERSION}: "
+                "prepare it again"
             )
         for file in self._files():
-            self._check_size(file)
+            check_size(self.directory / file["file"], file["bytes"])
         with np.load(self.directory / self.manifest["index"]["file"]) as index:
-            self.index = SplitIndex(*(index[name] for name in SplitIndex._fields))
+            self.index = SplitIndex(**{name: index[name] for name in SplitIndex._fields})
         self._readers: dict[int, Any] = {}
         self._lock = threading.Lock()
 
@@ -237,22 +223,19 @@ class Split:
         return len(self.index.identity)
 
     def __getitem__(self, i: int) -> Record:
-        """Record `i`; a damaged one raises ShardError with the key and the file."""
+        """Record `i`. Raises ShardError with its key and file when it cannot be read."""
+        i = int(i)
         if not 0 <= i < len(self):
-            raise IndexError(f"record {i} of split {self.name!r} with {len(self)} records")
-        shard, offset = int(self.index.shard[i]), int(self.index.offset[i])
+            raise IndexError(f"record {i} of split {self.name!r}, which has {len(self)} records")
+        key, shard = self.key(i), int(self.index.shard[i])
+        path = self.directory / self.manifest["shards"][shard]["file"]
         try:
-            data = self._reader(shard).read([offset])[0]
+            data = self._reader(shard, path).read([int(self.index.offset[i])])[0]
         except (RuntimeError, IndexError, OSError) as error:
-            path = self.directory / self.manifest["shards"][shard]["file"]
-            raise ShardError(
-                f"record {self.key(i)} in {path} is unreadable ({error}); re-copy or re-generate it"
-            ) from error
-        record = decode_record(data, key=self.key(i))
-        if record.key != self.key(i):
-            raise ShardError(
-                f"record {self.key(i)}: the shard holds {record.key} there; index and shards do not belong together"
-            )
+            raise ShardError(f"record {key} in {path} is unreadable ({error}): re-copy or re-generate it") from error
+        record = decode_record(data, key=key)
+        if record.key != key:
+            raise ShardError(f"record {key} in {path}: found {record.key} there; shards and index are of two versions")
         return record
 
     def __iter__(self) -> Iterator[Record]:
@@ -266,42 +249,25 @@ class Split:
 
     def key(self, i: int) -> str:
         """`identity/clip/frame` of record `i`, for messages."""
-        row = self.index
-        return f"{row.identity_names[row.identity[i]]}/{row.clip_names[row.clip[i]]}/{row.frame[i]}"
+        return self.index.key(i)
 
     def verify(self) -> None:
-        """Compare the checksum of every file with the manifest: reads everything.
+        """Compare the checksum of every file with the manifest; reads everything.
 
         Raises:
           ShardError: names every file that differs.
         """
-        damaged = [
-            f["file"] for f in self._files() if _fingerprint(self.directory / f["file"])["sha256"] != f["sha256"]
-        ]
+        damaged = [f["file"] for f in self._files() if fingerprint(self.directory / f["file"])["sha256"] != f["sha256"]]
         if damaged:
-            raise ShardError(
-                f"{self.directory}: checksum differs for {', '.join(damaged)}; re-copy or re-generate them"
-            )
+            raise ShardError(f"{self.directory}: wrong checksum of {', '.join(damaged)}: re-copy or re-generate them")
 
     def _files(self) -> list[dict[str, Any]]:
         return [*self.manifest["shards"], self.manifest["index"]]
 
-    def _check_size(self, file: dict[str, Any]) -> None:
-        path = self.directory / file["file"]
-        if not path.exists():
-            raise ShardError(f"shard {path} is missing; re-copy it or prepare the split {self.name!r} again")
-        size = path.stat().st_size
-        if size != file["bytes"]:
-            raise ShardError(
-                f"shard {path} has {size} bytes, the manifest says {file['bytes']}: truncated or altered; "
-                f"re-copy it or prepare the split {self.name!r} again"
-            )
-
-    def _reader(self, shard: int) -> Any:
+    def _reader(self, shard: int, path: Path) -> Any:
         from array_record.python.array_record_module import ArrayRecordReader
 
-        with self._lock:
+        with self._lock:  # Grain reads from several threads; one reader serves them all
             if shard not in self._readers:
-                path = self.directory / self.manifest["shards"][shard]["file"]
                 self._readers[shard] = ArrayRecordReader(str(path), _READER_OPTIONS)
             return self._readers[shard]

@@ -1,0 +1,58 @@
+"""`manifest.json` of a shard directory: which files make up each split, with their sizes and checksums."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from sheap_jax.data.codec import ShardError
+
+MANIFEST = "manifest.json"
+
+
+def read_manifest(directory: Path) -> dict[str, Any]:
+    """The manifest of `directory`: {"splits": {name: entry}}.
+
+    Raises:
+      ShardError: it is missing or is not JSON.
+    """
+    path = directory / MANIFEST
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise ShardError(f"{path} is missing: prepare the data first, or name the directory of the shards") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ShardError(f"{path} is damaged ({error}): re-copy it or prepare the data again") from error
+
+
+def write_manifest(directory: Path, manifest: dict[str, Any]) -> None:
+    """Replace the manifest in one step."""
+    path = directory / f".{MANIFEST}.tmp"
+    try:
+        path.write_text(json.dumps(manifest, indent=2) + "\n")
+        path.replace(directory / MANIFEST)
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def fingerprint(path: Path) -> dict[str, Any]:
+    """Size and checksum of a file, as the manifest stores them."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"bytes": path.stat().st_size, "sha256": digest}
+
+
+def check_size(path: Path, expected: int) -> None:
+    """The cheap check at opening: finds missing and truncated copies, not flipped bits.
+
+    Raises:
+      ShardError: names the file and what to do.
+    """
+    if not path.exists():
+        raise ShardError(f"shard {path} is missing: re-copy it or prepare the data again")
+    size = path.stat().st_size
+    if size != expected:
+        raise ShardError(
+            f"shard {path} has {size} bytes, the manifest says {expected} (truncated or altered): "
+            "re-copy it or prepare the data again"
+        )
