@@ -40,6 +40,7 @@ class Checkpoints:
             self._manager = ocp.CheckpointManager(
                 self.root,
                 options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=True, cleanup_tmp_directories=True),
+                item_handlers=ocp.StandardCheckpointHandler(),
             )
         except OSError as error:
             raise CheckpointError(f"cannot write to {self.root}: {error}") from error
@@ -83,8 +84,8 @@ class Checkpoints:
     def restore(self, like: TrainState) -> TrainState | None:
         """The newest checkpoint that is whole, with the shardings of `like`; None if there is none at all.
 
-        A damaged checkpoint is named in the log and the one before it is taken. Raises CheckpointError if the
-        architecture differs or no checkpoint is whole.
+        A damaged checkpoint is named in the log, moved to `damaged/`, and the one before it is taken. Raises
+        CheckpointError if the architecture differs or no checkpoint is whole.
         """
         steps = self.steps()
         if not steps:
@@ -98,8 +99,10 @@ class Checkpoints:
                 return self._manager.restore(step, args=self._args.StandardRestore(_abstract(like)))
             except Exception as error:
                 log.warning("checkpoint %s is damaged, trying the one before: %s", self.root / str(step), error)
+                self._set_aside(step)
         raise CheckpointError(
-            f"none of the checkpoints {steps} in {self.root} can be read; remove the folder to start again"
+            f"none of the checkpoints {steps} in {self.root} can be read; "
+            f"they are now in {self.run / 'damaged'}, the same command starts again from the beginning"
         )
 
     def verify(self, step: int) -> str | None:
@@ -132,6 +135,16 @@ class Checkpoints:
                 + "\n".join(rows)
                 + "\nTrain with the configuration saved beside them, or choose another --config.log.directory."
             )
+
+    def _set_aside(self, step: int) -> None:
+        """Move an unreadable checkpoint out of the way, so that its step can be saved again."""
+        target = self.run / "damaged"
+        target.mkdir(exist_ok=True)
+        for path in (self.root / str(step), self._checksum_file(step)):
+            if path.exists():
+                shutil.rmtree(target / path.name, ignore_errors=True)
+                path.replace(target / path.name)
+        self._manager.reload()
 
     def _checksum_file(self, step: int) -> Path:
         return self.root / f"{step}.sha256.json"

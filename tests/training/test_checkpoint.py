@@ -1,0 +1,159 @@
+"""Checkpoints: exact round trip, and every way in which one can be damaged."""
+
+import json
+import logging
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sheap_jax.training.checkpoint import CheckpointError, Checkpoints, checksums
+from sheap_jax.training.state import TrainState, init_state, make_optimizer
+from sheap_jax.types import Prototypes
+
+
+def make_state(step: int, *, width: int = 4) -> TrainState:
+    rng = np.random.default_rng(step)
+    params = {
+        "estimator": {"kernel": jnp.asarray(rng.normal(size=(3, width)), jnp.float32)},
+        "regressor": {"embedding": jnp.asarray(rng.normal(size=(5, 2)), jnp.float32)},
+    }
+    prototypes = Prototypes(
+        parent_face=jnp.asarray(rng.integers(0, 9, 5), jnp.int32),
+        barycentric=jnp.asarray(rng.dirichlet([1, 1, 1], 5), jnp.float32),
+        active=jnp.asarray(rng.random(5) > 0.5),
+        opacity_mean=jnp.zeros(5),
+        gradient_norm=jnp.zeros(5),
+    )
+    optimizer = make_optimizer(
+        steps=9,
+        learning_rate=1e-3,
+        regressor_learning_rate=1e-3,
+        warmup_steps=2,
+        final_share=0.1,
+        weight_decay=0.0,
+        clip_norm=1.0,
+    )
+    state = init_state(params, prototypes, optimizer, jax.random.key(step))
+    return state.replace(step=jnp.asarray(step, jnp.int32))
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """A run with checkpoints of steps 1 and 2."""
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    for step in (1, 2):
+        checkpoints.save(make_state(step))
+    checkpoints.close()
+    return tmp_path
+
+
+def assert_same(first: TrainState, second: TrainState) -> None:
+    one, two = jax.tree.leaves(first), jax.tree.leaves(second)
+    assert len(one) == len(two)
+    for a, b in zip(one, two, strict=True):
+        if jax.dtypes.issubdtype(a.dtype, jax.dtypes.prng_key):
+            a, b = jax.random.key_data(a), jax.random.key_data(b)
+        assert a.dtype == b.dtype
+        np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
+
+
+def largest_file(directory):
+    return max((p for p in directory.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+
+
+def test_newest_is_restored_bit_for_bit(saved):
+    assert_same(Checkpoints(saved).restore(make_state(0)), make_state(2))
+
+
+def test_nothing_saved_gives_none(tmp_path):
+    assert Checkpoints(tmp_path).restore(make_state(0)) is None
+
+
+def test_only_the_newest_are_kept(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    for step in (1, 2, 3):
+        checkpoints.save(make_state(step))
+    checkpoints.close()
+    assert Checkpoints(tmp_path).steps() == [2, 3]
+    assert {p.name for p in (tmp_path / "checkpoints").glob("*.json")} == {"2.sha256.json", "3.sha256.json"}
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "remove"])
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(saved, damage, caplog):
+    file = largest_file(saved / "checkpoints" / "2")
+    content = bytearray(file.read_bytes())
+    if damage == "flip":
+        content[len(content) // 2] ^= 1
+        file.write_bytes(bytes(content))
+    elif damage == "truncate":
+        file.write_bytes(bytes(content[: len(content) // 2]))
+    else:
+        file.unlink()
+    with caplog.at_level(logging.WARNING):
+        restored = Checkpoints(saved).restore(make_state(0))
+    assert_same(restored, make_state(1))
+    assert str(file) in caplog.text
+
+
+def test_the_step_of_a_damaged_checkpoint_can_be_saved_again(saved):
+    largest_file(saved / "checkpoints" / "2").unlink()
+    checkpoints = Checkpoints(saved)
+    checkpoints.restore(make_state(0))
+    checkpoints.save(make_state(2))
+    checkpoints.close()
+    assert_same(Checkpoints(saved).restore(make_state(0)), make_state(2))
+
+
+def test_an_empty_step_directory_is_not_taken_for_the_newest(saved):
+    (saved / "checkpoints" / "7").mkdir()
+    assert_same(Checkpoints(saved).restore(make_state(0)), make_state(2))
+
+
+def test_nothing_whole_is_an_error(saved):
+    for step in ("1", "2"):
+        largest_file(saved / "checkpoints" / step).unlink()
+    with pytest.raises(CheckpointError, match="none of the checkpoints"):
+        Checkpoints(saved).restore(make_state(0))
+
+
+def test_another_architecture_is_named(saved):
+    with pytest.raises(CheckpointError, match="another architecture") as caught:
+        Checkpoints(saved).restore(make_state(0, width=6))
+    assert "kernel" in str(caught.value)
+    assert "[3, 4]" in str(caught.value)
+    assert "[3, 6]" in str(caught.value)
+
+
+def test_full_disk_before_writing_keeps_the_last_checkpoint(saved, monkeypatch):
+    checkpoints = Checkpoints(saved)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 10, 0))
+    with pytest.raises(CheckpointError, match=r"full while saving step 3.*checkpoint of step 2 is whole"):
+        checkpoints.save(make_state(3))
+    monkeypatch.undo()
+    assert_same(Checkpoints(saved).restore(make_state(0)), make_state(2))
+
+
+def test_disk_that_fills_up_while_writing(saved, monkeypatch):
+    checkpoints = Checkpoints(saved)
+
+    def fail(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoints._manager, "wait_until_finished", fail)
+    with pytest.raises(CheckpointError, match="Free space and run the same command again"):
+        checkpoints.save(make_state(3))
+
+
+def test_checksums_notice_every_byte(tmp_path):
+    (tmp_path / "a").write_bytes(b"one")
+    before = checksums(tmp_path)
+    (tmp_path / "a").write_bytes(b"onf")
+    assert checksums(tmp_path) != before
+
+
+def test_architecture_file_lists_every_array(saved):
+    described = json.loads((saved / "architecture.json").read_text())
+    assert len(described) == len(jax.tree.leaves(make_state(1)))
