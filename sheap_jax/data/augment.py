@@ -54,7 +54,8 @@ def flip(frame: Frame) -> Frame:
     width = np.float32(frame.image.shape[1])
     landmarks: Float32[np.ndarray, "l 2"] = np.asarray(frame.landmarks)[FLIP_ORDER]
     landmarks[:, 0] = width - landmarks[:, 0]
-    return Frame(np.ascontiguousarray(frame.image[:, ::-1]), landmarks, np.asarray(frame.landmark_weight)[FLIP_ORDER])
+    image = np.ascontiguousarray(frame.image[:, ::-1])
+    return Frame._make((image, landmarks, np.asarray(frame.landmark_weight)[FLIP_ORDER]))
 
 
 def crop(frame: Frame, *, zoom: float, shift: tuple[float, float]) -> Frame:
@@ -70,4 +71,4 @@ def crop(frame: Frame, *, zoom: float, shift: tuple[float, float]) -> Frame:
     matrix = np.array([[zoom, 0.0, cv_offset[0]], [0.0, zoom, cv_offset[1]]])
     moved = cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     landmarks = (np.asarray(frame.landmarks) * zoom + offset).astype(np.float32)
-    return Frame(moved, landmarks, frame.landmark_weight)
+    return Frame._make((moved, landmarks, frame.landmark_weight))

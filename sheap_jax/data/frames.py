@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int32, UInt8
+from jaxtyping import Bool, Int32, UInt8
 
 from sheap_jax.data.codec import Record, ShardError
 from sheap_jax.data.records import Split
@@ -33,7 +33,8 @@ def decode_frame(record: Record, *, image_size: int) -> Frame:
     landmarks = record.landmarks * np.float32(image_size / width)
     far = np.any((landmarks < -image_size) | (landmarks > 2 * image_size), axis=-1)
     weights = np.where(far, np.float32(0.0), record.weights)
-    return Frame(_resize(image, image_size) * np.float32(1.0 / 255.0), landmarks, weights)
+    # _make, since the fields of Frame are typed as jax arrays; NumPy ones stand in until the step moves them over.
+    return Frame._make((_resize(image, image_size) * np.float32(1.0 / 255.0), landmarks, weights))
 
 
 def _resize(image: UInt8[np.ndarray, "h w 3"], size: int) -> UInt8[np.ndarray, "s s 3"]:
@@ -99,6 +100,4 @@ def frame_batches(
 
 def stack_frames(frames: Sequence[Frame]) -> Frame:
     """One batched frame of several."""
-    image: Float32[np.ndarray, "b h w 3"] = np.stack([np.asarray(frame.image) for frame in frames])
-    landmarks = np.stack([np.asarray(frame.landmarks) for frame in frames])
-    return Frame(image, landmarks, np.stack([np.asarray(frame.landmark_weight) for frame in frames]))
+    return Frame._make(np.stack([np.asarray(value) for value in values]) for values in zip(*frames, strict=True))
