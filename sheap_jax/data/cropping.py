@@ -1,0 +1,87 @@
+"""The face crop: which square of a photograph the estimator sees, and pixels to and fro.
+
+The rule is the one of the official release's video demo, so that our estimator and its weights see the same framing:
+the square box of the 68 landmarks, 1.9 times as large, its centre moved up by a quarter of the box's side.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+MARGIN = 1.9  # half side of the crop over half side of the landmarks' square box
+SHIFT_UP = 0.5  # how far the centre moves up, in half sides of the landmarks' box
+SMOOTHING = 0.3  # weight of the new frame in the exponential moving average over a video
+
+
+class CropBox(NamedTuple):
+    """A square in pixels of the original image; it may reach beyond the image."""
+
+    center: Float[np.ndarray, "*n 2"]  # x, y
+    half: Float[np.ndarray, "*n"]  # half the side
+
+
+def crop_box(landmarks: Float[np.ndarray, "*n l 2"], *, margin: float = MARGIN, shift_up: float = SHIFT_UP) -> CropBox:
+    """The crop of a face from its landmarks in pixels (x right, y down).
+
+    Raises:
+      ValueError: a landmark is not finite, or all landmarks fall together: there is no box.
+    """
+    landmarks = np.asarray(landmarks, np.float64)
+    if not np.isfinite(landmarks).all():
+        raise ValueError("landmarks are not finite: drop the frame, it has no face")
+    low, high = landmarks.min(axis=-2), landmarks.max(axis=-2)
+    half = (high - low).max(axis=-1) / 2
+    if np.any(half <= 0):
+        raise ValueError("all landmarks lie on one point: there is no face to crop")
+    up = np.stack([np.zeros_like(half), shift_up * half], axis=-1)
+    return CropBox(center=(low + high) / 2 - up, half=margin * half)
+
+
+def smooth_boxes(boxes: CropBox, *, weight: float = SMOOTHING) -> CropBox:
+    """Exponential moving average over the frames of one video (axis 0): weight w for the new box, 1 - w for the past.
+
+    The first frame stays as it is.
+    """
+    center, half = boxes.center.copy(), boxes.half.copy()
+    for i in range(1, len(half)):
+        center[i] = weight * center[i] + (1 - weight) * center[i - 1]
+        half[i] = weight * half[i] + (1 - weight) * half[i - 1]
+    return CropBox(center, half)
+
+
+def crop_image(image: UInt8[np.ndarray, "h w c"], box: CropBox, size: int) -> UInt8[np.ndarray, "size size c"]:
+    """Cut the box out of an image and scale it to `size` pixels; what lies outside the image is black.
+
+    A shrinking crop is averaged over pixel areas, an enlarging one interpolated linearly.
+    """
+    import cv2
+
+    scale = size / (2 * float(box.half))
+    if scale < 0.5:  # bilinear sampling alone would skip pixels: shrink by area first, then place exactly
+        height, width = image.shape[:2]
+        shrunk = (max(1, round(width * scale * 1.5)), max(1, round(height * scale * 1.5)))
+        factor = np.array([shrunk[0] / width, shrunk[1] / height])
+        image = cv2.resize(image, shrunk, interpolation=cv2.INTER_AREA)
+    else:
+        factor = np.ones(2)
+    # cv2 puts the centre of the first pixel at 0, we put it at 0.5.
+    corner = (np.asarray(box.center) - box.half) * factor
+    step = 2 * float(box.half) * factor / size  # pixels of `image` per pixel of the crop
+    matrix = np.array([[step[0], 0, corner[0] + 0.5 * step[0] - 0.5], [0, step[1], corner[1] + 0.5 * step[1] - 0.5]])
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    return cv2.warpAffine(image, matrix, (size, size), flags=flags, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
+
+
+def to_crop(points: Float[np.ndarray, "*n l 2"], box: CropBox, size: int) -> Float[np.ndarray, "*n l 2"]:
+    """Pixels of the original image to pixels of the crop."""
+    corner = np.asarray(box.center) - np.asarray(box.half)[..., None]
+    scale = size / (2 * np.asarray(box.half))
+    return (points - corner[..., None, :]) * scale[..., None, None]
+
+
+def from_crop(points: Float[np.ndarray, "*n l 2"], box: CropBox, size: int) -> Float[np.ndarray, "*n l 2"]:
+    """Pixels of the crop back to pixels of the original image: the inverse of `to_crop`."""
+    corner = np.asarray(box.center) - np.asarray(box.half)[..., None]
+    scale = 2 * np.asarray(box.half) / size
+    return points * scale[..., None, None] + corner[..., None, :]
