@@ -1,0 +1,174 @@
+"""From a configuration to the things a run is made of."""
+
+import dataclasses
+from pathlib import Path
+from typing import TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+from jaxtyping import Array, Key
+
+from sheap_jax import config_files, geometry, lighting, prototypes, reanimation
+from sheap_jax.config import Config
+from sheap_jax.models.estimator import Estimator
+from sheap_jax.models.graph_network import face_neighbourhood
+from sheap_jax.models.regressor import GaussianRegressor
+from sheap_jax.morphable import MorphableModel
+from sheap_jax.morphable.embedded import embedded_head
+from sheap_jax.morphable.storage import load_model
+from sheap_jax.reanimation import Assets, Networks
+from sheap_jax.training.objective import RenderSettings
+from sheap_jax.training.state import TrainState, init_state, make_optimizer
+from sheap_jax.types import Batch
+
+T = TypeVar("T")
+
+
+def load_morphable(name: str) -> MorphableModel:
+    """The morphable model that a configuration names: "embedded:<detail>", or the path of a converted .npz."""
+    kind, _, detail = name.partition(":")
+    return embedded_head(detail=detail or "coarse") if kind == "embedded" else load_model(name)
+
+
+def build_networks(config: Config, model: MorphableModel) -> Networks:
+    """The modules, sized for the morphable model."""
+    size = config.estimator
+    missing = [name for name in size.free_joints if name not in model.joint_names]
+    if "root" in missing:
+        raise ValueError(f"the morphable model {model.name} has no root joint, only {', '.join(model.joint_names)}")
+    free = tuple(model.joint_names.index(name) for name in size.free_joints if name not in missing)
+    dtype = jnp.bfloat16 if size.bfloat16 else jnp.float32
+    estimator = Estimator(
+        num_shape=model.identity_basis.shape[0],
+        num_expression=model.expression_basis.shape[0],
+        num_light=size.light_components,
+        num_joints=len(model.parents),
+        free_joints=free,
+        feature_dim=size.feature_dim,
+        patch=size.patch,
+        width=size.width,
+        depth=size.depth,
+        heads=size.heads,
+        grid=config.image_size // size.patch,
+        head_width=size.head_width,
+        dtype=dtype,
+        remat=size.remat,
+    )
+    regressor = GaussianRegressor(
+        uv_size=config.regressor.uv_size,
+        uv_channels=config.regressor.uv_channels,
+        embedding_dim=config.regressor.embedding_dim,
+        width=config.regressor.graph_width,
+        depth=config.regressor.graph_depth,
+        dtype=dtype,
+    )
+    return Networks(estimator, regressor)
+
+
+def build_assets(config: Config, model: MorphableModel) -> Assets:
+    """The constant arrays of the method."""
+    return Assets(
+        model=jax.tree.map(jnp.asarray, model),
+        neighbourhood=face_neighbourhood(np.asarray(model.faces)),
+        light_prior=lighting.default_light_prior(config.estimator.light_components),
+        camera=geometry.official_camera(config.image_size),
+    )
+
+
+def build_optimizer(config: Config):
+    options = config.optimizer
+    return make_optimizer(
+        steps=config.steps,
+        learning_rate=options.learning_rate,
+        regressor_learning_rate=options.regressor_learning_rate,
+        warmup_steps=options.warmup_steps,
+        final_share=options.final_share,
+        weight_decay=options.weight_decay,
+        clip_norm=options.clip_norm,
+    )
+
+
+def initial_state(config: Config, networks: Networks, assets: Assets) -> TrainState:
+    """Parameters at their start, prototypes two to a face (or as configured), step 0."""
+    key = jax.random.key(config.seed)
+    estimator_key, regressor_key, state_key = jax.random.split(key, 3)
+    faces = assets.model.faces.shape[0]
+    start = prototypes.init_prototypes(
+        faces,
+        per_face=config.prototypes.per_face,
+        capacity=round(faces * config.prototypes.capacity_per_face),
+    )
+    params = _init_params(networks, assets, start, config.image_size, estimator_key, regressor_key)
+    return init_state(params, start, build_optimizer(config), state_key)
+
+
+def _init_params(networks, assets, start, image_size, estimator_key: Key[Array, ""], regressor_key: Key[Array, ""]):
+    """Both networks' parameters, traced on one empty image."""
+
+    def both():
+        image = jnp.zeros((1, image_size, image_size, 3), jnp.float32)
+        output, estimator = networks.estimator.init_with_output(estimator_key, image)
+        regressor = networks.regressor.init(
+            regressor_key,
+            output.estimate.features,
+            output.patch_tokens,
+            start,
+            reanimation.uv_anchors(assets.model, start),
+            assets.neighbourhood,
+        )
+        return {"estimator": estimator["params"], "regressor": regressor["params"]}
+
+    return jax.jit(both)()
+
+
+def render_settings(config: Config, mesh: jax.sharding.Mesh | None) -> RenderSettings:
+    return RenderSettings(config.image_size, config.rasterizer, mesh)
+
+
+def start_run(config: Config) -> Path:
+    """Make the run directory and write the configuration into it."""
+    run = Path(config.run_directory)
+    run.mkdir(parents=True, exist_ok=True)
+    config_files.save_json(config, run / "config.json")
+    return run
+
+
+def ensure_data(config: Config) -> Path:
+    """Directory of the shards; embedded clips are generated on first use."""
+    directory = Path(config.data.directory)
+    if config.data.embedded is None:
+        return directory
+    from sheap_jax.data.embedded import EmbeddedConfig, generate
+
+    return generate(directory, EmbeddedConfig(**dataclasses.asdict(config.data.embedded)))
+
+
+def device_mesh(batch_size: int) -> jax.sharding.Mesh | None:
+    """A mesh ("data",) over all devices; None on a single one.
+
+    Raises ValueError if the batch cannot be shared out evenly.
+    """
+    count = jax.device_count()
+    if count == 1:
+        return None
+    if batch_size % count:
+        raise ValueError(f"config.batch_size {batch_size} is no multiple of the {count} devices")
+    return jax.make_mesh((count,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+
+
+def replicate(tree: T, mesh: jax.sharding.Mesh | None) -> T:
+    """A copy of every array on every device of the mesh."""
+    return tree if mesh is None else jax.device_put(tree, NamedSharding(mesh, P()))
+
+
+def shard(batch: Batch, mesh: jax.sharding.Mesh | None) -> Batch:
+    """The batch's leading axis over the mesh's data axis."""
+    return batch if mesh is None else jax.device_put(batch, NamedSharding(mesh, P("data")))
+
+
+def is_due(step: int, every: int) -> bool:
+    """Whether something done every so many steps is due; `every` 0 means never."""
+    return every > 0 and step % every == 0
