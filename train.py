@@ -23,7 +23,8 @@ from sheap_jax.training import setup
 from sheap_jax.training.checkpoint import CheckpointError, Checkpoints
 from sheap_jax.training.metrics import MetricWriter
 from sheap_jax.training.pictures import make_pictures
-from sheap_jax.training.step import make_densify, make_step
+from sheap_jax.training.densify import make_densify
+from sheap_jax.training.step import make_step
 from sheap_jax.training.watch import NotFiniteError, StopSignal, check_batch, check_report
 
 log = logging.getLogger("train")
@@ -50,7 +51,7 @@ def train(config: Config) -> Path:
     optimizer, settings = setup.build_optimizer(config), setup.render_settings(config, mesh)
     geometry_step = make_step(networks, optimizer, config.losses, settings, rendered=False)
     full_step = make_step(networks, optimizer, config.losses, settings, rendered=True)
-    densify = make_densify(config.prototypes)
+    densify = make_densify(share=config.prototypes.densify_share)
 
     writer = MetricWriter(run, resume_step=first)
     batches = pair_batches(

@@ -61,7 +61,7 @@ class Prototypes:
     per_face: int = 2  # at the start
     capacity_per_face: float = 4.0  # slots per face on average; inactive ones cost time but show nothing
     densify_every: int = 1000  # steps; 0 switches densification off. Ours
-    densify_share: float = 0.05  # share of the active prototypes duplicated and pruned each time. Ours
+    densify_share: float = 0.05  # of the slots: prototypes duplicated (and pruned, when full) each time. Ours
     densify_until: int = 100_000  # last step that densifies. Ours
 
 

@@ -1,0 +1,85 @@
+"""Imports run along the flow of data and never back; the core needs only jax, flax, optax and numpy."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+# Rooms in the order of the flow: a module may import from its own room and from those before it.
+FLOW = [
+    ["types", "geometry", "config"],
+    ["config_files", "lighting", "basel_prior"],
+    ["morphable", "data"],  # one room: generated clips show a morphable model, its loaders frame it by the crop rule
+    ["models", "prototypes"],
+    ["binding"],
+    ["rendering"],
+    ["reanimation"],
+    ["losses"],
+    ["evaluation"],
+    ["training"],
+    ["inference"],
+]
+RANK = {name: rank for rank, row in enumerate(FLOW) for name in row}
+
+
+def room(module: str) -> str | None:
+    """The room of a dotted module name of this project, None for others."""
+    parts = module.split(".")
+    return parts[1] if parts[0] == "sheap_jax" and len(parts) > 1 else None
+
+
+def imports(path: Path) -> list[str]:
+    """Modules that a file imports, at its top or inside functions."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            found += [f"{node.module}.{alias.name}" for alias in node.names]
+    return found
+
+
+FILES = sorted((ROOT / "sheap_jax").rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_follow_the_flow(path):
+    own = path.relative_to(ROOT / "sheap_jax").parts[0].removesuffix(".py")
+    if own == "__init__":
+        return
+    assert own in RANK, f"{own} has no place in the flow: give it one in FLOW"
+    for module in imports(path):
+        other = room(module)
+        if other is not None and other in RANK:
+            assert RANK[other] <= RANK[own], f"{path.name} ({own}) imports {module}, which comes after it"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_flax_linen_stays_in_models(path):
+    if path.relative_to(ROOT / "sheap_jax").parts[0] != "models":
+        assert not any(name.startswith("flax.linen") for name in imports(path))
+
+
+def test_the_rasteriser_knows_nothing_of_heads():
+    for path in (ROOT / "kernels/tileraster").rglob("*.py"):
+        assert not any(name.startswith("sheap_jax") for name in imports(path)), path
+
+
+def test_the_core_imports_without_optional_packages():
+    """A training step must import where Grain, TensorFlow Datasets, trimesh and the like are missing."""
+    blocked = ["grain", "array_record", "trimesh", "tensorflow_datasets", "tensorboardX", "simplejpeg", "mediapipe"]
+    blocked += ["orbax", "cv2", "tqdm"]
+    code = f"""
+import sys
+for name in {blocked!r}:
+    sys.modules[name] = None
+import sheap_jax, tileraster
+import sheap_jax.training.setup, sheap_jax.training.step, sheap_jax.training.densify
+"""
+    environment = {"PYTHONPATH": f"{ROOT}:{ROOT / 'kernels'}", "JAX_PLATFORMS": "cpu", "PATH": "/usr/bin:/bin"}
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert result.returncode == 0, result.stderr
