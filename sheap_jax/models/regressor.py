@@ -1,0 +1,80 @@
+"""The Gaussian regressor: from identity features to 14 numbers per Gaussian prototype."""
+
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from sheap_jax.geometry import normalize
+from sheap_jax.models.graph_network import FaceNeighbourhood, GraphNetwork
+from sheap_jax.models.uv_generator import UvGenerator, sample_uv
+from sheap_jax.models.vit import Dtype
+from sheap_jax.types import LocalSurfels, Prototypes
+
+OUTPUTS = 14  # offset 3, scale 3, rotation 4, albedo 3, opacity 1
+
+
+class GaussianRegressor(nn.Module):
+    """UV map generator, a learnable embedding per prototype, and a graph network over both.
+
+    The network's last layer starts at zero; the constants added here make the first surfels lie on their faces,
+    cover them, and be half opaque grey.
+    """
+
+    uv_size: int = 64
+    uv_channels: int = 32
+    embedding_dim: int = 32
+    width: int = 64
+    depth: int = 2
+    initial_scale: float = 0.55  # of (s_u, s_v): two to a face cover it
+    scale_range: float = 4.0  # scales stay within this factor of the initial one
+    offset_limit: float = 4.0  # offsets stay within this many (s_u, s_v, s_n)
+    attention_size: int = 8  # UV maps up to this side attend to the context
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self,
+        features: Float[Array, "b d"],
+        context: Float[Array, "b t e"],
+        prototypes: Prototypes,
+        uv_anchor: Float[Array, "n 2"],
+        neighbourhood: FaceNeighbourhood,
+    ) -> LocalSurfels:
+        """Local surfels of all prototypes, active or not; `context` are patch tokens of the source image."""
+        generator = UvGenerator(
+            size=self.uv_size,
+            channels=self.uv_channels,
+            attention_size=self.attention_size,
+            dtype=self.dtype,
+            name="uv_generator",
+        )
+        sampled = jnp.moveaxis(sample_uv(generator(features, context), uv_anchor), 1, 0)
+        count = prototypes.parent_face.shape[0]
+        embedding = self.param("embedding", nn.initializers.normal(0.1), (count, self.embedding_dim))
+        # One dense layer on their concatenation, written as a sum: the embedding is the same for the whole batch.
+        nodes = nn.Dense(self.width, dtype=self.dtype, name="sampled_in")(sampled)
+        nodes = nodes + nn.Dense(self.width, dtype=self.dtype, name="embedding_in")(embedding)[:, None]
+        network = GraphNetwork(self.width, self.depth, OUTPUTS, self.dtype, name="graph")
+        raw = jnp.moveaxis(network(nodes, prototypes, neighbourhood), 0, 1)
+        return self._activate(raw, prototypes)
+
+    def _activate(self, raw: Float[Array, "b n 14"], prototypes: Prototypes) -> LocalSurfels:
+        """Bounded local surfels of the network's outputs; zeros give the initial surfel."""
+        # Geometry moves slower than colour: an output of order one is a large move on a triangle.
+        offset, scale, rotation = 0.3 * raw[..., :3], 0.3 * raw[..., 3:6], 0.3 * raw[..., 6:10]
+        identity = jnp.array([1.0, 0.0, 0.0, 0.0])
+        return LocalSurfels(
+            offset=_limit(offset, self.offset_limit),
+            scale=self.initial_scale * jnp.exp(_limit(scale, math.log(self.scale_range))),
+            rotation=normalize(identity + rotation),
+            albedo=jax.nn.sigmoid(raw[..., 10:13]),
+            opacity=jnp.where(prototypes.active, jax.nn.sigmoid(raw[..., 13]), 0.0),
+        )
+
+
+def _limit(x: Float[Array, "*b"], limit: float) -> Float[Array, "*b"]:
+    """x near zero, never beyond +-limit."""
+    return limit * jnp.tanh(x / limit)

@@ -1,0 +1,113 @@
+"""The one place where the rasteriser meets the model, and where it is spread over devices."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import jax
+import jax.numpy as jnp
+import tileraster
+from jax.sharding import PartitionSpec as P
+from jaxtyping import Array, Float, Int
+from tileraster import MeshImage, SurfelImage
+
+from sheap_jax.types import Camera, Surfels
+
+Image = TypeVar("Image", SurfelImage, MeshImage)
+
+
+def render_surfels(
+    surfels: Surfels,
+    colors: Float[Array, "b n c"],
+    camera: Camera,
+    *,
+    width: int,
+    height: int,
+    background: Float[Array, "b c"] | None = None,
+    implementation: str | None = None,
+    max_intersections: int | None = None,
+    mesh: jax.sharding.Mesh | None = None,
+    screen_probe: Float[Array, "b n 2"] | None = None,
+) -> SurfelImage:
+    """Images of lit surfels.
+
+    Args:
+        surfels: in the world, one set per image.
+        colors: albedo x shading, or any other channels to composite.
+        camera: one for all images, or one each.
+        background: colour behind the surfels; None is black.
+        implementation, max_intersections: of tileraster.rasterize_surfels.
+        mesh: devices to share out the batch over, along the axis "data"; None runs where the arrays are.
+        screen_probe: displacement of the surfels on the screen in pixels. Zeros change nothing; the gradient with
+            respect to them is the screen-space gradient by which prototypes are densified.
+    """
+    batch = colors.shape[0]
+    camera = _per_image(camera, batch)
+    means = surfels.means if screen_probe is None else _displace(surfels.means, screen_probe, camera)
+    background = jnp.zeros((batch, colors.shape[-1]), colors.dtype) if background is None else background
+
+    def rasterize(means, quats, scales, opacities, colors, viewmats, intrinsics, background) -> SurfelImage:
+        return tileraster.rasterize_surfels(
+            means,
+            quats,
+            scales,
+            opacities,
+            colors,
+            viewmats,
+            intrinsics,
+            width=width,
+            height=height,
+            background=background,
+            implementation=implementation,
+            max_intersections=max_intersections,
+        )
+
+    return _over_devices(rasterize, mesh)(
+        means, surfels.quats, surfels.scales[..., :2], surfels.opacities, colors, *camera, background
+    )
+
+
+def render_mesh(
+    vertices: Float[Array, "b v 3"],
+    faces: Int[Array, "f 3"],
+    camera: Camera,
+    *,
+    width: int,
+    height: int,
+    implementation: str | None = None,
+    mesh: jax.sharding.Mesh | None = None,
+) -> MeshImage:
+    """Depth, normals and face indices of meshes; arguments as for `render_surfels`.
+
+    Only "reference" is passed on of `implementation`: triangles have no device-specific kernels.
+    """
+    chosen = "reference" if implementation == "reference" else None
+
+    def rasterize(vertices, viewmats, intrinsics) -> MeshImage:
+        return tileraster.rasterize_mesh(
+            vertices, faces, viewmats, intrinsics, width=width, height=height, implementation=chosen
+        )
+
+    return _over_devices(rasterize, mesh)(vertices, *_per_image(camera, vertices.shape[0]))
+
+
+def _over_devices(rasterize: Callable[..., Image], mesh: jax.sharding.Mesh | None) -> Callable[..., Image]:
+    """`rasterize` on every device's share of the batch: XLA cannot split a hand-written kernel by itself."""
+    if mesh is None:
+        return rasterize
+    return jax.shard_map(rasterize, mesh=mesh, in_specs=P("data"), out_specs=P("data"), check_vma=False)
+
+
+def _per_image(camera: Camera, batch: int) -> Camera:
+    """The camera with a batch axis."""
+    return Camera(
+        viewmat=jnp.broadcast_to(camera.viewmat, (batch, 4, 4)),
+        intrinsics=jnp.broadcast_to(camera.intrinsics, (batch, 3, 3)),
+    )
+
+
+def _displace(means: Float[Array, "b n 3"], pixels: Float[Array, "b n 2"], camera: Camera) -> Float[Array, "b n 3"]:
+    """Points moved parallel to the image plane so that their projections move by `pixels`."""
+    depth = jnp.einsum("bc,bnc->bn", camera.viewmat[:, 2, :3], means) + camera.viewmat[:, None, 2, 3]
+    focal = jnp.stack([camera.intrinsics[:, 0, 0], camera.intrinsics[:, 1, 1]], axis=-1)
+    shift = pixels * depth[..., None] / focal[:, None]
+    return means + jnp.einsum("bnk,bkc->bnc", shift, camera.viewmat[:, :2, :3])
