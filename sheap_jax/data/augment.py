@@ -44,7 +44,7 @@ def augment_pair(
         if augmentation.flip and mirrored:
             frame = flip(frame)
         if augmentation.color_jitter:
-            frame = frame._replace(image=np.minimum(frame.image * gain, np.float32(1.0)))
+            frame = frame._replace(image=scale_channels(np.asarray(frame.image), gain))
         frames.append(frame)
     return frames[0], frames[1]
 
@@ -56,6 +56,14 @@ def flip(frame: Frame) -> Frame:
     landmarks[:, 0] = width - landmarks[:, 0]
     image = np.ascontiguousarray(frame.image[:, ::-1])
     return Frame._make((image, landmarks, np.asarray(frame.landmark_weight)[FLIP_ORDER]))
+
+
+def scale_channels(image: Float32[np.ndarray, "h w 3"], gain: Float32[np.ndarray, "3"]) -> Float32[np.ndarray, "h w 3"]:
+    """`image` times one gain per channel, cut off at 1."""
+    height, width = image.shape[:2]
+    # Whole rows at a time: NumPy is several times slower with an inner axis of three.
+    scaled = image.reshape(height, 3 * width) * np.tile(gain, width)
+    return np.minimum(scaled, np.float32(1.0), out=scaled).reshape(image.shape)
 
 
 def crop(frame: Frame, *, zoom: float, shift: tuple[float, float]) -> Frame:

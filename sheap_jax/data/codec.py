@@ -1,6 +1,6 @@
 """One stored frame: its fields and its bytes (a versioned msgpack message)."""
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import msgpack
 import numpy as np
@@ -54,7 +54,7 @@ def encode_record(record: Record) -> bytes:
         "landmarks": landmarks.tobytes(),
         "weights": weights.tobytes(),
     }
-    return msgpack.packb(message)
+    return cast(bytes, msgpack.packb(message))
 
 
 def decode_record(data: bytes, *, key: str = "(unknown)") -> Record:

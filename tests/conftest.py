@@ -1,0 +1,26 @@
+"""Fixtures for test data that lies beside the repository; tests that need it say why they are skipped without it."""
+
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+def _shared_folder(name: str) -> Path:
+    folder = SHARED / name
+    if not folder.is_dir():
+        pytest.skip(f"needs ../shared/{name} beside the repository, which is not there")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real faces, landmarks, a scan and the ICT head model."""
+    return _shared_folder("data")
+
+
+@pytest.fixture(scope="session")
+def shared_golden() -> Path:
+    """Float64 reference outputs of the rasteriser."""
+    return _shared_folder("golden")
