@@ -38,16 +38,15 @@ def crop_box(landmarks: Float[np.ndarray, "*n l 2"], *, margin: float = MARGIN, 
     return CropBox(center=(low + high) / 2 - up, half=margin * half)
 
 
-def smooth_boxes(boxes: CropBox, *, weight: float = SMOOTHING) -> CropBox:
-    """Exponential moving average over the frames of one video (axis 0): weight w for the new box, 1 - w for the past.
+def follow_box(previous: CropBox, box: CropBox, *, frames: int = 1, weight: float = SMOOTHING) -> CropBox:
+    """One step of the exponential moving average that keeps the crop of a video calm.
 
-    The first frame stays as it is.
+    Args:
+      previous: the averaged box of the last frame that was used; the first frame of a video keeps its own box.
+      frames: how many frames ago that was: after a gap the new box counts as if it had been seen in all of them.
     """
-    center, half = boxes.center.copy(), boxes.half.copy()
-    for i in range(1, len(half)):
-        center[i] = weight * center[i] + (1 - weight) * center[i - 1]
-        half[i] = weight * half[i] + (1 - weight) * half[i - 1]
-    return CropBox(center, half)
+    share = 1.0 - (1.0 - weight) ** frames
+    return CropBox(*((1.0 - share) * old + share * new for old, new in zip(previous, box, strict=True)))
 
 
 def crop_image(image: UInt8[np.ndarray, "h w c"], box: CropBox, size: int) -> UInt8[np.ndarray, "size size c"]:

@@ -1,0 +1,237 @@
+"""Where the 68 landmarks of a frame come from: an `.npz` made before, or MediaPipe's Face Landmarker."""
+
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from sheap_jax.data.prepare.clips import Clip, PrepareError
+
+# Vertices of MediaPipe's 478-point mesh for each iBUG landmark: the mean of the pair. The jaw points are fixed places
+# on the mesh, not the visible outline. Chosen by eye on the mesh and checked against a 68-point detector.
+MEDIAPIPE_TO_68 = np.array(
+    # fmt: off
+    [
+        (127, 127),
+        (234, 234),
+        (93, 132),
+        (132, 58),
+        (58, 172),
+        (136, 136),
+        (150, 149),
+        (176, 176),
+        (152, 152),
+        (400, 400),
+        (379, 378),
+        (365, 365),
+        (288, 397),
+        (361, 288),
+        (323, 361),
+        (454, 454),
+        (356, 356),  # jaw
+        (70, 70),
+        (63, 63),
+        (105, 105),
+        (66, 66),
+        (107, 107),  # right brow
+        (336, 336),
+        (296, 296),
+        (334, 334),
+        (293, 293),
+        (300, 300),  # left brow
+        (168, 168),
+        (6, 197),
+        (195, 5),
+        (4, 4),  # bridge of the nose
+        (75, 240),
+        (97, 97),
+        (2, 2),
+        (326, 326),
+        (305, 460),  # base of the nose
+        (33, 33),
+        (160, 160),
+        (158, 158),
+        (133, 133),
+        (153, 153),
+        (144, 144),  # right eye
+        (362, 362),
+        (385, 385),
+        (387, 387),
+        (263, 263),
+        (373, 373),
+        (380, 380),  # left eye
+        (61, 61),
+        (39, 39),
+        (37, 37),
+        (0, 0),
+        (267, 267),
+        (269, 269),
+        (291, 291),  # outer lip, upper
+        (321, 321),
+        (314, 314),
+        (17, 17),
+        (84, 84),
+        (91, 91),  # outer lip, lower
+        (78, 78),
+        (82, 82),
+        (13, 13),
+        (312, 312),
+        (308, 308),
+        (317, 317),
+        (14, 14),
+        (87, 87),
+    ]  # inner lip
+    # fmt: on
+)
+_SLIDING_JAW = np.array([*range(7), *range(10, 17)])  # the chin (7-9) stays where it is when the head turns
+_FULL_YAW = np.radians(40.0)  # jaw points weigh nothing from here on
+
+
+class LandmarkSource(Protocol):
+    """Landmarks of one clip after another, its frames in order."""
+
+    def start(self, clip: Clip) -> None:
+        """Prepare for a clip; PrepareError if there is nothing for it."""
+        ...
+
+    def detect(self, number: int, image: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "68 2"] | None:
+        """Landmarks of frame `number` in pixels, None without a face."""
+        ...
+
+    def finish(self, frames: int) -> None:
+        """Called with the number of frames that the clip turned out to have; PrepareError if that does not fit."""
+        ...
+
+
+class _Entry(NamedTuple):
+    landmarks: Float[np.ndarray, "n 68 2"]
+    row: int | None  # of a photograph; None: the rows are the frames of a video
+
+
+class NpzLandmarks:
+    """Landmarks from an `.npz`: names in `sets`, and for each set `<set>_files` [1 or N] and `<set>_lmk68` [N,68,2].
+
+    A set with one file is a video, one row for each frame; otherwise each row belongs to one image file. Files are
+    recognised by as much of their path as the archive states. A row of NaN means that no face was found.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """ValueError if the archive lacks a key or a shape is wrong; names it."""
+        self.path = path
+        self.entries: dict[tuple[str, ...], _Entry] = {}
+        with np.load(path, allow_pickle=False) as arrays:
+            for name in self._key(arrays, "sets").tolist():
+                landmarks = self._key(arrays, f"{name}_lmk68")
+                files = self._key(arrays, f"{name}_files").tolist()
+                if landmarks.shape[1:] != (68, 2) or len(files) not in (1, len(landmarks)):
+                    raise ValueError(f"{path}: {name}_lmk68 is {landmarks.shape} for {len(files)} files")
+                for row, file in enumerate(files):
+                    self.entries[Path(file).parts] = _Entry(landmarks, row if len(files) > 1 else None)
+        self.clip: Clip | None = None
+
+    def _key(self, arrays: Any, key: str) -> np.ndarray:
+        if key not in arrays.files:
+            raise ValueError(f"{self.path} has no array {key!r}; see NpzLandmarks for the layout")
+        return arrays[key]
+
+    def start(self, clip: Clip) -> None:
+        self.clip = clip
+        self.frames = [self._find(file) for file in clip.files]
+
+    def _find(self, file: Path) -> _Entry:
+        parts = file.resolve().parts
+        for length in range(len(parts), 0, -1):
+            if parts[-length:] in self.entries:
+                return self.entries[parts[-length:]]
+        raise PrepareError(f"no landmarks for {file.name} in {self.path.name}")
+
+    def detect(self, number: int, image: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "68 2"] | None:
+        assert self.clip is not None
+        entry = self.frames[0 if self.clip.is_video else number]
+        row = number if self.clip.is_video else (entry.row or 0)
+        if row >= len(entry.landmarks):
+            return None  # `finish` reports the difference with both numbers
+        points = entry.landmarks[row]
+        return None if np.isnan(points).any() else points
+
+    def finish(self, frames: int) -> None:
+        assert self.clip is not None
+        expected = len(self.frames[0].landmarks) if self.clip.is_video else frames
+        if expected != frames:
+            raise PrepareError(f"has {frames} frames, but {self.path.name} has landmarks for {expected}")
+
+
+class FaceLandmarker:
+    """MediaPipe's Face Landmarker, one face per frame, tracking through videos."""
+
+    def __init__(self, model: Path) -> None:
+        """Raises ValueError if the model file is missing, RuntimeError if mediapipe is not installed."""
+        if not model.exists():
+            raise ValueError(f"{model} does not exist: download face_landmarker.task from MediaPipe's model page")
+        try:
+            import mediapipe
+            from mediapipe.tasks.python import BaseOptions, vision
+        except ImportError as error:
+            raise RuntimeError(
+                f"mediapipe cannot be imported ({error}): pip install 'sheap-jax[prepare]', or make landmarks "
+                "elsewhere and pass them with --landmarks"
+            ) from error
+        self._mediapipe, self._vision, self._base = mediapipe, vision, BaseOptions(model_asset_path=str(model))
+        self._detector: Any = None
+        self._is_video = False
+
+    def start(self, clip: Clip) -> None:
+        """A new detector: tracking must not carry over from another clip."""
+        self.close()
+        self._is_video = clip.is_video
+        mode = self._vision.RunningMode.VIDEO if clip.is_video else self._vision.RunningMode.IMAGE
+        options = self._vision.FaceLandmarkerOptions(base_options=self._base, running_mode=mode, num_faces=1)
+        self._detector = self._vision.FaceLandmarker.create_from_options(options)
+
+    def detect(self, number: int, image: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "68 2"] | None:
+        frame = self._mediapipe.Image(image_format=self._mediapipe.ImageFormat.SRGB, data=np.ascontiguousarray(image))
+        if self._is_video:
+            result = self._detector.detect_for_video(frame, number * 40)  # only the order of the times matters
+        else:
+            result = self._detector.detect(frame)
+        if not result.face_landmarks:
+            return None
+        height, width = image.shape[:2]
+        mesh = np.array([(point.x * width, point.y * height) for point in result.face_landmarks[0]])
+        return mediapipe_to_68(mesh)
+
+    def finish(self, frames: int) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if self._detector is not None:
+            self._detector.close()
+            self._detector = None
+
+
+def mediapipe_to_68(mesh: Float[np.ndarray, "478 d"]) -> Float[np.ndarray, "68 d"]:
+    """The iBUG landmarks of MediaPipe's mesh."""
+    return mesh[MEDIAPIPE_TO_68].mean(axis=1)
+
+
+def landmark_yaw(landmarks: Float[np.ndarray, "68 2"]) -> float:
+    """Rough yaw in radians from the tip of the nose between the outer eye corners; the sign is the image's.
+
+    On an average head the tip stands as far in front of the corners as they stand from the middle, hence
+    offset / half distance = tan(yaw), whatever the roll.
+    """
+    right, left, tip = landmarks[36], landmarks[45], landmarks[30]
+    half = (left - right) / 2
+    return float(np.arctan2((tip - (left + right) / 2) @ half, half @ half))
+
+
+def landmark_weights(landmarks: Float[np.ndarray, "68 2"], *, height: int, width: int) -> Float[np.ndarray, "68"]:
+    """Trust in each landmark: 0 outside the image; jaw points fall from 1 in a frontal view to 0 at 40 degrees of yaw.
+
+    The jaw points of a turned head are fixed places for one detector and the visible outline for another.
+    """
+    weights = np.ones(68, np.float32)
+    weights[_SLIDING_JAW] = max(0.0, 1.0 - abs(landmark_yaw(landmarks)) / _FULL_YAW)
+    inside = ((landmarks >= 0) & (landmarks <= (width, height))).all(axis=1)
+    return weights * inside
