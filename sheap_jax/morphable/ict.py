@@ -63,7 +63,7 @@ def convert(source: IctSource, *, subset: str = "lite") -> MorphableModel:
     landmark_faces, barycentrics = _vertex_landmarks(faces, position[source.landmarks])
     template = centimetres / 100.0
     template = template + framing_shift(template[position[source.landmarks]])
-    skin = (parts[faces] <= PART_NAMES.index("head_neck")).all(axis=1)
+    skin = np.all(parts[faces] <= PART_NAMES.index("head_neck"), axis=1)
     contour = silhouette_contour(
         template, faces, landmark_faces, barycentrics, skin=skin, camera_distance=OFFICIAL_DISTANCE
     )

@@ -1,5 +1,6 @@
 """Finding clips among the inputs and reading their frames in order."""
 
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -60,7 +61,7 @@ def find_clips(inputs: Sequence[Path], *, identity_from: str = "video") -> list[
     for folder, images in loose.items():
         clips += _image_clips(images, folder, identity_from)
     clips.sort(key=lambda clip: (clip.identity, clip.name))
-    for first, second in zip(clips, clips[1:], strict=False):
+    for first, second in itertools.pairwise(clips):
         if first[:2] == second[:2]:
             raise ValueError(f"{first.path} and {second.path} both give clip {first.identity}/{first.name}: rename one")
     if not clips:
@@ -92,7 +93,7 @@ def _clip(files: tuple[Path, ...], root: Path, identity_from: str) -> Clip:
     is_video = files[0].suffix.lower() in VIDEO_SUFFIXES
     place = files[0].with_suffix("") if is_video or identity_from == "image" else files[0].parent
     relative = place.resolve().relative_to(root.resolve())
-    parts = relative.parts or (root.resolve().name,)
+    parts: tuple[str, ...] = relative.parts or (root.resolve().name,)
     if identity_from == "folder":
         identity = parts[0] if len(parts) > 1 or not is_video else root.resolve().name
         name = "-".join(parts[1:] if len(parts) > 1 else parts)

@@ -9,81 +9,20 @@ from jaxtyping import Float, UInt8
 from sheap_jax.data.prepare.clips import Clip, PrepareError
 
 # Vertices of MediaPipe's 478-point mesh for each iBUG landmark: the mean of the pair. The jaw points are fixed places
-# on the mesh, not the visible outline. Chosen by eye on the mesh and checked against a 68-point detector.
-MEDIAPIPE_TO_68 = np.array(
-    # fmt: off
-    [
-        (127, 127),
-        (234, 234),
-        (93, 132),
-        (132, 58),
-        (58, 172),
-        (136, 136),
-        (150, 149),
-        (176, 176),
-        (152, 152),
-        (400, 400),
-        (379, 378),
-        (365, 365),
-        (288, 397),
-        (361, 288),
-        (323, 361),
-        (454, 454),
-        (356, 356),  # jaw
-        (70, 70),
-        (63, 63),
-        (105, 105),
-        (66, 66),
-        (107, 107),  # right brow
-        (336, 336),
-        (296, 296),
-        (334, 334),
-        (293, 293),
-        (300, 300),  # left brow
-        (168, 168),
-        (6, 197),
-        (195, 5),
-        (4, 4),  # bridge of the nose
-        (75, 240),
-        (97, 97),
-        (2, 2),
-        (326, 326),
-        (305, 460),  # base of the nose
-        (33, 33),
-        (160, 160),
-        (158, 158),
-        (133, 133),
-        (153, 153),
-        (144, 144),  # right eye
-        (362, 362),
-        (385, 385),
-        (387, 387),
-        (263, 263),
-        (373, 373),
-        (380, 380),  # left eye
-        (61, 61),
-        (39, 39),
-        (37, 37),
-        (0, 0),
-        (267, 267),
-        (269, 269),
-        (291, 291),  # outer lip, upper
-        (321, 321),
-        (314, 314),
-        (17, 17),
-        (84, 84),
-        (91, 91),  # outer lip, lower
-        (78, 78),
-        (82, 82),
-        (13, 13),
-        (312, 312),
-        (308, 308),
-        (317, 317),
-        (14, 14),
-        (87, 87),
-    ]  # inner lip
-    # fmt: on
-)
+# on the mesh, not the visible outline.
+MEDIAPIPE_TO_68 = np.array([
+    (127, 127), (234, 234), (93, 132), (132, 58), (58, 172), (136, 136), (150, 149), (176, 176), (152, 152),
+    (400, 400), (379, 378), (365, 365), (288, 397), (361, 288), (323, 361), (454, 454), (356, 356),  # jaw
+    (70, 70), (63, 63), (105, 105), (66, 66), (107, 107),  # right brow
+    (336, 336), (296, 296), (334, 334), (293, 293), (300, 300),  # left brow
+    (168, 168), (6, 197), (195, 5), (4, 4),  # bridge of the nose
+    (75, 240), (97, 97), (2, 2), (326, 326), (305, 460),  # base of the nose
+    (33, 33), (160, 160), (158, 158), (133, 133), (153, 153), (144, 144),  # right eye
+    (362, 362), (385, 385), (387, 387), (263, 263), (373, 373), (380, 380),  # left eye
+    (61, 61), (39, 39), (37, 37), (0, 0), (267, 267), (269, 269), (291, 291),  # outer lip, upper
+    (321, 321), (314, 314), (17, 17), (84, 84), (91, 91),  # outer lip, lower
+    (78, 78), (82, 82), (13, 13), (312, 312), (308, 308), (317, 317), (14, 14), (87, 87),  # inner lip
+])  # fmt: skip
 _SLIDING_JAW = np.array([*range(7), *range(10, 17)])  # the chin (7-9) stays where it is when the head turns
 _FULL_YAW = np.radians(40.0)  # jaw points weigh nothing from here on
 
