@@ -90,16 +90,17 @@ def _image_clips(files: list[Path], root: Path, identity_from: str) -> list[Clip
 
 
 def _clip(files: tuple[Path, ...], root: Path, identity_from: str) -> Clip:
+    """Name a clip by its place below `root`."""
     is_video = files[0].suffix.lower() in VIDEO_SUFFIXES
-    place = files[0].with_suffix("") if is_video or identity_from == "image" else files[0].parent
-    relative = place.resolve().relative_to(root.resolve())
-    parts: tuple[str, ...] = relative.parts or (root.resolve().name,)
-    if identity_from == "folder":
-        identity = parts[0] if len(parts) > 1 or not is_video else root.resolve().name
-        name = "-".join(parts[1:] if len(parts) > 1 else parts)
-        return Clip(identity, name, files, is_video)
-    name = "-".join(parts)
-    return Clip(name, name, files, is_video)
+    is_one_file = is_video or identity_from == "image"
+    place = files[0].with_suffix("") if is_one_file else files[0].parent
+    parts = place.relative_to(root).parts
+    name = "-".join(parts) or root.resolve().name
+    if identity_from != "folder":
+        return Clip(name, name, files, is_video)
+    folders = parts[:-1] if is_one_file else parts
+    identity = folders[0] if folders else root.resolve().name
+    return Clip(identity, "-".join(parts[1:]) or name, files, is_video)
 
 
 class FrameReader:
