@@ -1,0 +1,25 @@
+"""The paper's configuration: ViT-B/16 at 224 pixels, FLAME, VoxCeleb2 prepared into shards.
+
+Needs assets that users fetch themselves (NOTICE), converted by sheap_jax.morphable.flame and sheap_jax.data.prepare.
+Loss weights, optimiser, batch and widths are ours: the authors published none. Never run by us at this size: no result
+is stated.
+"""
+
+from sheap_jax.config import Config, Data, Estimator, Log, Optimizer, Prototypes, Regressor
+
+
+def get_config() -> Config:
+    return Config(
+        name="base",
+        steps=200_000,
+        geometry_steps=5_000,
+        batch_size=64,
+        image_size=224,
+        morphable="assets/flame2020.npz",
+        data=Data(directory="assets/voxceleb2", embedded=None, workers=8),
+        estimator=Estimator(bfloat16=True, remat=True),
+        regressor=Regressor(uv_size=128, uv_channels=64, embedding_dim=64, graph_width=128, graph_depth=4),
+        prototypes=Prototypes(per_face=2, capacity_per_face=4.0, densify_every=1_000, densify_until=150_000),
+        optimizer=Optimizer(learning_rate=1e-4, regressor_learning_rate=1e-3, warmup_steps=2_000),
+        log=Log(metrics_every=50, pictures_every=2_000, checkpoint_every=2_000),
+    )
