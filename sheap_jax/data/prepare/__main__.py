@@ -1,6 +1,7 @@
 """Command line: `python -m sheap_jax.data.prepare INPUT... --output DIR --landmarks FILE.npz`."""
 
 import argparse
+import contextlib
 from pathlib import Path
 
 from sheap_jax.data.prepare.clips import IDENTITY_RULES, find_clips
@@ -21,7 +22,8 @@ def main(arguments: list[str] | None = None) -> None:
     )
     try:
         clips = find_clips(options.inputs, identity_from=settings.identity_from)
-        report = prepare(clips, _landmark_source(options), options.output, settings=settings)
+        with contextlib.ExitStack() as stack:
+            report = prepare(clips, _landmark_source(options, stack), options.output, settings=settings)
     except (OSError, ValueError, RuntimeError) as error:
         parser.exit(1, f"error: {error}\n")
     print(summary(report))
@@ -29,10 +31,10 @@ def main(arguments: list[str] | None = None) -> None:
         parser.exit(1, "error: nothing was written\n")
 
 
-def _landmark_source(options: argparse.Namespace) -> LandmarkSource:
+def _landmark_source(options: argparse.Namespace, stack: contextlib.ExitStack) -> LandmarkSource:
     if options.landmarks is not None:
         return NpzLandmarks(options.landmarks)
-    return FaceLandmarker(options.face_landmarker)
+    return stack.enter_context(contextlib.closing(FaceLandmarker(options.face_landmarker)))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -102,7 +102,10 @@ class NpzLandmarks:
 
 
 class FaceLandmarker:
-    """MediaPipe's Face Landmarker, one face per frame, tracking through videos."""
+    """MediaPipe's Face Landmarker on each frame by itself.
+
+    Its video mode smooths over time: the points then trail behind fast motion and depend on the stride.
+    """
 
     def __init__(self, model: Path) -> None:
         """Raises ValueError if the model file is missing, RuntimeError if mediapipe is not installed."""
@@ -116,37 +119,27 @@ class FaceLandmarker:
                 f"mediapipe cannot be imported ({error}): pip install 'sheap-jax[prepare]', or make landmarks "
                 "elsewhere and pass them with --landmarks"
             ) from error
-        self._mediapipe, self._vision, self._base = mediapipe, vision, BaseOptions(model_asset_path=str(model))
-        self._detector: Any = None
-        self._is_video = False
+        self._mediapipe = mediapipe
+        options = vision.FaceLandmarkerOptions(base_options=BaseOptions(model_asset_path=str(model)), num_faces=1)
+        self._detector = vision.FaceLandmarker.create_from_options(options)
 
     def start(self, clip: Clip) -> None:
-        """A new detector: tracking must not carry over from another clip."""
-        self.close()
-        self._is_video = clip.is_video
-        mode = self._vision.RunningMode.VIDEO if clip.is_video else self._vision.RunningMode.IMAGE
-        options = self._vision.FaceLandmarkerOptions(base_options=self._base, running_mode=mode, num_faces=1)
-        self._detector = self._vision.FaceLandmarker.create_from_options(options)
+        """Nothing to do: frames are independent."""
 
     def detect(self, number: int, image: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "68 2"] | None:
         frame = self._mediapipe.Image(image_format=self._mediapipe.ImageFormat.SRGB, data=np.ascontiguousarray(image))
-        if self._is_video:
-            result = self._detector.detect_for_video(frame, number * 40)  # only the order of the times matters
-        else:
-            result = self._detector.detect(frame)
-        if not result.face_landmarks:
+        found = self._detector.detect(frame).face_landmarks
+        if not found:
             return None
         height, width = image.shape[:2]
-        mesh = np.array([(point.x * width, point.y * height) for point in result.face_landmarks[0]])
-        return mediapipe_to_68(mesh)
+        return mediapipe_to_68(np.array([(point.x * width, point.y * height) for point in found[0]]))
 
     def finish(self, frames: int) -> None:
-        self.close()
+        """Nothing to do: every frame was given."""
 
     def close(self) -> None:
-        if self._detector is not None:
-            self._detector.close()
-            self._detector = None
+        """Free the detector; left to the interpreter's end, mediapipe prints an error there."""
+        self._detector.close()
 
 
 def mediapipe_to_68(mesh: Float[np.ndarray, "478 d"]) -> Float[np.ndarray, "68 d"]:
