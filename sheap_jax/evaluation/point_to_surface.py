@@ -1,0 +1,169 @@
+"""Exact unsigned distance from points to a triangle mesh, on the CPU with NumPy and SciPy's k-d tree.
+
+Every triangle is turned once into a frame of its own, with one corner at the origin and the triangle in the plane
+z = 0: there the closest point is a matter of two dimensions. Which triangles to look at comes from a k-d tree of
+handles, points such that every point of a triangle is within a radius r of one of its handles. A triangle all of whose
+handles are farther than (best distance so far + r) cannot be closer. Small triangles have one handle, their centre;
+large ones (necks, eye sockets) get several, because a single long triangle would otherwise blow up r for all.
+"""
+
+from itertools import chain
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+
+FIRST_CANDIDATES = 4  # nearest handles that give the first bound
+HANDLE_RADIUS = 1.5  # of the median triangle: what is larger is cut for the search
+MAX_HANDLES = 4  # per triangle on average; beyond that r may grow instead, which only costs time
+
+
+class ClosestPoints(NamedTuple):
+    """For each query point: the closest point of the mesh, its distance and its triangle."""
+
+    points: Float[np.ndarray, "n 3"]
+    distances: Float[np.ndarray, "n"]
+    faces: Int[np.ndarray, "n"]
+
+
+class _Handles(NamedTuple):
+    points: Float[np.ndarray, "h 3"]
+    faces: Int[np.ndarray, "h"]
+    radii: Float[np.ndarray, "h"]  # every point of the handle's part of its triangle is at most this far
+
+
+class Surface:
+    """A triangle mesh prepared for closest-point queries. Degenerate triangles count as segments or points."""
+
+    def __init__(self, vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3"]):
+        from scipy.spatial import KDTree
+
+        corners = np.asarray(vertices, np.float64)[np.asarray(faces)]
+        if not len(corners) or not np.isfinite(corners).all():
+            raise ValueError(
+                f"a surface needs at least one triangle and finite vertices; {len(corners)} triangles given"
+            )
+        handles, self._handle_faces, self._handle_radii = _handles(corners)
+        self._tree = KDTree(handles, balanced_tree=False)
+        self._origins = corners[:, 0]
+        self._frames = _triangle_frames(corners)
+        self.normals: Float[np.ndarray, "f 3"] = self._frames[:, 2]
+        local = np.einsum("fab,fkb->fka", self._frames, corners[:, 1:] - corners[:, :1])
+        # In its frame a triangle is (0, 0), (x1, 0), (x2, y2) with x1 >= 0 and y2 >= 0.
+        self._shapes = np.stack([local[:, 0, 0], local[:, 1, 0], local[:, 1, 1]])
+
+    def closest(self, points: Float[np.ndarray, "n 3"]) -> ClosestPoints:
+        """The closest point of the surface to each point, exact up to rounding."""
+        points = np.asarray(points, np.float64)
+        faces, distances = self._best_of_nearest(points, FIRST_CANDIDATES)
+        reach = (distances + self._handle_radii.max()) * (1 + 1e-9)  # rounding must not lose a candidate
+        found = self._tree.query_ball_point(points, reach)
+        rows = np.repeat(np.arange(len(points)), [len(handles) for handles in found])
+        handles = np.fromiter(chain.from_iterable(found), np.int64, count=len(rows))
+        offset = points[rows] - self._tree.data[handles]
+        near = np.sqrt(np.einsum("na,na->n", offset, offset)) - self._handle_radii[handles] < distances[rows]
+        rows, candidates = rows[near], self._handle_faces[handles[near]]
+        candidate_distances = self._distances(points[rows], candidates)
+        order = np.argsort(-candidate_distances)
+        order = order[candidate_distances[order] < distances[rows[order]]]
+        faces[rows[order]] = candidates[order]  # of several assignments to one row the last, the closest, stays
+        return self._on_faces(points, faces)
+
+    def closest_of_few(self, points: Float[np.ndarray, "n 3"], *, candidates: int) -> ClosestPoints:
+        """The closest point among the triangles with the nearest handles: an upper bound of the distance, and faster.
+
+        Right for nearly all points of evenly meshed faces: enough for the steps of an iteration, not for its result.
+        """
+        points = np.asarray(points, np.float64)
+        return self._on_faces(points, self._best_of_nearest(points, candidates)[0])
+
+    def _best_of_nearest(
+        self, points: Float[np.ndarray, "n 3"], count: int
+    ) -> tuple[Int[np.ndarray, "n"], Float[np.ndarray, "n"]]:
+        """The best of the triangles of the `count` nearest handles, and its distance."""
+        _, handles = self._tree.query(points, k=min(count, len(self._handle_faces)))
+        candidates = self._handle_faces[np.reshape(handles, (len(points), -1))]
+        distances = self._distances(points[:, None], candidates)
+        choice = (np.arange(len(points)), distances.argmin(axis=1))
+        return candidates[choice], distances[choice]
+
+    def _distances(self, points: Float[np.ndarray, "*n 3"], faces: Int[np.ndarray, "*n"]) -> Float[np.ndarray, "*n"]:
+        """Distance of each point to the triangle beside it."""
+        x, y, z = np.einsum("...ab,...b->a...", self._frames[faces], points - self._origins[faces])
+        closest_x, closest_y = _closest_in_plane(x, y, *self._shapes[:, faces])
+        return np.sqrt((x - closest_x) ** 2 + (y - closest_y) ** 2 + z**2)
+
+    def _on_faces(self, points: Float[np.ndarray, "n 3"], faces: Int[np.ndarray, "n"]) -> ClosestPoints:
+        """The closest point of the given triangle to each point."""
+        frames, origins = self._frames[faces], self._origins[faces]
+        x, y, _ = np.einsum("nab,nb->an", frames, points - origins)
+        x, y = _closest_in_plane(x, y, *self._shapes[:, faces])
+        closest = origins + x[:, None] * frames[:, 0] + y[:, None] * frames[:, 1]
+        return ClosestPoints(closest, np.linalg.norm(points - closest, axis=-1), faces)
+
+
+def point_to_surface_distance(
+    points: Float[np.ndarray, "n 3"], vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3"]
+) -> Float[np.ndarray, "n"]:
+    """Unsigned distance of each point to the nearest point of the mesh, in the unit of the input."""
+    return Surface(vertices, faces).closest(points).distances
+
+
+def _handles(corners: Float[np.ndarray, "f 3 3"]) -> _Handles:
+    """Points and radii that cover all triangles.
+
+    Triangles much larger than the median are cut in four, again and again, until their parts are not.
+    """
+    count = len(corners)
+    faces = np.arange(count)
+    radius = _radii(corners)
+    limit = HANDLE_RADIUS * np.median(radius)
+    while True:
+        large = radius > limit
+        if not large.any() or len(corners) + 3 * large.sum() > MAX_HANDLES * count:
+            return _Handles(corners.mean(axis=1), faces, radius)
+        a, b, c = np.moveaxis(corners[large], 1, 0)
+        ab, bc, ca = (a + b) / 2, (b + c) / 2, (c + a) / 2
+        parts = [np.stack(part, axis=1) for part in ((a, ab, ca), (ab, b, bc), (ca, bc, c), (bc, ca, ab))]
+        corners = np.concatenate([corners[~large], *parts])
+        faces = np.concatenate([faces[~large], *[faces[large]] * 4])
+        radius = _radii(corners)
+
+
+def _radii(corners: Float[np.ndarray, "f 3 3"]) -> Float[np.ndarray, "f"]:
+    offsets = corners - corners.mean(axis=1, keepdims=True)
+    return np.sqrt(np.einsum("fka,fka->fk", offsets, offsets).max(axis=1))
+
+
+def _triangle_frames(corners: Float[np.ndarray, "f 3 3"]) -> Float[np.ndarray, "f 3 3"]:
+    """Orthonormal rows x, y, z per triangle: x along the first edge that has a length, z its normal."""
+    first, second = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
+    x = np.where(np.any(first != 0, axis=-1, keepdims=True), first, second)
+    x = np.where(np.any(x != 0, axis=-1, keepdims=True), x, [1.0, 0.0, 0.0])
+    x = x / np.linalg.norm(x, axis=-1, keepdims=True)
+    height = second - np.sum(second * x, axis=-1, keepdims=True) * x
+    length = np.linalg.norm(height, axis=-1, keepdims=True)
+    flat = length <= 1e-12 * np.linalg.norm(second, axis=-1, keepdims=True)
+    # A triangle without area has no plane: any direction across its line will do.
+    across = np.cross(x, np.eye(3)[np.abs(x).argmin(axis=-1)])
+    across /= np.linalg.norm(across, axis=-1, keepdims=True)
+    y = np.where(flat, across, height / np.where(flat, 1.0, length))
+    return np.stack([x, y, np.cross(x, y)], axis=1)
+
+
+def _closest_in_plane(px, py, x1, x2, y2):
+    """Closest points (x, y) of the triangles (0, 0), (x1, 0), (x2, y2) to points (px, py) of their plane."""
+    # Inside, when strictly left of all three edges (the corners run counter-clockwise).
+    inside = (py > 0) & (x2 * py < y2 * px) & ((x2 - x1) * py - y2 * (px - x1) > 0)
+    best_x, best_y = np.clip(px, 0.0, x1), np.zeros_like(py)  # the first edge
+    best = (px - best_x) ** 2 + py**2
+    for start_x, edge_x in ((0.0, x2), (x1, x2 - x1)):  # the other two edges end at (x2, y2)
+        square = edge_x**2 + y2**2
+        along = ((px - start_x) * edge_x + py * y2) / np.where(square > 0, square, 1.0)
+        along = np.clip(along, 0.0, 1.0)
+        x, y = start_x + along * edge_x, along * y2
+        distance = (px - x) ** 2 + (py - y) ** 2
+        closer = distance < best
+        best = np.where(closer, distance, best)
+        best_x, best_y = np.where(closer, x, best_x), np.where(closer, y, best_y)
+    return np.where(inside, px, best_x), np.where(inside, py, best_y)
