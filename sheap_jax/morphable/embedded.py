@@ -1,0 +1,100 @@
+"""The embedded head: a generated adult head and neck as a `MorphableModel`, and people who exceed its basis.
+
+It exists so that anybody can train, test and benchmark without a licence. Everything comes from the code of the
+`embedded_*` modules; both levels of detail sample the same surface and the same modes.
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from sheap_jax.morphable.embedded_anatomy import to_world
+from sheap_jax.morphable.embedded_expressions import EXPRESSIONS, expression_basis
+from sheap_jax.morphable.embedded_identity import identity_basis, individual_detail
+from sheap_jax.morphable.embedded_landmarks import contour_table, landmark_chart, locate
+from sheap_jax.morphable.embedded_mesh import DENSITIES, HeadMesh, build_mesh
+from sheap_jax.morphable.embedded_skeleton import JOINTS, PARENTS, joint_regressor, regions, skinning_weights
+from sheap_jax.morphable.model import MorphableModel
+
+
+class EmbeddedPerson(NamedTuple):
+    """A person: neutral = template + identity basis @ shape + residual."""
+
+    shape: Float[np.ndarray, "s"]  # coefficients, standard normal
+    residual: Float[np.ndarray, "v 3"]  # metres, what the basis does not span
+    neutral: Float[np.ndarray, "v 3"]  # metres
+
+
+@functools.cache
+def _mesh(detail: str) -> HeadMesh:
+    if detail not in DENSITIES:
+        raise ValueError(f"embedded head: detail is {detail!r}, must be one of {sorted(DENSITIES)}")
+    return build_mesh(DENSITIES[detail])
+
+
+@functools.cache
+def embedded_head(*, detail: str = "coarse") -> MorphableModel:
+    """The generated head at one of two mesh densities; coefficients mean the same at both.
+
+    Args:
+        detail: "coarse" (about 1,000 vertices, for training) or "fine" (about 5,000, for ground truth).
+
+    Raises:
+        ValueError: for another detail.
+    """
+    mesh = _mesh(detail)
+    fixed = locate(mesh, landmark_chart())
+    contour = contour_table(mesh)
+
+    def floats(values: np.ndarray) -> jnp.ndarray:
+        return jnp.asarray(values, dtype=jnp.float32)
+
+    def integers(values: np.ndarray) -> jnp.ndarray:
+        return jnp.asarray(values, dtype=jnp.int32)
+
+    return MorphableModel(
+        template=floats(to_world(mesh.points)),
+        identity_basis=floats(identity_basis(mesh) / 1000.0),
+        expression_basis=floats(expression_basis(mesh) / 1000.0),
+        pose_basis=jnp.zeros((0, len(mesh.points), 3), jnp.float32),
+        joint_regressor=floats(joint_regressor(mesh)),
+        skinning_weights=floats(skinning_weights(mesh)),
+        faces=integers(mesh.faces),
+        uv=floats(mesh.uv),
+        uv_faces=integers(mesh.uv_faces),
+        landmark_faces=integers(fixed.faces),
+        landmark_barycentrics=floats(fixed.barycentrics),
+        contour_faces=integers(contour.faces),
+        contour_barycentrics=floats(contour.barycentrics),
+        regions={name: floats(mask) for name, mask in regions(mesh).items()},
+        parents=PARENTS,
+        joint_names=tuple(JOINTS),
+        expression_names=tuple(EXPRESSIONS),
+        name=f"embedded-{detail}",
+    )
+
+
+def embedded_person(seed: int, *, detail: str = "fine") -> EmbeddedPerson:
+    """A random person, the same at both levels of detail.
+
+    The residual holds what the identity basis cannot express: it is made free of the basis on the coarse mesh by
+    least squares, with the same correction at every detail.
+    """
+    rng = np.random.default_rng([seed, 68])
+    coefficients = rng.normal(size=len(embedded_head(detail="coarse").identity_basis))
+    mesh, coarse = _mesh(detail), _mesh("coarse")
+    basis, coarse_basis = identity_basis(mesh), identity_basis(coarse)
+    state = rng.bit_generator.state
+    coarse_detail = individual_detail(coarse, rng)
+    rng.bit_generator.state = state
+    spanned = np.linalg.lstsq(coarse_basis.reshape(len(coarse_basis), -1).T, coarse_detail.ravel(), rcond=None)[0]
+    residual = (individual_detail(mesh, rng) - np.tensordot(spanned, basis, axes=1)) / 1000.0
+    neutral = to_world(mesh.points) + np.tensordot(coefficients, basis, axes=1) / 1000.0 + residual
+    return EmbeddedPerson(
+        shape=coefficients.astype(np.float32),
+        residual=residual.astype(np.float32),
+        neutral=neutral.astype(np.float32),
+    )
