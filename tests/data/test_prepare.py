@@ -1,0 +1,306 @@
+"""`python -m sheap_jax.data.prepare` on tiny synthetic videos: what is written, and what happens to every bad file."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from sheap_jax.data.frames import decode_frame
+from sheap_jax.data.prepare.__main__ import main
+from sheap_jax.data.prepare.clips import Clip, FrameReader, PrepareError, find_clips
+from sheap_jax.data.prepare.landmarks import (
+    MEDIAPIPE_TO_68,
+    FaceLandmarker,
+    NpzLandmarks,
+    landmark_weights,
+    landmark_yaw,
+)
+from sheap_jax.data.prepare.run import held_out_identities
+from sheap_jax.data.records import Split
+
+HEIGHT, WIDTH, FRAMES = 120, 160, 8
+RED, GREEN = (255, 0, 0), (0, 255, 0)  # RGB
+
+
+def face_points(frame: int = 0) -> np.ndarray:
+    """68 points on an ellipse 40 x 50 pixels about (70 + frame, 70), with eye corners and nose of a frontal face."""
+    angle = np.linspace(0, 2 * np.pi, 68, endpoint=False)
+    points = np.stack([20 * np.cos(angle), 25 * np.sin(angle)], axis=1)
+    points[[36, 45, 30]] = (-12, -5), (12, -5), (0, 5)
+    return points + (70.0 + frame, 70.0)
+
+
+def draw(frame: int) -> np.ndarray:
+    """An image whose green nose and red surroundings can be found again."""
+    image = np.full((HEIGHT, WIDTH, 3), RED, np.uint8)
+    cv2.circle(image, tuple(int(c) for c in face_points(frame)[30]), 5, GREEN, -1)
+    return image
+
+
+def write_video(path: Path, frames: int = FRAMES) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 25, (WIDTH, HEIGHT))
+    assert writer.isOpened()
+    for frame in range(frames):
+        writer.write(cv2.cvtColor(draw(frame), cv2.COLOR_RGB2BGR))
+    writer.release()
+    return path
+
+
+def write_landmarks(path: Path, videos: dict[str, np.ndarray]) -> Path:
+    """An archive with one set per video."""
+    arrays = {"sets": np.array([f"set{i}" for i in range(len(videos))])}
+    for i, (file, points) in enumerate(videos.items()):
+        arrays |= {f"set{i}_files": np.array([file]), f"set{i}_lmk68": points.astype(np.float32)}
+    np.savez(path, **arrays)
+    return path
+
+
+def all_points(frames: int = FRAMES) -> np.ndarray:
+    return np.stack([face_points(i) for i in range(frames)])
+
+
+@pytest.fixture
+def videos(tmp_path: Path) -> Path:
+    """A folder with two good videos and their landmarks."""
+    for name in ("anna", "bert"):
+        write_video(tmp_path / "videos" / f"{name}.mp4")
+    write_landmarks(tmp_path / "points.npz", {f"{name}.mp4": all_points() for name in ("anna", "bert")})
+    return tmp_path
+
+
+def run(folder: Path, *options: str) -> Path:
+    """Run the command on `folder`/videos with `folder`/points.npz; the output directory."""
+    output = folder / "shards"
+    main([str(folder / "videos"), "--output", str(output), "--landmarks", str(folder / "points.npz"), *options])
+    return output
+
+
+def failures(output: Path) -> dict[str, str]:
+    return {Path(entry["file"]).name: entry["reason"] for entry in json.loads((output / "failed.json").read_text())}
+
+
+def test_records_hold_the_crop_and_its_landmarks(videos):
+    split = Split(run(videos, "--image-size", "96"), "train")
+    assert len(split) == 2 * FRAMES
+    assert [split.key(i) for i in (0, FRAMES)] == ["anna/anna/0", "bert/bert/0"]
+    first = decode_frame(split[0], image_size=96)
+    # By hand: the box is 40 x 50 about (70, 70); half side 25 x 1.9 = 47.5, centre 12.5 higher at (70, 57.5).
+    np.testing.assert_allclose(first.landmarks, (face_points() - (22.5, 10.0)) * 96 / 95, atol=1e-3)
+    # The green nose of the picture is where its landmark says, in a late frame too: image and points moved together.
+    for number in (0, FRAMES - 1):
+        frame = decode_frame(split[number], image_size=96)
+        green = np.clip(frame.image[..., 1] - frame.image[..., 0], 0, 1)
+        rows, columns = np.mgrid[:96, :96] + 0.5
+        found = np.array([(green * columns).sum(), (green * rows).sum()]) / green.sum()
+        assert np.linalg.norm(found - frame.landmarks[30] - 0.5) < 0.7  # cv2.circle centres on a pixel, hence 0.5
+
+
+def test_the_crop_of_a_video_trails_behind(videos):
+    split = Split(run(videos, "--image-size", "95"), "train")
+    center, x = 70.0, []
+    for frame in range(FRAMES):
+        center = 0.3 * (70.0 + frame) + 0.7 * center if frame else center
+        x.append(face_points(frame)[30, 0] - (center - 47.5))
+    np.testing.assert_allclose([split[i].landmarks[30, 0] for i in range(FRAMES)], x, atol=1e-3)
+
+
+def test_stride_and_image_size(videos):
+    split = Split(run(videos, "--stride", "3", "--image-size", "64"), "train")
+    assert split.index.frame.tolist() == [0, 3, 6, 0, 3, 6]
+    assert decode_frame(split[0], image_size=64).image.shape == (64, 64, 3)
+
+
+def test_bad_files_are_reported_and_the_others_go_on(videos, capsys):
+    folder = videos / "videos"
+    (folder / "noise.mp4").write_bytes(b"not a video" * 100)
+    (folder / "empty.mp4").write_bytes(b"")
+    whole = write_video(folder / "cut.mp4").read_bytes()
+    (folder / "cut.mp4").write_bytes(whole[: len(whole) // 2])
+    write_video(folder / "unknown.mp4")
+    write_video(folder / "longer.mp4", FRAMES + 3)
+    write_video(folder / "faceless.mp4")
+    write_video(folder / "outside.mp4")
+    files = ("noise", "empty", "cut", "longer", "anna", "bert")
+    points = {f"{name}.mp4": all_points() for name in files}
+    points["faceless.mp4"] = np.full((FRAMES, 68, 2), np.nan)
+    points["outside.mp4"] = all_points() + (500.0, 0.0)
+    write_landmarks(videos / "points.npz", points)
+
+    output = run(videos)
+
+    reasons = failures(output)
+    assert set(reasons) == {f"{n}.mp4" for n in ("noise", "empty", "cut", "unknown", "longer", "faceless", "outside")}
+    for name in ("noise", "empty", "cut"):
+        assert "cannot be opened" in reasons[f"{name}.mp4"]
+    assert "no landmarks for unknown.mp4" in reasons["unknown.mp4"]
+    assert f"{FRAMES + 3} frames" in reasons["longer.mp4"]
+    assert f"landmarks for {FRAMES}" in reasons["longer.mp4"]
+    assert f"no face found ({FRAMES})" in reasons["faceless.mp4"]
+    assert f"outside the image ({FRAMES})" in reasons["outside.mp4"]
+    assert Split(output, "train").index.identity_names.tolist() == ["anna", "bert"]
+    printed = capsys.readouterr().out
+    assert all(reason in printed for reason in reasons.values())
+    assert "2 of 9 clips used, 7 failed" in printed
+
+
+def test_a_video_cut_between_frames_is_reported_with_both_counts(tmp_path, monkeypatch):
+    """A container that states more frames than it holds, as after an interrupted download."""
+    clip = Clip("a", "a", (write_video(tmp_path / "a.avi"),), is_video=True)
+    real = cv2.VideoCapture
+
+    class Stating:
+        def __init__(self, file):
+            self.capture = real(file)
+
+        def __getattr__(self, name):
+            return getattr(self.capture, name)
+
+        def get(self, key):
+            return 100.0 if key == cv2.CAP_PROP_FRAME_COUNT else self.capture.get(key)
+
+    monkeypatch.setattr(cv2, "VideoCapture", Stating)
+    with pytest.raises(PrepareError, match=f"ends after {FRAMES} of 100 frames"):
+        list(FrameReader(clip))
+
+
+def test_frames_without_face_are_counted_and_skipped(videos, capsys):
+    points = all_points()
+    points[2] = np.nan
+    points[5] += (0.0, 400.0)
+    points[6] = 40.0
+    write_landmarks(videos / "points.npz", {"anna.mp4": points, "bert.mp4": all_points()})
+    split = Split(run(videos), "train")
+    assert split.index.frame[:5].tolist() == [0, 1, 3, 4, 7]
+    printed = capsys.readouterr().out
+    for reason in ("no face found", "most landmarks outside the image", "landmarks not finite or all on one point"):
+        assert f"1 frames left out: {reason}" in printed
+
+
+def test_landmarks_outside_the_image_weigh_nothing(videos):
+    write_landmarks(videos / "points.npz", {"anna.mp4": all_points() - (60.0, 0.0), "bert.mp4": all_points()})
+    split = Split(run(videos), "train")
+    outside = (face_points() - (60.0, 0.0))[:, 0] < 0
+    assert 0 < outside.sum() < 34
+    np.testing.assert_array_equal(split[0].weights == 0, outside)
+    assert (split[FRAMES].weights > 0).all()
+
+
+def test_nothing_written_is_an_error(tmp_path, capsys):
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos" / "noise.mp4").write_bytes(b"noise")
+    write_landmarks(tmp_path / "points.npz", {"noise.mp4": all_points()})
+    with pytest.raises(SystemExit) as stop:
+        run(tmp_path)
+    assert stop.value.code == 1
+    assert set(failures(tmp_path / "shards")) == {"noise.mp4"}
+    assert "nothing was written" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--landmarks", "points.npz"], "does not exist"),
+        (["--landmarks", "incomplete.npz"], "no array 'sets'"),
+        (["--face-landmarker", "missing.task"], "download face_landmarker.task"),
+    ],
+)
+def test_bad_arguments_name_the_file_and_the_way_out(videos, capsys, options, message, monkeypatch):
+    monkeypatch.chdir(videos)
+    np.savez("incomplete.npz", other=np.zeros(3))
+    source = "nowhere" if message == "does not exist" else "videos"
+    with pytest.raises(SystemExit) as stop:
+        main([source, "--output", "out", *options])
+    assert stop.value.code == 1
+    assert message in capsys.readouterr().err
+
+
+def test_face_landmarker_without_mediapipe_says_how_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "mediapipe", None)  # makes the import fail
+    (tmp_path / "model.task").write_bytes(b"")
+    with pytest.raises(RuntimeError, match=r"pip install 'sheap-jax\[prepare\]'"):
+        FaceLandmarker(tmp_path / "model.task")
+
+
+def test_identity_rules(tmp_path):
+    for name in ("id1/talk/1.mp4", "id1/talk/2.mp4", "id2/walk/1.mp4"):
+        write_video(tmp_path / name, 1)
+    for name in ("id3/frames/a.png", "id3/frames/b.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(tmp_path / name), draw(0))
+
+    def names(rule):
+        return [clip[:2] for clip in find_clips([tmp_path], identity_from=rule)]
+
+    assert names("folder") == [("id1", "talk-1"), ("id1", "talk-2"), ("id2", "walk-1"), ("id3", "frames")]
+    assert names("video") == [(n, n) for n in ("id1-talk-1", "id1-talk-2", "id2-walk-1", "id3-frames")]
+    assert names("image")[-2:] == [("id3-frames-a", "id3-frames-a"), ("id3-frames-b", "id3-frames-b")]
+
+
+def test_images_of_a_folder_are_frames(tmp_path):
+    folder = tmp_path / "videos" / "carla"
+    folder.mkdir(parents=True)
+    for i in range(3):
+        cv2.imwrite(str(folder / f"{i:03d}.png"), cv2.cvtColor(draw(i), cv2.COLOR_RGB2BGR))
+    files = np.array([f"carla/{i:03d}.png" for i in range(3)])
+    np.savez(tmp_path / "points.npz", sets=["s"], s_files=files, s_lmk68=all_points(3))
+    split = Split(run(tmp_path), "train")
+    assert [split.key(i) for i in range(3)] == [f"carla/carla/{i}" for i in range(3)]
+
+
+def test_landmark_files_are_matched_by_the_longest_path(tmp_path):
+    video = write_video(tmp_path / "b" / "x.mp4", 1)
+    shifted = all_points(1) + 3.0
+    path = write_landmarks(tmp_path / "points.npz", {"a/x.mp4": all_points(1), "b/x.mp4": shifted})
+    landmarks = NpzLandmarks(path)
+    landmarks.start(Clip("x", "x", (video,), is_video=True))
+    np.testing.assert_allclose(landmarks.detect(0, draw(0)), shifted[0], rtol=1e-6)
+
+
+def test_holding_out(videos):
+    output = run(videos, "--test-share", "0.25", "--hold-out", "frames")
+    assert Split(output, "train").index.frame.tolist() == [0, 1, 2, 3, 4, 5] * 2
+    assert Split(output, "test").index.frame.tolist() == [6, 7] * 2
+
+    output = run(videos, "--test-share", "0.25")
+    train, test = (set(Split(output, split).index.identity_names) for split in ("train", "test"))
+    assert len(test) == 1
+    assert train | test == {"anna", "bert"}
+    assert not train & test
+
+
+def test_held_out_people_do_not_depend_on_their_order():
+    names = [f"id{i}" for i in range(50)]
+    held_out = held_out_identities(names, 0.2)
+    assert len(held_out) == 10
+    assert held_out == held_out_identities(names[::-1] * 2, 0.2)
+
+
+def test_yaw_of_a_turned_head():
+    """Eye corners and nose of an average head (centimetres), turned, projected and rolled."""
+    head = np.zeros((68, 3))
+    head[[36, 45, 30]] = (-4.5, 3.4, 8.6), (4.5, 3.4, 8.6), (0.0, 0.4, 13.1)
+    for yaw in np.radians([-40, -15, 0, 25]):
+        turn = np.array([[np.cos(yaw), 0, np.sin(yaw)], [0, 1, 0], [-np.sin(yaw), 0, np.cos(yaw)]])
+        image = (head @ turn.T)[:, :2] * (1, -1)
+        roll = np.array([[np.cos(0.2), -np.sin(0.2)], [np.sin(0.2), np.cos(0.2)]])
+        # Rolling moves the nose's drop below the eyes along the eye line only in the image's own axes.
+        assert landmark_yaw(image @ roll.T) == pytest.approx(yaw, abs=np.radians(2.0))
+
+
+def test_jaw_weights_fall_with_yaw_and_the_rest_stays():
+    points = face_points()
+    frontal = landmark_weights(points, height=HEIGHT, width=WIDTH)
+    np.testing.assert_allclose(frontal, 1.0)
+    points[30, 0] += 12 * np.tan(np.radians(20.0))
+    turned = landmark_weights(points, height=HEIGHT, width=WIDTH)
+    np.testing.assert_allclose(turned[[0, 6, 10, 16]], 0.5, atol=1e-6)
+    np.testing.assert_allclose(turned[[7, 8, 9, *range(17, 68)]], 1.0)
+
+
+def test_mediapipe_table_reproduces_the_stored_landmarks(shared_data):
+    with np.load(shared_data / "faces" / "landmarks.npz") as stored:
+        mesh, expected = stored["dafoe_raw478"][..., :2], stored["dafoe_lmk68"]
+    np.testing.assert_allclose(mesh[:, MEDIAPIPE_TO_68].mean(axis=2), expected, atol=1e-3)
