@@ -10,6 +10,7 @@ pipeline needs to be saved.
 import functools
 import logging
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -206,7 +207,7 @@ def _grain_stream(
     if workers:
         _mark_flags_parsed()
         options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
-        stream = stream.mp_prefetch(options, worker_init_fn=_die_with_parent)
+        stream = stream.mp_prefetch(options, worker_init_fn=_start_worker)
     return iter(stream)
 
 
@@ -218,12 +219,12 @@ def _mark_flags_parsed() -> None:
         flags.FLAGS.mark_as_parsed()
 
 
-def _die_with_parent(worker_index: int, worker_count: int) -> None:
-    """Without this, the workers of a killed training stay behind with their memory (Linux; elsewhere a no-op)."""
+def _start_worker(worker_index: int, worker_count: int) -> None:
+    """Tie a worker's life to the training's: Ctrl-C is the training's to answer, its death is the worker's too."""
     del worker_index, worker_count
-    if sys.platform == "linux":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform == "linux":  # elsewhere a killed training leaves its workers behind
         import ctypes
-        import signal
 
         set_parent_death_signal = 1  # PR_SET_PDEATHSIG of <sys/prctl.h>
         ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
