@@ -1,6 +1,6 @@
 """tileraster: differentiable tile rasterisers for JAX, with reproducible gradients."""
 
-from tileraster.api import rasterize_mesh
+from tileraster.api import rasterize_mesh, rasterize_surfels
 from tileraster.types import EllipsoidImage, MeshImage, SurfelImage
 
-__all__ = ["EllipsoidImage", "MeshImage", "SurfelImage", "rasterize_mesh"]
+__all__ = ["EllipsoidImage", "MeshImage", "SurfelImage", "rasterize_mesh", "rasterize_surfels"]

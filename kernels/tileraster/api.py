@@ -1,5 +1,6 @@
 """The public functions: check the call, choose an implementation, run it on one flat batch axis."""
 
+import functools
 import math
 
 import jax
@@ -7,8 +8,129 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from tileraster import mesh, validation
-from tileraster.camera import to_camera
-from tileraster.types import MeshImage
+from tileraster.poison import poison_of
+from tileraster.reference import SurfelInputs, render_surfels_reference
+from tileraster.surfels import render_surfels_xla
+from tileraster.types import MeshImage, SurfelImage
+
+
+def rasterize_surfels(
+    means: Float[Array, "*b n 3"],
+    quats: Float[Array, "*b n 4"],
+    scales: Float[Array, "*b n 2"],
+    opacities: Float[Array, "*b n"],
+    colors: Float[Array, "*b n c"],
+    viewmats: Float[Array, "*b 4 4"],
+    intrinsics: Float[Array, "*b 3 3"],
+    *,
+    width: int,
+    height: int,
+    background: Float[Array, "*b c"] | None = None,
+    near: float = 0.01,
+    screen_probe: Float[Array, "*b n 2"] | None = None,
+    implementation: str | None = None,
+    max_intersections: int | None = None,
+) -> SurfelImage:
+    """Composite surfels (2D Gaussians on discs, Huang et al. 2024, arXiv:2403.17888) front to back.
+
+    For a pixel centre x and a surfel with p_c its centre, r_u, r_v its tangents in camera space and
+    M = K [s_u r_u | s_v r_v | p_c], let (u, v) be the point of the disc on the pixel's ray, z its depth and c the
+    centre of the box around the projected 1-sigma ellipse. Then
+
+        rho   = min(u^2 + v^2, 2 |x - c|^2)            z = z_c where the second, the low-pass filter, is smaller
+        alpha = min(0.99, opacity exp(-rho / 2))       skipped below 1/255 and where z <= near
+        w_i   = alpha_i prod_{j < i} (1 - alpha_j)     by rising z_c; ends before the product falls to 1e-4
+
+    and color = sum w colour + (1 - sum w) background, alpha = sum w, depth = sum w z, normal = sum w n,
+    distortion = sum_{i < j} w_i w_j (m_i - m_j)^2 with m = f / (f - n) (1 - n / z), n = 0.2, f = 100. Surfels behind
+    `near`, and discs whose 1-sigma ellipse reaches the camera plane, are invisible.
+
+    Differentiable with respect to every array. A NaN in an input makes the whole of its image NaN.
+
+    Args:
+        means: centres, world space.
+        quats: wxyz, any length; the columns of the rotation are tangent u, tangent v and normal.
+        scales: standard deviations along the two tangents, world units.
+        opacities: in [0, 1].
+        colors: any number of channels C >= 1.
+        viewmats: world to camera (x right, y down, z forward).
+        intrinsics: pixels; the entries other than fx, fy, cx, cy are ignored.
+        width, height: image size in pixels; the centre of the top-left pixel is (0.5, 0.5).
+        background: colour behind everything; None is black.
+        near: smallest z of a surfel and of an intersection.
+        screen_probe: pass zeros to get the statistic that densification needs: the probe moves each surfel on the
+            screen by (x, y) pixels, so its gradient is the gradient of the loss with respect to the surfel's screen
+            position, per image. It changes neither the image nor the other gradients. (The original's statistic
+            ignores the low-pass filter; this one does not.)
+        implementation: "reference" (every surfel at every pixel, autodiff), "xla" (tiles, any device), None: best.
+        max_intersections: (tile, surfel) entries that fit per image, a power of two. Farther ones are left out and
+            counted in `overflow`. None: picked from N and the image size, see `binning.default_capacity`.
+
+    Raises:
+        TypeError, ValueError: an argument has the wrong dtype or shape; the message names it.
+        NotImplementedError: the implementation is planned but not there yet.
+    """
+    arrays = {
+        "means": means, "quats": quats, "scales": scales, "opacities": opacities, "colors": colors,
+        "viewmats": viewmats, "intrinsics": intrinsics, "background": background, "screen_probe": screen_probe,
+    }  # fmt: skip
+    batch = validation.check_arrays(arrays, _SURFEL_SPECS)
+    validation.check_size(width=width, height=height, channels=colors.shape[-1])
+    validation.check_capacity(max_intersections)
+    chosen = validation.choose_implementation(implementation)
+    count, channels = colors.shape[-2:]
+    if background is None:
+        arrays["background"] = jnp.zeros((*batch, channels), colors.dtype)
+    if screen_probe is None:
+        arrays["screen_probe"] = jnp.zeros((*batch, count, 2), means.dtype)
+    inputs = SurfelInputs(**{name: _flatten(arrays[name], batch) for name in SurfelInputs._fields})
+    image = _render_surfels(
+        inputs,
+        width=width,
+        height=height,
+        near=float(near),
+        implementation=chosen,
+        max_intersections=max_intersections,
+    )
+    return jax.tree.map(lambda value: value.reshape(batch + value.shape[1:]), image)
+
+
+_SURFEL_SPECS = {
+    "means": ("N", 3), "quats": ("N", 4), "scales": ("N", 2), "opacities": ("N",), "colors": ("N", "C"),
+    "viewmats": (4, 4), "intrinsics": (3, 3), "background": ("C",), "screen_probe": ("N", 2),
+}  # fmt: skip
+
+
+# One compiled program per shape, also for calls outside jit.
+@functools.partial(jax.jit, static_argnames=("width", "height", "near", "implementation", "max_intersections"))
+def _render_surfels(
+    inputs: SurfelInputs, *, width: int, height: int, near: float, implementation: str, max_intersections: int | None
+) -> SurfelImage:
+    poison = poison_of(*inputs)
+    if inputs.opacities.shape[1] == 0:
+        inputs = _with_one_invisible_surfel(inputs)
+    size = {"width": width, "height": height, "near": near}
+    if implementation == "reference":
+        image = render_surfels_reference(inputs, **size)
+    else:
+        image = render_surfels_xla(inputs, **size, max_intersections=max_intersections)
+    poisoned = {
+        name: value + poison.reshape(-1, *(1,) * (value.ndim - 1))
+        for name, value in image._asdict().items()
+        if name != "overflow"
+    }
+    return image._replace(**poisoned)
+
+
+def _with_one_invisible_surfel(inputs: SurfelInputs) -> SurfelInputs:
+    """Empty axes cannot be sorted or gathered from; opacity 0 draws nothing."""
+    cameras = ("viewmats", "intrinsics", "background")
+    padded = {
+        name: jnp.pad(value, ((0, 0), (0, 1)) + ((0, 0),) * (value.ndim - 2))
+        for name, value in inputs._asdict().items()
+        if name not in cameras
+    }
+    return inputs._replace(**padded)
 
 
 def rasterize_mesh(
@@ -53,35 +175,21 @@ def rasterize_mesh(
     validation.check_size(width=width, height=height)
     validation.check_capacity(max_intersections)
     chosen = validation.choose_implementation(implementation)
-
-    flat = (math.prod(batch),)
-    vertices = jnp.reshape(vertices, flat + vertices.shape[-2:])
-    viewmats = jnp.reshape(viewmats, (*flat, 4, 4))
-    intrinsics = jnp.reshape(intrinsics, (*flat, 3, 3))
-    corners = to_camera(vertices, viewmats)[:, faces]
-    options = {"width": width, "height": height, "near": near, "cull_backfaces": cull_backfaces}
-    fixed = jax.lax.stop_gradient((corners, intrinsics))
-    if corners.size == 0:
-        index, overflow = jnp.full((*flat, height, width), -1, jnp.int32), jnp.zeros(flat, jnp.int32)
-    elif chosen == "reference":
-        index, overflow = mesh.nearest_faces_reference(*fixed, **options), jnp.zeros(flat, jnp.int32)
-    else:
-        index, overflow = mesh.nearest_faces_xla(*fixed, **options, max_intersections=max_intersections)
-    image = mesh.render_faces(corners, intrinsics, index, overflow)
-    poison = poison_of(corners, viewmats, intrinsics)[:, None, None]
-    image = image._replace(
-        depth=image.depth + poison,
-        normal=image.normal + poison[..., None],
-        barycentric=image.barycentric + poison[..., None],
+    image = mesh.render_mesh(
+        _flatten(vertices, batch),
+        faces,
+        _flatten(viewmats, batch),
+        _flatten(intrinsics, batch),
+        width=width,
+        height=height,
+        near=float(near),
+        cull_backfaces=cull_backfaces,
+        implementation=chosen,
+        max_intersections=max_intersections,
     )
     return jax.tree.map(lambda value: value.reshape(batch + value.shape[1:]), image)
 
 
-def poison_of(*arrays: Float[Array, "b *n"]) -> Float[Array, "b"]:
-    """NaN for images with a NaN in any of their inputs, 0 for the others.
-
-    Comparisons with NaN are false, so that a NaN would silently cull its primitive: added to the outputs, this makes
-    it visible.
-    """
-    bad = [jnp.any(jnp.isnan(array), axis=tuple(range(1, array.ndim))) for array in arrays]
-    return jnp.where(jnp.stack(bad).any(axis=0), jnp.nan, 0.0).astype(arrays[0].dtype)
+def _flatten(array: Array, batch: tuple[int, ...]) -> Array:
+    """One leading axis in the place of all batch axes."""
+    return jnp.reshape(array, (math.prod(batch), *jnp.shape(array)[len(batch) :]))

@@ -9,12 +9,15 @@ numbers, and neighbouring faces compute the same number (up to sign) for their s
 between them. It needs no clipping: vertices behind the camera are fine.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from tileraster.camera import to_camera
+from tileraster.poison import poison_of
 from tileraster.types import MeshImage
 
 # Candidates (pixel of a face's bounding box) tested per iteration: large enough to amortise the loop, small for cache.
@@ -46,6 +49,44 @@ def intersect(corners: Float[Array, "*p 3 3"], ray: Float[Array, "*p 2"]) -> Hit
     barycentric = edge / jnp.where(hit, total, 1.0)[..., None]
     depth = jnp.sum(barycentric * corners[..., 2], axis=-1)
     return Hit(depth=depth, barycentric=barycentric, inside=hit)
+
+
+@functools.partial(
+    jax.jit,
+    static_argnames=("width", "height", "near", "cull_backfaces", "implementation", "max_intersections"),
+)
+def render_mesh(
+    vertices: Float[Array, "b v 3"],
+    faces: Int[Array, "f 3"],
+    viewmats: Float[Array, "b 4 4"],
+    intrinsics: Float[Array, "b 3 3"],
+    *,
+    width: int,
+    height: int,
+    near: float,
+    cull_backfaces: bool,
+    implementation: str,
+    max_intersections: int | None,
+) -> MeshImage:
+    """`rasterize_mesh` for a flat batch."""
+    batch = vertices.shape[0]
+    corners = to_camera(vertices, viewmats)[:, faces]
+    options = {"width": width, "height": height, "near": near, "cull_backfaces": cull_backfaces}
+    fixed = jax.lax.stop_gradient((corners, intrinsics))
+    overflow = jnp.zeros((batch,), jnp.int32)
+    if corners.size == 0:
+        index = jnp.full((batch, height, width), -1, jnp.int32)
+    elif implementation == "reference":
+        index = nearest_faces_reference(*fixed, **options)
+    else:
+        index, overflow = nearest_faces_xla(*fixed, **options, max_intersections=max_intersections)
+    image = render_faces(corners, intrinsics, index, overflow)
+    poison = poison_of(corners, viewmats, intrinsics)[:, None, None]
+    return image._replace(
+        depth=image.depth + poison,
+        normal=image.normal + poison[..., None],
+        barycentric=image.barycentric + poison[..., None],
+    )
 
 
 def render_faces(

@@ -1,0 +1,8 @@
+"""Numbers that define the image. They are those of the golden files; every implementation uses them."""
+
+ALPHA_MIN = 1.0 / 255.0  # a pair of pixel and primitive with a smaller alpha is skipped
+ALPHA_MAX = 0.99
+TRANSMITTANCE_STOP = 1e-4  # compositing stops before the primitive that would leave this much or less
+FILTER_INVERSE_SQUARE = 2.0  # 1 / sigma^2 of the surfels' screen-space low-pass filter, sigma = sqrt(1/2) pixel
+DISTORTION_NEAR = 0.2  # depth range of the distortion's m(z)
+DISTORTION_FAR = 100.0

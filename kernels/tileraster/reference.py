@@ -1,0 +1,173 @@
+"""The ground truth: every primitive at every pixel in plain jax.numpy, gradients by autodiff.
+
+Slow on purpose. It follows the definition of the image literally and shares no formula with the fast
+implementations, so that the two check each other. Pixels go in chunks whose intermediates are recomputed in the
+backward pass: memory stays at chunk x primitives.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from tileraster.camera import rotation_matrix
+from tileraster.constants import (
+    ALPHA_MAX,
+    ALPHA_MIN,
+    DISTORTION_FAR,
+    DISTORTION_NEAR,
+    FILTER_INVERSE_SQUARE,
+    TRANSMITTANCE_STOP,
+)
+from tileraster.types import SurfelImage
+
+PIXELS_PER_CHUNK = 128
+
+
+class SurfelInputs(NamedTuple):
+    """The arguments of `rasterize_surfels` for a batch of images (or, without `b`, for one)."""
+
+    means: Float[Array, "*b n 3"]
+    quats: Float[Array, "*b n 4"]
+    scales: Float[Array, "*b n 2"]
+    opacities: Float[Array, "*b n"]
+    colors: Float[Array, "*b n c"]
+    viewmats: Float[Array, "*b 4 4"]
+    intrinsics: Float[Array, "*b 3 3"]
+    background: Float[Array, "*b c"]
+    screen_probe: Float[Array, "*b n 2"]
+
+
+class _Surfels(NamedTuple):
+    """Surfels of one image in front-to-back order."""
+
+    transform: Float[Array, "n 3 3"]  # M: (u, v, 1) on the tangent plane -> homogeneous pixel
+    center: Float[Array, "n 2"]  # of the low-pass filter
+    depth: Float[Array, "n"]
+    normal: Float[Array, "n 3"]
+    opacity: Float[Array, "n"]
+    color: Float[Array, "n c"]
+
+
+class _Sums(NamedTuple):
+    color: Float[Array, "p c"]
+    alpha: Float[Array, "p"]
+    depth: Float[Array, "p"]
+    median_depth: Float[Array, "p"]
+    normal: Float[Array, "p 3"]
+    distortion: Float[Array, "p"]
+
+
+def render_surfels_reference(inputs: SurfelInputs, *, width: int, height: int, near: float) -> SurfelImage:
+    """`rasterize_surfels` for a flat batch."""
+    y, x = jnp.mgrid[:height, :width]
+    pixels = jnp.stack([x, y], axis=-1).reshape(-1, 2).astype(inputs.means.dtype) + 0.5
+    padded = -len(pixels) % PIXELS_PER_CHUNK
+    chunks = jnp.pad(pixels, ((0, padded), (0, 0))).reshape(-1, PIXELS_PER_CHUNK, 2)
+
+    def one_image(image: SurfelInputs) -> _Sums:
+        surfels = _project(image, near=near)
+        composite = jax.checkpoint(lambda chunk: _composite(surfels, image.background, chunk, near=near))
+        sums = jax.lax.map(composite, chunks)
+        return jax.tree.map(
+            lambda value: value.reshape(-1, *value.shape[2:])[: width * height].reshape(
+                height, width, *value.shape[2:]
+            ),
+            sums,
+        )
+
+    sums = jax.lax.map(one_image, inputs)
+    overflow = jnp.zeros((inputs.means.shape[0],), jnp.int32)
+    return SurfelImage(**sums._asdict(), overflow=overflow)
+
+
+def _project(inputs: SurfelInputs, *, near: float) -> _Surfels:
+    with jax.default_matmul_precision("highest"):
+        rotation = inputs.viewmats[:3, :3]
+        axes = rotation @ rotation_matrix(inputs.quats)
+        center = inputs.means @ rotation.T + inputs.viewmats[:3, 3]
+        tangents = axes[:, :, :2] * inputs.scales[:, None, :]
+        intrinsics = _without_skew(inputs.intrinsics)
+        transform = intrinsics @ jnp.concatenate([tangents, center[:, :, None]], axis=-1)
+    # The probe moves the whole surfel on the screen: x -> x + probe.
+    transform = transform.at[:, :2].add(inputs.screen_probe[:, :, None] * transform[:, 2:])
+    w = transform[:, 2]
+    # A 1-sigma disc that reaches the camera plane has no projected ellipse.
+    visible = (center[:, 2] > near) & (w[:, 0] ** 2 + w[:, 1] ** 2 < w[:, 2] ** 2)
+    transform = jnp.where(visible[:, None, None], transform, jnp.eye(3, dtype=transform.dtype))
+    w = transform[:, 2:]
+    sign = jnp.array([1.0, 1.0, -1.0], w.dtype)
+    f = sign / jnp.sum(sign * w * w, axis=-1, keepdims=True)
+    normal = axes[:, :, 2]
+    facing = -jnp.sum(normal * center, axis=-1, keepdims=True) > 0
+    surfels = _Surfels(
+        transform=transform,
+        center=jnp.sum(f * transform[:, :2] * w, axis=-1),
+        depth=jnp.where(visible, center[:, 2], 1.0),
+        normal=jnp.where(facing, normal, -normal),
+        opacity=jnp.where(visible, inputs.opacities, 0.0),
+        color=inputs.colors,
+    )
+    order = jnp.argsort(jax.lax.stop_gradient(jnp.where(visible, surfels.depth, jnp.inf)), stable=True)
+    return jax.tree.map(lambda value: value[order], surfels)
+
+
+def _without_skew(intrinsics: Float[Array, "3 3"]) -> Float[Array, "3 3"]:
+    """Only fx, fy, cx and cy count; the other entries get no gradient."""
+    used = jnp.array([[True, False, True], [False, True, True], [False, False, False]])
+    return jnp.where(used, intrinsics, jnp.eye(3, dtype=intrinsics.dtype) * jnp.array([0.0, 0.0, 1.0]))
+
+
+class _Pairs(NamedTuple):
+    """One pixel and one surfel each."""
+
+    alpha: Float[Array, "p n"]
+    depth: Float[Array, "p n"]
+
+
+def _pairs(surfels: _Surfels, pixels: Float[Array, "p 2"], *, near: float) -> _Pairs:
+    row_x, row_y, row_w = jnp.moveaxis(surfels.transform, 1, 0)
+    h_x = pixels[:, None, :1] * row_w - row_x
+    h_y = pixels[:, None, 1:] * row_w - row_y
+    a, b, g = jnp.moveaxis(jnp.cross(h_x, h_y), -1, 0)
+    edge_on = g == 0
+    u, v = (jnp.where(edge_on, 0.0, value / jnp.where(edge_on, 1.0, g)) for value in (a, b))
+    rho_disc = jnp.where(edge_on, jnp.inf, u * u + v * v)
+    offset = pixels[:, None] - surfels.center
+    rho_filter = FILTER_INVERSE_SQUARE * jnp.sum(offset * offset, axis=-1)
+    on_disc: Bool[Array, "p n"] = rho_disc <= rho_filter
+    # Select before squaring: where the disc is seen almost edge-on, u^2 is infinite and 0 * infinity is NaN.
+    u, v = jnp.where(on_disc, u, 0.0), jnp.where(on_disc, v, 0.0)
+    rho = jnp.where(on_disc, u * u + v * v, rho_filter)
+    depth = jnp.where(on_disc, row_w[:, 0] * u + row_w[:, 1] * v + row_w[:, 2], surfels.depth)
+    alpha = jnp.minimum(ALPHA_MAX, surfels.opacity * jnp.exp(-0.5 * rho))
+    kept = (alpha >= ALPHA_MIN) & (depth > near)
+    return _Pairs(alpha=jnp.where(kept, alpha, 0.0), depth=jnp.where(kept, depth, 1.0))
+
+
+def _composite(surfels: _Surfels, background: Float[Array, "c"], pixels: Float[Array, "p 2"], *, near: float) -> _Sums:
+    alpha, z = _pairs(surfels, pixels, near=near)
+    after = jnp.cumprod(1.0 - alpha, axis=1)
+    before = jnp.concatenate([jnp.ones_like(after[:, :1]), after[:, :-1]], axis=1)
+    weight = jnp.where(after > TRANSMITTANCE_STOP, alpha * before, 0.0)
+    total = jnp.sum(weight, axis=1)
+
+    def in_front(value: Float[Array, "p n"]) -> Float[Array, "p n"]:
+        return jnp.cumsum(value, axis=1) - value
+
+    m = DISTORTION_FAR / (DISTORTION_FAR - DISTORTION_NEAR) * (1.0 - DISTORTION_NEAR / z)
+    spread = m * m * in_front(weight) + in_front(weight * m * m) - 2.0 * m * in_front(weight * m)
+    in_first_half = jax.lax.stop_gradient((weight > 0) & (before > 0.5))
+    count = alpha.shape[1]
+    last = count - 1 - jnp.argmax(in_first_half[:, ::-1], axis=1)
+    median = jnp.take_along_axis(jax.lax.stop_gradient(z), last[:, None], axis=1)[:, 0]
+    with jax.default_matmul_precision("highest"):
+        return _Sums(
+            color=weight @ surfels.color + (1.0 - total)[:, None] * background,
+            alpha=total,
+            depth=jnp.sum(weight * z, axis=1),
+            median_depth=jnp.where(jnp.any(in_first_half, axis=1), median, 0.0),
+            normal=weight @ surfels.normal,
+            distortion=jnp.sum(weight * spread, axis=1),
+        )

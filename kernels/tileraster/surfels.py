@@ -1,0 +1,49 @@
+"""Surfels by tiles in plain XLA: project, bin, composite, and put the tiles together."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from tileraster.binning import TileGrid, bin_primitives, default_capacity
+from tileraster.compositing import VARYING, composite
+from tileraster.projection import project_surfels
+from tileraster.reference import SurfelInputs
+from tileraster.types import SurfelImage
+
+TILE = 8
+
+
+def render_surfels_xla(
+    inputs: SurfelInputs, *, width: int, height: int, near: float, max_intersections: int | None
+) -> SurfelImage:
+    """`rasterize_surfels` for a flat batch."""
+    batch, count = inputs.opacities.shape
+    grid = TileGrid(width=width, height=height, tile=TILE)
+    projected = project_surfels(inputs, near=near)
+    bins = bin_primitives(projected.boxes, grid, capacity=max_intersections or default_capacity(count, grid))
+    ones = jnp.ones((batch, count, 1), inputs.colors.dtype)
+    features = jnp.concatenate([inputs.colors, projected.normal, ones], axis=-1)
+    tiles = composite(
+        projected.geometry.reshape(batch * count, -1), features.reshape(batch * count, -1), bins, grid, near
+    )
+    sums = join_tiles(tiles.sums, grid, batch)
+    channels = inputs.colors.shape[-1]
+    color, normal, alpha = sums[..., :channels], sums[..., channels : channels + 3], sums[..., channels + 3]
+    depth, m, m2 = (sums[..., k] for k in range(-VARYING, 0))
+    return SurfelImage(
+        color=color + (1.0 - alpha)[..., None] * inputs.background[:, None, None],
+        alpha=alpha,
+        depth=depth,
+        median_depth=join_tiles(tiles.median_depth[..., None], grid, batch)[..., 0],
+        normal=normal,
+        # sum_{i < j} w_i w_j (m_i - m_j)^2 = (sum w) (sum w m^2) - (sum w m)^2
+        distortion=alpha * m2 - m * m,
+        overflow=bins.overflow,
+    )
+
+
+def join_tiles(values: Float[Array, "t p f"], grid: TileGrid, batch: int) -> Float[Array, "b h w f"]:
+    """Images from tiles, without what sticks out."""
+    features = values.shape[-1]
+    split = values.reshape(batch, grid.rows, grid.columns, grid.tile, grid.tile, features)
+    image = jnp.swapaxes(split, 2, 3).reshape(batch, grid.rows * grid.tile, grid.columns * grid.tile, features)
+    return image[:, : grid.height, : grid.width]
