@@ -11,7 +11,7 @@ coordinates = st.floats(-500.0, 500.0)
 
 
 def test_crop_box_follows_the_rule():
-    landmarks = np.zeros((68, 2)) + (300.0, 200.0)
+    landmarks = np.full((68, 2), (300.0, 200.0))
     landmarks[0], landmarks[16] = (250.0, 190.0), (350.0, 250.0)  # 100 wide, 60 high
     box = crop_box(landmarks)
     # Half side 50 of the square box: 1.9 x 50 = 95; centre (300, 220) moved up by 0.5 x 50.

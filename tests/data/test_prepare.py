@@ -29,7 +29,7 @@ def face_points(frame: int = 0) -> np.ndarray:
     angle = np.linspace(0, 2 * np.pi, 68, endpoint=False)
     points = np.stack([20 * np.cos(angle), 25 * np.sin(angle)], axis=1)
     points[[36, 45, 30]] = (-12, -5), (12, -5), (0, 5)
-    return points + (70.0 + frame, 70.0)
+    return points + np.array([70.0 + frame, 70.0])
 
 
 def draw(frame: int) -> np.ndarray:
@@ -126,7 +126,7 @@ def test_bad_files_are_reported_and_the_others_go_on(videos, capsys):
     files = ("noise", "empty", "cut", "longer", "anna", "bert")
     points = {f"{name}.mp4": all_points() for name in files}
     points["faceless.mp4"] = np.full((FRAMES, 68, 2), np.nan)
-    points["outside.mp4"] = all_points() + (500.0, 0.0)
+    points["outside.mp4"] = all_points() + np.array([500.0, 0.0])
     write_landmarks(videos / "points.npz", points)
 
     output = run(videos)
@@ -180,7 +180,7 @@ def test_frames_without_face_are_counted_and_skipped(videos, capsys):
 
 
 def test_landmarks_outside_the_image_weigh_nothing(videos):
-    write_landmarks(videos / "points.npz", {"anna.mp4": all_points() - (60.0, 0.0), "bert.mp4": all_points()})
+    write_landmarks(videos / "points.npz", {"anna.mp4": all_points() - np.array([60.0, 0.0]), "bert.mp4": all_points()})
     split = Split(run(videos), "train")
     outside = (face_points() - (60.0, 0.0))[:, 0] < 0
     assert 0 < outside.sum() < 34
