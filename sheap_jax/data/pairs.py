@@ -21,9 +21,11 @@ from jaxtyping import Int, Int32
 
 from sheap_jax.data.augment import Augmentation, augment_pair
 from sheap_jax.data.frames import decode_frame
-from sheap_jax.data.pair_table import PairTable, build_pair_table, draw_pair
+from sheap_jax.data.pair_table import PairTable, build_pair_table, draw_pair, evaluation_pairs
 from sheap_jax.data.records import ShardError, Split
 from sheap_jax.types import Batch, Frame
+
+__all__ = ["PairBatches", "evaluation_pairs", "pair_batches"]
 
 _MAX_TRIES = 8  # pairs tried for one place in a batch before the data counts as unusable
 _MIN_DRAWS = 500  # records drawn before the share of bad ones means anything
@@ -99,8 +101,7 @@ class PairBatches(Iterator[Batch]):
         return self
 
     def __next__(self) -> Batch:
-        # Copied, since workers hand over shared memory that must not outlive the pipeline.
-        drawn: _Drawn = jax.tree.map(np.array, next(self._stream))
+        drawn: _Drawn = next(self._stream)
         self._drawn += drawn.batch.record.size
         for i in drawn.bad[drawn.bad >= 0]:
             self._count_bad(int(i))
@@ -207,8 +208,13 @@ def _grain_stream(
     if workers:
         _mark_flags_parsed()
         options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
-        stream = stream.mp_prefetch(options, worker_init_fn=_start_worker)
+        # Copied, since workers hand over shared memory, which must not outlive them.
+        stream = stream.mp_prefetch(options, worker_init_fn=_start_worker).map(_copy_arrays)
     return iter(stream)
+
+
+def _copy_arrays(drawn: _Drawn) -> _Drawn:
+    return jax.tree.map(np.array, drawn)
 
 
 def _mark_flags_parsed() -> None:
