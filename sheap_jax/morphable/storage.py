@@ -1,0 +1,64 @@
+"""One `.npz` per morphable model, whatever it came from: the form in which training and evaluation read it."""
+
+import dataclasses
+import os
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+
+from sheap_jax.morphable.model import MorphableModel
+
+FORMAT_VERSION = 1
+_REGION = "region/"  # prefix of the arrays of `regions`
+
+
+def save_model(model: MorphableModel, path: str | os.PathLike[str]) -> None:
+    """Write a model; an older file is replaced only once the new one is complete."""
+    path = Path(path)
+    arrays: dict[str, np.ndarray] = {"format_version": np.array(FORMAT_VERSION)}
+    for field in dataclasses.fields(model):
+        value = getattr(model, field.name)
+        if field.name == "regions":
+            arrays |= {_REGION + name: np.asarray(mask) for name, mask in value.items()}
+        else:
+            arrays[field.name] = np.asarray(value)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.tmp.npz")
+    try:
+        np.savez_compressed(temporary, **arrays)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load_model(path: str | os.PathLike[str]) -> MorphableModel:
+    """Read a model that `save_model` wrote.
+
+    Raises:
+      FileNotFoundError: there is no such file; says how to make one.
+      ValueError: the file is damaged, of another format version, or no model.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{path} does not exist: convert a model with python -m sheap_jax.morphable.ict (or .flame)"
+        )
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {key: file[key] for key in file.files}
+    except Exception as error:  # zip, zlib and NumPy raise various errors on damaged files
+        raise ValueError(f"{path} is damaged or no .npz ({error}): convert the model again") from error
+    version = arrays.pop("format_version", None)
+    if version is None or int(version) != FORMAT_VERSION:
+        raise ValueError(f"{path} is no morphable model of format {FORMAT_VERSION}: convert the model again")
+    regions = {
+        key.removeprefix(_REGION): jnp.asarray(arrays.pop(key)) for key in list(arrays) if key.startswith(_REGION)
+    }
+    static = {
+        "parents": tuple(arrays.pop("parents").tolist()),
+        "joint_names": tuple(arrays.pop("joint_names").tolist()),
+        "expression_names": tuple(arrays.pop("expression_names").tolist()),
+        "name": str(arrays.pop("name")),
+    }
+    return MorphableModel(**{key: jnp.asarray(array) for key, array in arrays.items()}, regions=regions, **static)
