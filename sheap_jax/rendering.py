@@ -37,15 +37,17 @@ def render_surfels(
         background: colour behind the surfels; None is black.
         implementation, max_intersections: of tileraster.rasterize_surfels.
         mesh: devices to share out the batch over, along the axis "data"; None runs where the arrays are.
-        screen_probe: displacement of the surfels on the screen in pixels. Zeros change nothing; the gradient with
-            respect to them is the screen-space gradient by which prototypes are densified.
+        screen_probe: zeros; the loss gradient with respect to them is that of the surfels' screen positions, in
+            pixels, by which prototypes are densified.
     """
     batch = colors.shape[0]
     camera = _per_image(camera, batch)
-    means = surfels.means if screen_probe is None else _displace(surfels.means, screen_probe, camera)
-    background = jnp.zeros((batch, colors.shape[-1]), colors.dtype) if background is None else background
+    if background is None:
+        background = jnp.zeros((batch, colors.shape[-1]), colors.dtype)
+    if screen_probe is None:
+        screen_probe = jnp.zeros((*colors.shape[:2], 2), colors.dtype)
 
-    def rasterize(means, quats, scales, opacities, colors, viewmats, intrinsics, background) -> SurfelImage:
+    def rasterize(means, quats, scales, opacities, colors, viewmats, intrinsics, background, probe) -> SurfelImage:
         return tileraster.rasterize_surfels(
             means,
             quats,
@@ -57,12 +59,20 @@ def render_surfels(
             width=width,
             height=height,
             background=background,
+            screen_probe=probe,
             implementation=implementation,
             max_intersections=max_intersections,
         )
 
     return _over_devices(rasterize, mesh)(
-        means, surfels.quats, surfels.scales[..., :2], surfels.opacities, colors, *camera, background
+        surfels.means,
+        surfels.quats,
+        surfels.scales[..., :2],
+        surfels.opacities,
+        colors,
+        *camera,
+        background,
+        screen_probe,
     )
 
 
@@ -103,11 +113,3 @@ def _per_image(camera: Camera, batch: int) -> Camera:
         viewmat=jnp.broadcast_to(camera.viewmat, (batch, 4, 4)),
         intrinsics=jnp.broadcast_to(camera.intrinsics, (batch, 3, 3)),
     )
-
-
-def _displace(means: Float[Array, "b n 3"], pixels: Float[Array, "b n 2"], camera: Camera) -> Float[Array, "b n 3"]:
-    """Points moved parallel to the image plane so that their projections move by `pixels`."""
-    depth = jnp.einsum("bc,bnc->bn", camera.viewmat[:, 2, :3], means) + camera.viewmat[:, None, 2, 3]
-    focal = jnp.stack([camera.intrinsics[:, 0, 0], camera.intrinsics[:, 1, 1]], axis=-1)
-    shift = pixels * depth[..., None] / focal[:, None]
-    return means + jnp.einsum("bnk,bkc->bnc", shift, camera.viewmat[:, :2, :3])
