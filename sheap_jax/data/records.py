@@ -9,6 +9,7 @@ import contextlib
 import logging
 import os
 import threading
+import zipfile
 from array import array
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -178,17 +179,25 @@ def _disk_errors(directory: Path, split: str) -> Iterator[None]:
 def _publish(directory: Path, split: str, entry: dict[str, Any], written: list[Path]) -> None:
     """Give the finished files their names. The old entry goes first and the new one comes last: it never lies."""
     manifest = read_manifest(directory) if (directory / MANIFEST).exists() else {"splits": {}}
-    previous = manifest["splits"].pop(split, None)
-    if previous is not None:
+    if manifest["splits"].pop(split, None) is not None:
         write_manifest(directory, manifest)
     names = [shard["file"] for shard in entry["shards"]] + [entry["index"]["file"]]
     for path, name in zip(written, names, strict=True):
         path.replace(directory / name)
     manifest["splits"][split] = entry
     write_manifest(directory, manifest)
-    for shard in previous["shards"] if previous else ():
-        if shard["file"] not in names:
-            (directory / shard["file"]).unlink(missing_ok=True)
+    # Also those that a killed run left behind: shards that no manifest lists.
+    for path in directory.glob(f"{split}-[0-9][0-9][0-9][0-9][0-9]-of-[0-9]*.array_record"):
+        if path.name not in names:
+            path.unlink()
+
+
+def _read_index(path: Path) -> SplitIndex:
+    try:
+        with np.load(path) as index:
+            return SplitIndex(**{name: index[name] for name in SplitIndex._fields})
+    except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
+        raise ShardError(f"index {path} is damaged ({error}): re-copy it or prepare the data again") from error
 
 
 class Split:
@@ -214,8 +223,7 @@ class Split:
             )
         for file in self._files():
             check_size(self.directory / file["file"], file["bytes"])
-        with np.load(self.directory / self.manifest["index"]["file"]) as index:
-            self.index = SplitIndex(**{name: index[name] for name in SplitIndex._fields})
+        self.index = _read_index(self.directory / self.manifest["index"]["file"])
         self._readers: dict[int, Any] = {}
         self._lock = threading.Lock()
 

@@ -126,6 +126,19 @@ def test_second_split_and_replacement_leave_the_others_alone(folder):
     assert sorted(p.name for p in folder.glob("train*.array_record")) == ["train-00000-of-00001.array_record"]
 
 
+def test_shards_of_a_killed_run_are_cleared_away(folder):
+    write_split(folder, "train-more", make_records({"eva": {"e": 2}}), settings={})
+    manifest = json.loads((folder / "manifest.json").read_text())
+    del manifest["splits"]["train"]  # killed between the shards and the manifest
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ShardError, match="no split 'train'"):
+        Split(folder, "train")
+    write_split(folder, "train", make_records({"fay": {"f": 3}}), settings={})
+    names = ["train-00000-of-00001.array_record", "train-more-00000-of-00001.array_record"]
+    assert sorted(p.name for p in folder.glob("*.array_record")) == names
+    Split(folder, "train-more").verify()
+
+
 # --- what cannot be written
 
 
@@ -204,6 +217,10 @@ def test_failure_of_the_source_is_not_called_a_full_disk(folder):
 SECOND = "train-00001-of-00003.array_record"
 
 
+def blacken(path):
+    path.write_bytes(bytes(path.stat().st_size))
+
+
 def truncate(path):
     path.write_bytes(path.read_bytes()[:100])
 
@@ -219,6 +236,7 @@ def extend(path):
         (SECOND, truncate, "has 100 bytes.*truncated or altered.*re-copy"),
         (SECOND, extend, "truncated or altered"),
         ("train-index.npz", lambda path: path.unlink(), "is missing"),
+        ("train-index.npz", blacken, "is damaged"),
         ("manifest.json", lambda path: path.unlink(), "is missing: prepare the data first"),
         ("manifest.json", truncate, "is damaged"),
     ],
