@@ -1,0 +1,11 @@
+"""Generated clips of embedded heads: a data set with ground truth that needs no licence and no download.
+
+People are drawn from the embedded morphable model plus what its basis does not span, get skin, hair and clothes, and
+are rendered as textured meshes with a z-buffer: never with the surfels that training fits to the images.
+"""
+
+from sheap_jax.data.embedded.config import EmbeddedConfig
+from sheap_jax.data.embedded.generate import generate
+from sheap_jax.data.embedded.truth import Truth, load_truth
+
+__all__ = ["EmbeddedConfig", "Truth", "generate", "load_truth"]

@@ -1,0 +1,150 @@
+"""One generated person: the records and the ground truth of all its clips. Runs in a worker process."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Float32
+
+from sheap_jax.data.codec import Record
+from sheap_jax.data.embedded import clothes, hair
+from sheap_jax.data.embedded.chart import texel_grid
+from sheap_jax.data.embedded.config import EmbeddedConfig
+from sheap_jax.data.embedded.detector import draw_noise, frame_heads
+from sheap_jax.data.embedded.motion import Motion, draw_motion, track
+from sheap_jax.data.embedded.render import Posed, Wardrobe, finish, render
+from sheap_jax.data.embedded.skin import paint_skin
+from sheap_jax.data.embedded.stage import Stage, dress
+from sheap_jax.data.embedded.studio import draw_light, paint_backdrop
+from sheap_jax.data.embedded.traits import Traits, draw_traits
+from sheap_jax.geometry import rotation_vector_to_matrix
+from sheap_jax.morphable.model import MorphableModel, forward, landmarks
+from sheap_jax.types import HeadParams
+
+BODY_SHARE = 0.7  # of the root's turn that the shoulders make
+
+
+class Cast(NamedTuple):
+    """One person to be filmed."""
+
+    name: str
+    split: str
+    entropy: tuple[int, ...]  # seed of everything but the geometry
+    neutral: Float32[np.ndarray, "v 3"]
+
+
+class Footage(NamedTuple):
+    """What came of one person; arrays over the frames of all clips in record order."""
+
+    records: list[Record]
+    posed: Float32[np.ndarray, "n v 3"]
+    landmarks3d: Float32[np.ndarray, "n 68 3"]
+    landmarks2d: Float32[np.ndarray, "n 68 2"]
+    head: np.ndarray  # [n, h, w] bool: pixels that show the head
+
+
+class _Look(NamedTuple):
+    """What stays the same in all clips of a person."""
+
+    traits: Traits
+    skin: Float[np.ndarray, "h w 4"]
+    hair: Float[np.ndarray, "s s 4"]
+    shell: hair.HairShell
+    model: MorphableModel
+
+
+def film(cast: Cast, model: MorphableModel, stage: Stage, config: EmbeddedConfig) -> Footage:
+    """All clips of one person; depends on nothing but the arguments."""
+    look = _make_up(cast, model, stage)
+    clips = [_film_clip(cast, look, stage, config, number) for number in range(config.clips_per_identity)]
+    arrays = [np.concatenate(parts) for parts in zip(*(clip[1:] for clip in clips), strict=True)]
+    return Footage([record for clip in clips for record in clip.records], *arrays)
+
+
+def _make_up(cast: Cast, model: MorphableModel, stage: Stage) -> _Look:
+    rng = np.random.default_rng([*cast.entropy, 0])
+    traits = draw_traits(rng)
+    azimuth = texel_grid()[0]
+    dense = np.linspace(-np.pi, np.pi, 361)
+    edge = hair.hairline(traits.haircut, dense, rng)
+    shell = hair.grow_hair(cast.neutral, traits, rng, np.interp(hair.meridians(), dense, edge))
+    return _Look(
+        traits=traits,
+        skin=paint_skin(np.asarray(stage.landmarks), np.interp(azimuth, dense, edge), traits, rng),
+        hair=hair.paint_hair(traits, rng),
+        shell=shell,
+        model=dress(model, jnp.asarray(cast.neutral), jnp.asarray(shell.vertices)),
+    )
+
+
+def _film_clip(cast: Cast, look: _Look, stage: Stage, config: EmbeddedConfig, number: int) -> Footage:
+    rng = np.random.default_rng([*cast.entropy, 1 + number])
+    frames, size = config.frames_per_clip, config.image_size
+    motion = draw_motion(rng, look.model, frames)
+    vertices, points = (np.asarray(value) for value in _pose(look.model, motion))
+    noise = draw_noise(rng, frames, level=config.landmark_noise, missing=config.missing_landmarks)
+    time = 0.4 * np.arange(frames)
+    jitter = np.stack([0.02 * track(rng, time, 0.8), 0.02 * track(rng, time, 0.8), 0.04 * track(rng, time, 1.5)], -1)
+    framing = frame_heads(points, noise, jitter, size=size)
+    vertices = vertices + framing.translation[:, None]
+    posed = _on_stage(look.model, vertices, framing.translation, motion, clothes.shoulders(rng), stage)
+    coverage = look.traits.haircut.coverage
+    wardrobe = Wardrobe(
+        skin=look.skin,
+        hair=look.hair,
+        cloth=clothes.paint_cloth(look.traits.skin, rng),
+        iris=look.traits.iris,
+        hair_amount=float(coverage > 0.3),
+        backdrop=paint_backdrop(rng),
+    )
+    picture = render(stage, posed, look.shell.strand, wardrobe, draw_light(rng),
+                     size=size, supersampling=config.supersampling)  # fmt: skip
+    clip = f"{number:02d}"
+    records = [
+        Record(cast.name, clip, i, _encode(finish(picture.image[i], rng), rng), framing.detected[i], noise.weights[i])
+        for i in range(frames)
+    ]
+    head = vertices[:, : len(cast.neutral)]
+    translated = points + framing.translation[:, None]
+    return Footage(records, head.astype(np.float32), translated.astype(np.float32),
+                   framing.exact.astype(np.float32), picture.head)  # fmt: skip
+
+
+@jax.jit
+def _pose(model: MorphableModel, motion: Motion) -> tuple[Float[Array, "n v 3"], Float[Array, "n 68 3"]]:
+    """Posed vertices and landmarks before translation."""
+    frames = motion.expression.shape[0]
+    params = HeadParams(jnp.zeros((frames, 0)), motion.expression, motion.rotations, jnp.zeros((frames, 3)))
+    vertices = forward(model, params)
+    return vertices, landmarks(model, vertices, params.rotations)
+
+
+def _on_stage(
+    model: MorphableModel,
+    vertices: Float[np.ndarray, "n v 3"],
+    translation: Float[np.ndarray, "n 3"],
+    motion: Motion,
+    garment: Float[np.ndarray, "g 3"],
+    stage: Stage,
+) -> Posed:
+    """Split head from hair and add the garment, which turns about the root joint less than the head."""
+    count = len(stage.transfer)
+    base = np.asarray(model.joint_regressor[0] @ model.template)
+    body = np.asarray(rotation_vector_to_matrix(jnp.asarray(BODY_SHARE * motion.rotations[:, 0])))
+    worn = garment @ np.swapaxes(body, 1, 2) + base + translation[:, None]
+    rotation = np.asarray(rotation_vector_to_matrix(jnp.asarray(motion.rotations[:, :2])))
+    return Posed(
+        solid=np.concatenate([vertices[:, :count], worn], axis=1).astype(np.float32),
+        hair=vertices[:, count:].astype(np.float32),
+        head_rotation=(rotation[:, 0] @ rotation[:, 1]).astype(np.float32),
+    )
+
+
+def _encode(image: np.ndarray, rng: np.random.Generator) -> bytes:
+    """JPEG with a camera's quality."""
+    import cv2
+
+    quality = int(rng.integers(82, 97))
+    encoded = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    return encoded.tobytes()

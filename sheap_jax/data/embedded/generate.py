@@ -1,0 +1,159 @@
+"""The whole data set: people are filmed in worker processes, shards and ground truth are written as they come."""
+
+import logging
+import multiprocessing
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from sheap_jax.data.codec import Record
+from sheap_jax.data.embedded.clip import Cast, Footage, film
+from sheap_jax.data.embedded.config import EmbeddedConfig
+from sheap_jax.data.embedded.samples import SampleSheet
+from sheap_jax.data.embedded.stage import Stage, build_stage
+from sheap_jax.data.embedded.truth import LANDMARKS_7, Truth, save_truth
+from sheap_jax.data.manifest import MANIFEST, read_manifest
+from sheap_jax.data.records import write_split
+from sheap_jax.morphable.embedded import embedded_head, embedded_person
+from sheap_jax.morphable.model import MorphableModel, points_on_faces
+
+_SPLIT_CODE = {"train": 0, "test": 1}
+_log = logging.getLogger(__name__)
+
+
+class _Studio(NamedTuple):
+    """What every worker needs; sent to it once."""
+
+    model: MorphableModel
+    stage: Stage
+    config: EmbeddedConfig
+
+
+def generate(directory: str | os.PathLike[str], config: EmbeddedConfig, *, progress: bool = True) -> Path:
+    """Make the splits `train` and `test`, or reuse them if `directory` holds them with equal settings.
+
+    Work goes on in a temporary directory beside `directory`, which takes its place when finished. The result depends
+    on `config` alone, not on the number of processes. Also saves `samples.png` to look at.
+
+    Raises:
+      FileExistsError: `directory` holds something else; nothing is overwritten.
+    """
+    directory = Path(directory).absolute()
+    if directory.exists():
+        if _finished(directory, config):
+            _log.info("reusing the embedded heads in %s", directory)
+            return directory
+        raise FileExistsError(
+            f"{directory} exists but was not generated with these settings: remove it or choose another directory"
+        )
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    temporary = directory.with_name(f".{directory.name}.{os.getpid()}.tmp")
+    try:
+        _generate_into(temporary, config, progress=progress)
+        temporary.replace(directory)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return directory
+
+
+def _finished(directory: Path, config: EmbeddedConfig) -> bool:
+    if not (directory / MANIFEST).exists():
+        return False
+    splits = read_manifest(directory)["splits"]
+    return all(split in splits and splits[split]["settings"] == config.settings() for split in _SPLIT_CODE)
+
+
+def _generate_into(directory: Path, config: EmbeddedConfig, *, progress: bool) -> None:
+    from tqdm import tqdm
+
+    model: MorphableModel = jax.tree.map(np.asarray, embedded_head(detail=config.detail))
+    studio = _Studio(model, build_stage(model), config)
+    identities = config.train_identities + config.test_identities
+    per_identity = config.clips_per_identity * config.frames_per_clip
+    sheet = SampleSheet(config.image_size)
+    with tqdm(total=identities * per_identity, unit="frame", desc="embedded heads", disable=not progress) as bar:
+        footage = _film_all(studio)
+        for split, count in (("train", config.train_identities), ("test", config.test_identities)):
+            collector = _TruthCollector(split in config.truth_splits)
+
+            def records(count: int = count, collector: "_TruthCollector" = collector) -> Iterator[Record]:
+                for _ in range(count):
+                    cast, filmed = next(footage)
+                    collector.add(cast, filmed)
+                    sheet.add(filmed)
+                    bar.update(per_identity)
+                    yield from filmed.records
+
+            write_split(directory, split, records(), settings=config.settings())
+            if collector.wanted:
+                save_truth(directory, split, collector.build(model))
+    sheet.save(directory / "samples.png")
+
+
+def cast_people(config: EmbeddedConfig) -> Iterator[Cast]:
+    """All people, train before test; seeds of the splits never meet, whatever their sizes."""
+    for split, count in (("train", config.train_identities), ("test", config.test_identities)):
+        for number in range(count):
+            entropy = (config.seed, _SPLIT_CODE[split], number)
+            seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
+            neutral = embedded_person(seed, detail=config.detail).neutral
+            yield Cast(f"{split}-{number:05d}", split, entropy, np.asarray(neutral, np.float32))
+
+
+def _film_all(studio: _Studio) -> Iterator[tuple[Cast, Footage]]:
+    """Film everybody in order, in this process or in several."""
+    people = cast_people(studio.config)
+    processes = studio.config.processes or min(os.cpu_count() or 1, 8)
+    if processes == 1:
+        for cast in people:
+            yield cast, film(cast, studio.model, studio.stage, studio.config)
+        return
+    # spawn: a forked process would inherit XLA's threads in an unknown state
+    pool = multiprocessing.get_context("spawn").Pool(processes, _start_worker, (studio,))
+    with pool:
+        yield from pool.imap(_film_in_worker, people, chunksize=1)
+
+
+_studio: _Studio  # of this worker process
+
+
+def _start_worker(studio: _Studio) -> None:
+    global _studio
+    _studio = studio
+
+
+def _film_in_worker(cast: Cast) -> tuple[Cast, Footage]:
+    return cast, film(cast, _studio.model, _studio.stage, _studio.config)
+
+
+class _TruthCollector:
+    """Gathers the ground truth of a split while its records pass."""
+
+    def __init__(self, wanted: bool) -> None:
+        self.wanted = wanted
+        self.parts: list[tuple[np.ndarray, Footage]] = []
+
+    def add(self, cast: Cast, filmed: Footage) -> None:
+        if self.wanted:
+            self.parts.append((cast.neutral, filmed._replace(records=[], head=np.empty(0))))
+
+    def build(self, model: MorphableModel) -> Truth:
+        neutral = np.stack([part for part, _ in self.parts])
+        fixed = points_on_faces(neutral, model.faces, model.landmark_faces, model.landmark_barycentrics)
+        posed3d = np.concatenate([filmed.landmarks3d for _, filmed in self.parts])
+        index = np.repeat(np.arange(len(self.parts)), [len(filmed.posed) for _, filmed in self.parts])
+        return Truth(
+            faces=np.asarray(model.faces, np.int32),
+            neutral=neutral,
+            posed=np.concatenate([filmed.posed for _, filmed in self.parts]),
+            identity_index=index.astype(np.int32),
+            face_mask=np.asarray(model.regions["face"]) > 0.5,
+            landmarks7_neutral=np.asarray(fixed)[:, LANDMARKS_7],
+            landmarks7_posed=posed3d[:, LANDMARKS_7],
+            landmarks2d=np.concatenate([filmed.landmarks2d for _, filmed in self.parts]),
+        )

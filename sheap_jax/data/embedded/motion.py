@@ -1,0 +1,73 @@
+"""How heads move in a clip: smooth tracks of expression, head pose and gaze."""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+from scipy.interpolate import CubicSpline
+
+from sheap_jax.morphable.model import MorphableModel
+
+YAW, PITCH, ROLL = np.radians([35.0, 15.0, 10.0])  # about the largest turns
+GAZE = np.radians([14.0, 8.0])  # sideways, up and down
+SECONDS_PER_FRAME = 0.4  # frames of a clip lie far enough apart to differ
+ROOT_SHARE = (0.35, 0.75)  # part of a head turn that the whole body makes, the neck makes the rest
+
+
+class Motion(NamedTuple):
+    """Model coefficients of the frames of one clip."""
+
+    expression: Float[np.ndarray, "n e"]
+    rotations: Float[np.ndarray, "n j 3"]
+
+
+def draw_motion(rng: np.random.Generator, model: MorphableModel, frames: int) -> Motion:
+    """A random performance: somebody talks, makes faces and looks round."""
+    time = np.arange(frames) * SECONDS_PER_FRAME
+    turn = _head_turns(rng, time)
+    share = rng.uniform(*ROOT_SHARE)
+    rotations = np.zeros((frames, len(model.parents), 3))
+    joints = {name: index for index, name in enumerate(model.joint_names)}
+    rotations[:, 0] = turn
+    if "neck" in joints:
+        rotations[:, 0] = share * turn
+        rotations[:, joints["neck"]] = (1 - share) * turn
+    if "jaw" in joints:
+        rotations[:, joints["jaw"], 0] = _jaw(rng, time)
+        rotations[:, joints["jaw"], 1] = 0.02 * track(rng, time, 0.4)
+    gaze = np.stack([-0.6 * GAZE[1] * track(rng, time, 0.5), GAZE[0] * track(rng, time, 0.5)], axis=-1)
+    gaze = np.clip(gaze - 0.25 * turn[:, :2], -1.5 * GAZE[1], 1.5 * GAZE[0])  # eyes stay with the viewer a little
+    for name, index in joints.items():
+        if "eye" in name:
+            rotations[:, index, :2] = gaze
+    return Motion(_expressions(rng, time, model).astype(np.float32), rotations.astype(np.float32))
+
+
+def track(rng: np.random.Generator, time: Float[np.ndarray, "n"], pace: float) -> Float[np.ndarray, "n"]:
+    """A smooth random curve of about unit variance through independent keys every `pace` seconds."""
+    keys = np.arange(0, max(time[-1], pace) + 2 * pace, pace)
+    phase = rng.uniform(0, pace)
+    return CubicSpline(keys, rng.standard_normal(len(keys)))(np.minimum(time + phase, keys[-1]))
+
+
+def _head_turns(rng: np.random.Generator, time: np.ndarray) -> Float[np.ndarray, "n 3"]:
+    """Rotation vectors (x: pitch, positive looks down; y: yaw, positive to the subject's left; z: roll)."""
+    rest = rng.normal(0, [0.35, 0.45, 0.3])
+    moves = np.stack([track(rng, time, 0.9) for _ in range(3)], axis=-1)
+    limits = np.array([PITCH, YAW, ROLL])
+    return limits * np.tanh(0.7 * (rest + 0.55 * moves))
+
+
+def _jaw(rng: np.random.Generator, time: np.ndarray) -> Float[np.ndarray, "n"]:
+    """Opening in radians: mostly nearly closed, sometimes wide."""
+    widest = rng.choice([0.05, 0.2, 0.38], p=[0.35, 0.4, 0.25])
+    return widest / (1 + np.exp(-2.2 * track(rng, time, 0.45)))
+
+
+def _expressions(rng: np.random.Generator, time: np.ndarray, model: MorphableModel) -> Float[np.ndarray, "n e"]:
+    """A few active components at a time over a weak tremor of all, in units of full expressions."""
+    count = model.expression_basis.shape[0]
+    active = rng.random(count) < rng.uniform(0.15, 0.45)
+    amplitude = np.where(active, rng.uniform(0.4, 1.0, count), 0.06)
+    level = np.stack([track(rng, time, 0.7) for _ in range(count)], axis=-1)
+    return amplitude * level

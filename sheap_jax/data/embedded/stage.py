@@ -1,0 +1,89 @@
+"""Everything in front of the camera as one set of static arrays: head, teeth, hair shell and garment.
+
+The arrays that are the same for all people are gathered once (`build_stage`); `dress` makes the posable model of one
+person, whose template also carries the hair.
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from sheap_jax.data.embedded import clothes, hair
+from sheap_jax.data.embedded.occlusion import light_transfer, unshadowed_transfer, vertex_normals
+from sheap_jax.morphable.model import MorphableModel, points_on_faces
+
+SKIN, EYE, MOUTH, CLOTH = range(4)  # what a face of the solid layer is made of
+
+
+class Stage(NamedTuple):
+    """Static arrays of the renderer. The solid layer is head then garment; the hair layer is rendered over it."""
+
+    head_vertices: int
+    solid_faces: Int[np.ndarray, "f 3"]
+    solid_kind: Int[np.ndarray, "f"]
+    solid_coordinates: Float[np.ndarray, "v 3"]  # template position; of the garment its texture coordinates
+    transfer: Float[np.ndarray, "v 9"]  # of the head's vertices, see occlusion.py
+    open_transfer: Float[np.ndarray, "v 9"]  # what it would be if nothing were hidden
+    hair_faces: Int[np.ndarray, "g 3"]
+    eye_centers: Float[np.ndarray, "2 3"]  # template, right then left
+    landmarks: Float[np.ndarray, "68 3"]  # template
+
+
+def build_stage(model: MorphableModel) -> Stage:
+    """The stage for one morphable model; its regions of eyes and mouth may be missing."""
+    template, faces = np.asarray(model.template), np.asarray(model.faces)
+    count = len(template)
+    kind = np.full(len(faces), SKIN, np.int32)
+    eyes = _region(model, "left_eye", "right_eye")
+    kind[eyes[faces].all(axis=1)] = EYE
+    kind[_region(model, "mouth_interior")[faces].all(axis=1)] = MOUTH
+    cloth_faces = clothes.shoulder_faces()
+    coordinates = clothes.shoulder_coordinates()
+    flat = np.concatenate([coordinates, np.zeros((len(coordinates), 1), np.float32)], axis=1)
+    right = eyes & (template[:, 0] < 0)
+    left = eyes & (template[:, 0] > 0)
+    fixed = points_on_faces(model.template, model.faces, model.landmark_faces, model.landmark_barycentrics)
+    return Stage(
+        head_vertices=count,
+        solid_faces=np.concatenate([faces, cloth_faces + count]).astype(np.int32),
+        solid_kind=np.concatenate([kind, np.full(len(cloth_faces), CLOTH, np.int32)]),
+        solid_coordinates=np.concatenate([template, flat]).astype(np.float32),
+        transfer=light_transfer(template, faces),
+        open_transfer=unshadowed_transfer(vertex_normals(template, faces)),
+        hair_faces=hair.shell_faces().astype(np.int32),
+        eye_centers=np.stack([template[right].mean(0), template[left].mean(0)]).astype(np.float32),
+        landmarks=np.asarray(fixed),
+    )
+
+
+def _region(model: MorphableModel, *parts: str) -> np.ndarray:
+    """Vertices of all regions whose name contains one of `parts`."""
+    inside = np.zeros(len(model.template), bool)
+    for name, mask in model.regions.items():
+        if any(part in name for part in parts):
+            inside |= np.asarray(mask) > 0.5
+    return inside
+
+
+def dress(model: MorphableModel, neutral: Float[Array, "v 3"], hair_vertices: Float[Array, "h 3"]) -> MorphableModel:
+    """The posable model of one person: a template without identity modes, followed by hair that moves with the skull.
+
+    The joints are those of the person's own neutral head, as for the model's own identities.
+    """
+    extra = len(hair_vertices)
+    bone = "neck" if "neck" in model.joint_names else model.joint_names[0]
+    skull = jnp.zeros((extra, len(model.parents))).at[:, model.joint_names.index(bone)].set(1.0)
+
+    def pad(basis: Array) -> Array:
+        return jnp.pad(basis, ((0, 0), (0, extra), (0, 0)))
+
+    return model.replace(
+        template=jnp.concatenate([neutral, hair_vertices]),
+        identity_basis=jnp.zeros((0, len(neutral) + extra, 3)),
+        expression_basis=pad(model.expression_basis),
+        pose_basis=pad(model.pose_basis),
+        joint_regressor=jnp.pad(model.joint_regressor, ((0, 0), (0, extra))),
+        skinning_weights=jnp.concatenate([model.skinning_weights, skull]),
+    )
