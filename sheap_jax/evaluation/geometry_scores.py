@@ -65,18 +65,15 @@ def scan_errors(scan: Scan, mesh: Mesh, faces: Int[np.ndarray, "f 3"]) -> ScanEr
 
 
 def errors_of_all(
-    scans: Sequence[Scan],
-    meshes: Sequence[Mesh],
+    pairs: Sequence[tuple[Scan, Mesh]],
     faces: Int[np.ndarray, "f 3"],
     *,
     progress: Callable[[Iterable], Iterable] = iter,
     threads: int | None = None,
 ) -> list[ScanErrors]:
-    """`scan_errors` of each scan and the mesh of the same place. `progress` wraps the iteration, for a bar."""
-    if len(scans) != len(meshes):
-        raise ValueError(f"{len(scans)} scans cannot be compared with {len(meshes)} meshes one to one")
+    """`scan_errors` of every pair; the meshes share `faces`. `progress` wraps the iteration, for a bar."""
     with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
-        jobs = [pool.submit(scan_errors, scan, mesh, faces) for scan, mesh in zip(scans, meshes, strict=True)]
+        jobs = [pool.submit(scan_errors, scan, mesh, faces) for scan, mesh in pairs]
         return [job.result() for job in progress(jobs)]
 
 

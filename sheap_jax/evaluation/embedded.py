@@ -1,0 +1,228 @@
+"""The embedded benchmark: a trained network on held-out generated people, whose true geometry is known.
+
+Geometry is scored as NoW does it (geometry_scores), on the people's own fine meshes, which have detail that the
+morphable model cannot express. Every number stands beside that of a method that sees less:
+
+    neutral heads       the mean head
+    expressive heads    the mean head (alignment gives it the best pose); the predicted person without expression
+    landmarks           the mean head, held still where the landmarks lie on average
+    re-animation        the source image as it is; the target's mean colour
+"""
+
+import os
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from sheap_jax.data.embedded.truth import Truth, load_truth
+from sheap_jax.data.frames import frame_batches
+from sheap_jax.data.pair_table import evaluation_pairs
+from sheap_jax.data.records import Split
+from sheap_jax.evaluation import image_scores
+from sheap_jax.evaluation.geometry_scores import Scan, ScanErrors, errors_of_all, pool, statistics
+from sheap_jax.evaluation.predictions import (
+    Heads,
+    Predictor,
+    apply_in_batches,
+    expressionless,
+    neutral,
+    pose_heads,
+    project_landmarks,
+)
+from sheap_jax.evaluation.report import Comparison, Report
+from sheap_jax.evaluation.samples import sample_grid
+from sheap_jax.morphable import MorphableModel
+from sheap_jax.morphable.model import CONTOUR_LANDMARKS, mean_params
+from sheap_jax.types import HeadParams
+
+SCAN_STRIDE = 3  # every third vertex of the masked face is a scan point: the median moves by about 0.01 mm
+BATCH_SIZE = 16  # images per call of the network
+PAIRS_PER_IDENTITY = 4
+EYE_CORNERS = (36, 45)  # outer: their distance normalises the landmark error
+SAMPLES = 6  # pairs in the picture
+
+OURS = "ours"
+MEAN_HEAD = "mean head"
+NO_EXPRESSION = "predicted head without expression"
+
+
+class Frames(NamedTuple):
+    """The split in memory, in record order."""
+
+    images: Float[np.ndarray, "n h w 3"]
+    pairs: Int[np.ndarray, "p 2"]  # records (source, target)
+    truth: Truth  # with landmarks2d in pixels of `images`
+
+
+def evaluate_embedded(
+    predictor: Predictor,
+    directory: str | os.PathLike[str],
+    *,
+    image_size: int,
+    split: str = "test",
+    progress: Callable[[Iterable], Iterable] = iter,
+) -> Report:
+    """Score a network on one split of an embedded data set.
+
+    Args:
+        predictor: the network.
+        directory: of the shards and `truth-{split}.npz`.
+        image_size: pixels of the square images that the network takes.
+        split: its people must not have been trained on.
+        progress: wraps the longest iteration, for a progress bar.
+
+    Raises:
+        FileNotFoundError: the split has no ground truth.
+        ShardError: the shards are missing or damaged.
+        ValueError: ground truth and shards do not belong together.
+    """
+    frames = load_frames(directory, split, image_size=image_size)
+    model, truth = predictor.model, frames.truth
+    params = apply_in_batches(predictor.predict, frames.images, batch_size=BATCH_SIZE)
+    posed = pose_heads(model, params)
+    errors = geometry_errors(model, params, posed, truth, progress=progress)
+    source, target = frames.images[frames.pairs[:, 0]], frames.images[frames.pairs[:, 1]]
+    rendered = apply_in_batches(predictor.reanimate, source, target, batch_size=BATCH_SIZE)
+    shown = _spread(len(frames.pairs), SAMPLES)
+    return Report(
+        benchmark="embedded",
+        counts={
+            "frames": len(frames.images),
+            "identities": len(truth.neutral),
+            "re-animated pairs": len(frames.pairs),
+            "scan points": sum(len(one.rigid) for one in errors["neutral"][OURS]),
+        },
+        comparisons=[
+            *geometry_comparisons(errors),
+            *landmark_comparisons(model, posed, truth, image_size=image_size),
+            *image_comparisons(source, target, rendered, truth.landmarks2d[frames.pairs[:, 1]]),
+        ],
+        curves={
+            f"{kind} heads, similarity": {name: pool(values).similarity for name, values in methods.items()}
+            for kind, methods in errors.items()
+        },
+        samples=sample_grid(model, params, frames.pairs[shown], frames.images, rendered[shown]),
+    )
+
+
+def load_frames(directory: str | os.PathLike[str], split: str, *, image_size: int) -> Frames:
+    """Images, pairs and ground truth of a split; errors as in `evaluate_embedded`."""
+    shards, truth = Split(directory, split), load_truth(directory, split)
+    if len(truth.posed) != len(shards):
+        raise ValueError(
+            f"the ground truth of split {split!r} in {directory} has {len(truth.posed)} records, the shards have "
+            f"{len(shards)}: generate the data set again"
+        )
+    batches = frame_batches(directory, split, batch_size=BATCH_SIZE, image_size=image_size)
+    images = np.concatenate([np.asarray(batch.frame.image)[batch.valid] for batch in batches])
+    stored = shards.manifest["settings"]["image_size"]
+    truth = truth._replace(landmarks2d=truth.landmarks2d * np.float32(image_size / stored))
+    return Frames(images, evaluation_pairs(shards, per_identity=PAIRS_PER_IDENTITY), truth)
+
+
+def geometry_errors(
+    model: MorphableModel,
+    params: HeadParams,
+    posed: Heads,
+    truth: Truth,
+    *,
+    progress: Callable[[Iterable], Iterable] = iter,
+) -> dict[str, dict[str, list[ScanErrors]]]:
+    """Scan-to-mesh errors per frame: kind of geometry -> method -> frames in record order."""
+    mean_head = pose_heads(model, mean_params(model, 1)).meshes()
+    people = _scans(truth.neutral, truth.landmarks7_neutral, truth.face_mask)
+    frames = _scans(truth.posed, truth.landmarks7_posed, truth.face_mask)
+    own = [people[i] for i in truth.identity_index]
+    jobs = {
+        ("neutral", OURS): zip(own, pose_heads(model, neutral(model, params)).meshes(), strict=True),
+        ("neutral", MEAN_HEAD): zip(people, mean_head * len(people), strict=True),
+        ("expressive", OURS): zip(frames, posed.meshes(), strict=True),
+        ("expressive", MEAN_HEAD): zip(frames, mean_head * len(frames), strict=True),
+        ("expressive", NO_EXPRESSION): zip(
+            frames, pose_heads(model, expressionless(model, params)).meshes(), strict=True
+        ),
+    }
+    pairs = [(key, pair) for key, job in jobs.items() for pair in job]
+    found = errors_of_all([pair for _, pair in pairs], np.asarray(model.faces), progress=progress)
+    errors: dict[str, dict[str, list[ScanErrors]]] = {"neutral": {}, "expressive": {}}
+    for ((kind, method), _), result in zip(pairs, found, strict=True):
+        errors[kind].setdefault(method, []).append(result)
+    # The mean head is the same for every frame of a person; like ours it counts once per frame.
+    per_person = errors["neutral"][MEAN_HEAD]
+    errors["neutral"][MEAN_HEAD] = [per_person[i] for i in truth.identity_index]
+    return errors
+
+
+def geometry_comparisons(errors: dict[str, dict[str, list[ScanErrors]]]) -> list[Comparison]:
+    """Median, mean and standard deviation of the pooled errors, by kind, alignment and baseline."""
+    rows = []
+    for kind, methods in errors.items():
+        pooled = {name: pool(values)._asdict() for name, values in methods.items()}
+        for alignment in ScanErrors._fields:
+            ours, *baselines = ((name, statistics(values[alignment])) for name, values in pooled.items())
+            for name, baseline in baselines:
+                rows += [
+                    Comparison(
+                        f"{kind} heads, {alignment}, {field}", "mm", False, value, name, getattr(baseline, field)
+                    )
+                    for field, value in ours[1]._asdict().items()
+                ]
+    return rows
+
+
+def landmark_comparisons(model: MorphableModel, posed: Heads, truth: Truth, *, image_size: int) -> list[Comparison]:
+    """Mean distance of projected landmarks to the noise-free ones, in pixels and in distances between the eyes."""
+    ours = project_landmarks(posed, image_size=image_size)
+    still = project_landmarks(pose_heads(model, mean_params(model, 1)), image_size=image_size)
+    still = still + np.mean(truth.landmarks2d - still, axis=(0, 1))
+    eyes = np.linalg.norm(np.subtract(*(truth.landmarks2d[:, corner] for corner in EYE_CORNERS)), axis=-1)[:, None]
+    ours, still = (np.linalg.norm(points - truth.landmarks2d, axis=-1) for points in (ours, still))
+    inner = np.s_[:, CONTOUR_LANDMARKS:]
+    rows = [
+        ("landmarks", "px", ours, still),
+        ("landmarks without the jaw line", "px", ours[inner], still[inner]),
+        ("landmarks / distance of the eyes", "", ours / eyes, still / eyes),
+    ]
+    return [
+        Comparison(name, unit, False, float(mean.mean()), MEAN_HEAD, float(baseline.mean()))
+        for name, unit, mean, baseline in rows
+    ]
+
+
+def image_comparisons(
+    source: Float[np.ndarray, "p h w 3"],
+    target: Float[np.ndarray, "p h w 3"],
+    rendered: Float[np.ndarray, "p h w 3"],
+    landmarks: Float[np.ndarray, "p 68 2"],
+) -> list[Comparison]:
+    """PSNR and SSIM against the target, mean over pairs: in the face (hull of its landmarks) and in the whole frame."""
+    height, width = target.shape[1:3]
+    face = np.stack([image_scores.hull_mask(points, height=height, width=width) for points in landmarks])
+    rows = []
+    for region, mask in (("face", face), ("frame", np.ones_like(face))):
+        weights = mask[..., None].astype(target.dtype)
+        color = (target * weights).sum(axis=(1, 2), keepdims=True) / weights.sum(axis=(1, 2), keepdims=True)
+        baselines = {"source image": source, "mean colour of the target": np.broadcast_to(color, target.shape)}
+        for score, unit, measure in (("PSNR", "dB", image_scores.psnr), ("SSIM", "", image_scores.ssim)):
+            ours = float(measure(rendered, target, mask).mean())
+            rows += [
+                Comparison(
+                    f"re-animation, {region}, {score}", unit, True, ours, name, float(measure(b, target, mask).mean())
+                )
+                for name, b in baselines.items()
+            ]
+    return rows
+
+
+def _scans(
+    vertices: Float[np.ndarray, "n v 3"], landmarks: Float[np.ndarray, "n 7 3"], mask: Bool[np.ndarray, "v"]
+) -> list[Scan]:
+    points = vertices[:, np.flatnonzero(mask)[::SCAN_STRIDE]].astype(np.float64)
+    return [Scan(*pair) for pair in zip(points, landmarks.astype(np.float64), strict=True)]
+
+
+def _spread(length: int, count: int) -> Int[np.ndarray, "k"]:
+    """At most `count` places spread evenly over `length`."""
+    return np.unique(np.linspace(0, length - 1, min(count, length)).round().astype(int))

@@ -1,0 +1,95 @@
+"""What an evaluation asks of a trained network, and the geometry that follows from its answers."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from sheap_jax.evaluation.geometry_scores import NOW_LANDMARKS, Mesh
+from sheap_jax.geometry import official_camera, project
+from sheap_jax.morphable import MorphableModel, forward, landmarks
+from sheap_jax.morphable.model import mean_params
+from sheap_jax.types import HeadParams
+
+
+class Predictor(Protocol):
+    """A trained network behind plain arrays, so that evaluation does not know how it was trained."""
+
+    @property
+    def model(self) -> MorphableModel: ...
+
+    @property
+    def predict(self) -> "PredictHeads": ...
+
+    @property
+    def reanimate(self) -> "Reanimate": ...
+
+
+class PredictHeads(Protocol):
+    def __call__(self, images: Float[np.ndarray, "n h w 3"], /) -> HeadParams:
+        """Head parameters of each image, in the frame of the official camera."""
+        ...
+
+
+class Reanimate(Protocol):
+    def __call__(
+        self, source: Float[np.ndarray, "n h w 3"], target: Float[np.ndarray, "n h w 3"], /
+    ) -> Float[np.ndarray, "n h w 3"]:
+        """The person of each source image rendered with expression and pose of its target image."""
+        ...
+
+
+class Heads(NamedTuple):
+    """Geometry of N heads, NumPy arrays in metres."""
+
+    vertices: Float[np.ndarray, "n v 3"]
+    landmarks: Float[np.ndarray, "n 68 3"]
+
+    def meshes(self) -> list[Mesh]:
+        """One mesh with NoW's seven landmarks per head."""
+        return [Mesh(*pair) for pair in zip(self.vertices, self.landmarks[:, NOW_LANDMARKS], strict=True)]
+
+
+def apply_in_batches(function: Callable[..., Any], *arrays: np.ndarray, batch_size: int) -> Any:
+    """`function` of arrays too long for one call; the results joined as NumPy arrays.
+
+    The last batch is filled up with copies of its last row, so that a compiled function sees one shape only.
+    """
+    length = len(arrays[0])
+    parts = []
+    for start in range(0, length, batch_size):
+        rows = np.minimum(np.arange(start, start + batch_size), length - 1)
+        parts.append(jax.tree.map(np.asarray, function(*(array[rows] for array in arrays))))
+    return jax.tree.map(lambda *values: np.concatenate(values)[:length], *parts)
+
+
+def neutral(model: MorphableModel, params: HeadParams) -> HeadParams:
+    """The same people without expression, pose and translation: what NoW wants, and often gets wrong."""
+    return mean_params(model, *params.shape.shape[:-1])._replace(shape=params.shape)
+
+
+def expressionless(model: MorphableModel, params: HeadParams) -> HeadParams:
+    """The same people and head poses with zero expression and a closed jaw."""
+    rotations = jnp.asarray(params.rotations)
+    if "jaw" in model.joint_names:
+        rotations = rotations.at[..., model.joint_names.index("jaw"), :].set(0.0)
+    return params._replace(expression=jnp.zeros_like(params.expression), rotations=rotations)
+
+
+def pose_heads(model: MorphableModel, params: HeadParams) -> Heads:
+    """Vertices and landmarks of parameters with one batch axis."""
+    return Heads(*(np.asarray(array) for array in _pose(model, params)))
+
+
+@jax.jit
+def _pose(model: MorphableModel, params: HeadParams) -> tuple[Array, Array]:
+    vertices = forward(model, params)
+    return vertices, landmarks(model, vertices, params.rotations)
+
+
+def project_landmarks(heads: Heads, *, image_size: int) -> Float[np.ndarray, "n 68 2"]:
+    """Pixels of the landmarks in square images of the official camera."""
+    return np.asarray(project(jnp.asarray(heads.landmarks), official_camera(image_size)))

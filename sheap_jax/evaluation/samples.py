@@ -1,0 +1,44 @@
+"""The picture of an evaluation: source | target | re-animated | mesh on the target | normals of the mesh."""
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+
+from sheap_jax.evaluation.pictures import grid, normal_colors, overlay
+from sheap_jax.geometry import official_camera
+from sheap_jax.morphable import MorphableModel, forward
+from sheap_jax.rendering import render_mesh
+from sheap_jax.types import HeadParams
+
+
+def sample_grid(
+    model: MorphableModel,
+    params: HeadParams,
+    pairs: Int[np.ndarray, "p 2"],
+    images: Float[np.ndarray, "n h w 3"],
+    rendered: Float[np.ndarray, "p h w 3"],
+) -> UInt8[np.ndarray, "y x 3"]:
+    """One row for each pair of records.
+
+    Args:
+        model: morphable model of the predictions.
+        params: predictions of all N images. The mesh has the source's shape, and the rest from the target.
+        pairs: (source, target) records.
+        images: all images, square.
+        rendered: the re-animation of each pair.
+    """
+    source, target = pairs.T
+    driven = HeadParams(*(jnp.asarray(value[target]) for value in params))._replace(
+        shape=jnp.asarray(params.shape[source])
+    )
+    size = images.shape[2]
+    mesh = render_mesh(forward(model, driven), model.faces, official_camera(size), width=size, height=size)
+    normal, mask = np.asarray(mesh.normal), np.asarray(mesh.mask)
+    columns = [
+        images[source],
+        images[target],
+        rendered,
+        overlay(images[target], normal, mask),
+        normal_colors(normal, mask),
+    ]
+    return grid(list(zip(*columns, strict=True)))
