@@ -21,6 +21,7 @@ IDENTITY_CHANNELS = 300  # of shapedirs; the rest is expression
 JOINT_NAMES = ("root", "neck", "jaw", "left_eye", "right_eye")
 EYELID_NAMES = ("eyelid_right", "eyelid_left")  # channels of eyelids.pt
 NUM_LANDMARKS = 68
+_REGION_NAMES = {"left_eyeball": "left_eye", "right_eyeball": "right_eye"}  # as in our other models
 
 
 class Landmarks(NamedTuple):
@@ -186,7 +187,7 @@ def read_regions(path: Path | None, num_vertices: int) -> dict[str, Float[np.nda
     for name, vertices in content.items():
         mask = np.zeros(num_vertices)
         mask[np.asarray(vertices, np.int64)] = 1.0
-        regions[str(name)] = mask
+        regions[_REGION_NAMES.get(str(name), str(name))] = mask
     return regions
 
 

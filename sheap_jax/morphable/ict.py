@@ -82,7 +82,7 @@ def convert(source: IctSource, *, subset: str = "lite") -> MorphableModel:
         landmark_barycentrics=_float(barycentrics),
         contour_faces=jnp.asarray(contour.faces, jnp.int32),
         contour_barycentrics=_float(contour.barycentrics),
-        regions=_regions(kept, parts),
+        regions=_regions(kept, parts, head_share(centimetres)),
         parents=PARENTS,
         joint_names=JOINT_NAMES,
         expression_names=source.expression_names,
@@ -180,13 +180,22 @@ def eyeball_center(vertices: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "3"]
     return np.linalg.lstsq(system, (back**2).sum(axis=1), rcond=None)[0][:3]
 
 
-def _regions(kept: Int[np.ndarray, "v"], parts: Int[np.ndarray, "v"]) -> dict[str, jnp.ndarray]:
-    """Named masks: `face` (without ears and neck: what evaluation compares) and the parts of the source."""
-    masks = {"face": kept < NARROW_FACE_END, "face_and_neck": parts == PART_NAMES.index("face")}
-    for index, name in enumerate(PART_NAMES[1:], start=1):
-        masks[name] = parts == index
-    masks["eyeballs"] = masks["eyeball_left"] | masks["eyeball_right"]
-    return {name: _float(mask) for name, mask in masks.items() if mask.any()}
+def _regions(
+    kept: Int[np.ndarray, "v"], parts: Int[np.ndarray, "v"], head: Float[np.ndarray, "v"]
+) -> dict[str, jnp.ndarray]:
+    """Named masks, under the names of the embedded head; `face` (without ears and neck) is what evaluation compares."""
+    skin = parts <= PART_NAMES.index("head_neck")
+    face, neck = kept < NARROW_FACE_END, skin & (head < 0.8)
+    interior = [PART_NAMES.index(name) for name in ("mouth_socket", "gums_tongue", "teeth")]
+    masks = {
+        "face": face & ~neck,
+        "neck": neck,
+        "skull": skin & ~face & ~neck,
+        "left_eye": parts == PART_NAMES.index("eyeball_left"),
+        "right_eye": parts == PART_NAMES.index("eyeball_right"),
+        "mouth_interior": np.isin(parts, interior),
+    }
+    return {name: _float(mask) for name, mask in masks.items()}
 
 
 def _float(array: np.ndarray) -> jnp.ndarray:

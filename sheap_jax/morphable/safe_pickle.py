@@ -30,7 +30,7 @@ class _SparseMatrix:
         self.state = state
 
     def toarray(self, *, by_column: bool) -> Shaped[np.ndarray, "m n"]:
-        shape = self.state.get("_shape", self.state.get("shape"))
+        shape = self.state["_shape"] if "_shape" in self.state else self.state["shape"]
         counts = np.diff(self.state["indptr"])
         major, minor = np.repeat(np.arange(len(counts)), counts), self.state["indices"]
         dense = np.zeros(shape, self.state["data"].dtype)
