@@ -93,7 +93,7 @@ def train(config: Config) -> Path:
                 rate = progress.format_dict["rate"] or 0.0
                 progress.set_postfix(loss=f"{values['loss']:.4f}", images_s=f"{2 * config.batch_size * rate:.0f}")
             if last or setup.is_due(done, config.log.pictures_every):
-                picture = make_pictures(networks, state.params, assets, state.prototypes, batch, settings)
+                picture = make_pictures(networks, state, assets, batch, settings)
                 setup.save_picture(run / "pictures" / f"{done:07d}.png", picture)
                 writer.write_image(done, "source | target | render | overlay | normals", picture)
             if last or setup.is_due(done, config.log.checkpoint_every):

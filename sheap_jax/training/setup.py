@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
-from jaxtyping import Array, Key
+from jaxtyping import Array, Key, UInt8
 
 from sheap_jax import config_files, geometry, lighting, prototypes, reanimation
 from sheap_jax.config import Config
@@ -172,3 +172,11 @@ def shard(batch: Batch, mesh: jax.sharding.Mesh | None) -> Batch:
 def is_due(step: int, every: int) -> bool:
     """Whether something done every so many steps is due; `every` 0 means never."""
     return every > 0 and step % every == 0
+
+
+def save_picture(path: Path, picture: UInt8[np.ndarray, "h w 3"]) -> None:
+    """Write an RGB picture as PNG."""
+    import cv2
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), picture[..., ::-1])

@@ -1,0 +1,50 @@
+"""The picture grid of a training run: source | target | render | mesh over the target | normals of the mesh."""
+
+import functools
+
+import jax
+import numpy as np
+from jaxtyping import UInt8
+
+from sheap_jax import reanimation
+from sheap_jax.evaluation import pictures
+from sheap_jax.reanimation import Assets, Networks, Rendering
+from sheap_jax.training.objective import RenderSettings
+from sheap_jax.training.state import TrainState
+from sheap_jax.types import Batch
+
+ROWS = 6
+
+
+def make_pictures(
+    networks: Networks, state: TrainState, assets: Assets, batch: Batch, settings: RenderSettings
+) -> UInt8[np.ndarray, "h w 3"]:
+    """The first pairs of a batch as one picture, a row each."""
+    first = jax.tree.map(lambda x: x[:ROWS], batch)
+    single = settings._replace(mesh=None)
+    rendering = jax.tree.map(np.asarray, _render(networks, single)(state, assets, first))
+    color = np.clip(rendering.surfels.color, 0.0, 1.0)
+    normal, mask = rendering.mesh.normal, rendering.mesh.mask
+    columns = [
+        first.source.image,
+        first.target.image,
+        color,
+        pictures.overlay(first.target.image, normal, mask),
+        pictures.normal_colors(normal, mask),
+    ]
+    return pictures.grid(list(zip(*columns, strict=True)))
+
+
+@functools.cache
+def _render(networks: Networks, settings: RenderSettings):
+    """The jitted re-animation, compiled once per run."""
+
+    def render(state: TrainState, assets: Assets, batch: Batch) -> Rendering:
+        pair = reanimation.estimate_pair(
+            networks, state.params, assets, batch.source.image, batch.target.image
+        )
+        avatar = reanimation.build_avatar(networks, state.params, assets, state.prototypes, pair)
+        background = reanimation.border_color(batch.target.image)
+        return reanimation.render(assets, avatar, pair.target.vertices, background, **settings._asdict())
+
+    return jax.jit(render)

@@ -1,0 +1,168 @@
+"""The jitted step: what it changes, what it must not, and that devices do not matter."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sheap_jax.data.pairs import pair_batches
+from sheap_jax.training import setup
+from sheap_jax.training.densify import make_densify
+from sheap_jax.training.step import make_step
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def run(tiny_config):
+    """(state, assets, batch, step function) of the tiny configuration, everything rendered."""
+    model = setup.load_morphable(tiny_config.morphable)
+    assets = setup.build_assets(tiny_config, model)
+    networks = setup.build_networks(tiny_config, model)
+    state = setup.initial_state(tiny_config, networks, assets)
+    with pair_batches(
+        tiny_config.data.directory, split="train", batch_size=2, image_size=tiny_config.image_size, seed=0
+    ) as batches:
+        batch = next(batches)
+    step = make_step(
+        networks,
+        setup.build_optimizer(tiny_config),
+        tiny_config.losses,
+        setup.render_settings(tiny_config, None),
+        rendered=True,
+    )
+    return state, assets, batch, step
+
+
+def copy(tree):
+    return jax.tree.map(lambda x: x.copy(), tree)
+
+
+def test_first_prediction_is_the_mean_head_in_front_of_the_camera(run, tiny_config):
+    from sheap_jax import morphable, reanimation
+
+    state, assets, batch, _ = run
+    networks = setup.build_networks(tiny_config, assets.model)
+    pair = reanimation.estimate_pair(networks, state.params, assets, batch.source.image, batch.target.image)
+    expected = np.broadcast_to(assets.model.template, pair.target.vertices.shape)
+    np.testing.assert_allclose(pair.target.vertices, expected, atol=1e-6)
+    assert morphable.mean_params(assets.model, 2).shape.shape == pair.target.params.shape.shape
+
+
+def test_both_networks_learn_and_statistics_move(run):
+    state, assets, batch, step = run
+    first = copy(state)
+    state, _ = step(state, assets, batch)  # the learning rate starts at zero
+    state, report = step(state, assets, batch)
+    assert bool(report.applied)
+    assert bool(report.finite.all())
+    for name in ("estimator", "regressor"):
+        moved = [float(jnp.abs(a - b).max()) for a, b in zip(
+            jax.tree.leaves(first.params[name]), jax.tree.leaves(state.params[name]), strict=True
+        )]  # fmt: skip
+        assert np.mean(np.array(moved) > 0) > 0.8, name
+    assert float(jnp.max(state.prototypes.gradient_norm)) > 0
+    assert int(state.step) == 2
+
+
+def test_pictures_teach_the_geometry(run, tiny_config):
+    """With every term but the photometric ones off, shape and pose of the estimator still get gradients."""
+    import dataclasses
+
+    from sheap_jax.training.objective import full_objective
+
+    state, assets, batch, _ = run
+    off = {f.name: 0.0 for f in dataclasses.fields(tiny_config.losses)}
+    weights = dataclasses.replace(tiny_config.losses, **(off | {"l1": 1.0}))
+    networks = setup.build_networks(tiny_config, assets.model)
+    probe = jnp.zeros((2, state.prototypes.parent_face.shape[0], 2))
+    gradient = jax.grad(full_objective, has_aux=True)(
+        state.params, probe, networks, assets, state.prototypes, batch, weights,
+        setup.render_settings(tiny_config, None),
+    )[0]  # fmt: skip
+    for head in ("shape_head", "pose_head", "expression_head", "light_head"):
+        assert float(jnp.abs(gradient["estimator"][head]["out"]["bias"]).max()) > 0, head
+
+
+def test_a_step_that_is_not_finite_changes_nothing(run):
+    state, assets, batch, step = run
+    before = copy(state)
+    image = np.array(batch.target.image)
+    image[1] = np.nan
+    state, report = step(state, assets, batch._replace(target=batch.target._replace(image=image)))
+    assert not bool(report.applied)
+    for old, new in zip(
+        jax.tree.leaves((before.params, before.opt_state, before.prototypes)),
+        jax.tree.leaves((state.params, state.opt_state, state.prototypes)),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_same_seed_same_numbers(run):
+    state, assets, batch, step = run
+    other = copy(state)
+    for _ in range(2):
+        state, report = step(state, assets, batch)
+        other, again = step(other, assets, batch)
+    assert float(report.metrics["loss"]) == float(again.metrics["loss"])
+
+
+def test_densify_adds_prototypes_with_fresh_moments(run):
+    state, assets, batch, step = run
+    for _ in range(2):
+        state, _ = step(state, assets, batch)
+    before = copy(state)
+    state = make_densify(share=0.1)(state)
+    fresh = np.asarray(state.prototypes.active & ~before.prototypes.active)
+    assert fresh.sum() == 12  # a tenth of 120 slots
+    moments = [
+        leaf
+        for path, leaf in jax.tree_util.tree_flatten_with_path(state.opt_state)[0]
+        if getattr(path[-1], "key", None) == "embedding"
+    ]
+    assert len(moments) == 2  # Adam's first and second
+    for rows in moments:
+        assert np.abs(np.asarray(rows)[fresh]).max() == 0
+        assert np.abs(np.asarray(rows)[np.asarray(before.prototypes.active)]).max() > 0
+
+
+DEVICES = """
+import sys
+import jax
+jax.config.update("jax_num_cpu_devices", int(sys.argv[2]))
+from sheap_jax import config_files
+from sheap_jax.data.pairs import pair_batches
+from sheap_jax.training import setup
+from sheap_jax.training.step import make_step
+config = config_files.load_json(sys.argv[1])
+mesh = setup.device_mesh(config.batch_size)
+model = setup.load_morphable(config.morphable)
+assets, networks = setup.build_assets(config, model), setup.build_networks(config, model)
+state, assets = setup.replicate((setup.initial_state(config, networks, assets), assets), mesh)
+step = make_step(networks, setup.build_optimizer(config), config.losses, setup.render_settings(config, mesh), rendered=True)
+with pair_batches(config.data.directory, split="train", batch_size=2, image_size=config.image_size, seed=0) as batches:
+    for _ in range(3):
+        state, report = step(state, assets, setup.shard(next(batches), mesh))
+        print("LOSS", float(report.metrics["loss"]))
+"""
+
+
+def test_two_devices_give_the_numbers_of_one(tiny_config, tmp_path):
+    from sheap_jax import config_files
+
+    config_files.save_json(tiny_config, tmp_path / "config.json")
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'kernels'}", "JAX_PLATFORMS": "cpu"}
+    losses = []
+    for count in ("1", "2"):
+        arguments = [sys.executable, "-c", DEVICES, str(tmp_path / "config.json"), count]
+        result = subprocess.run(arguments, env=environment, capture_output=True, text=True)
+        assert result.returncode == 0, result.stderr[-3000:]
+        losses.append([float(line.split()[1]) for line in result.stdout.splitlines() if line.startswith("LOSS")])
+    assert len(losses[0]) == 3
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)

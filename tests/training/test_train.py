@@ -1,0 +1,106 @@
+"""train.py as its user meets it: exact resume, faults, progress."""
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import train
+from sheap_jax import config_files
+from sheap_jax.training.checkpoint import CheckpointError, Checkpoints
+from sheap_jax.training.metrics import read_metrics
+from sheap_jax.training.watch import NotFiniteError
+
+ROOT = Path(__file__).parents[2]
+
+
+def start(config, directory: Path) -> subprocess.Popen:
+    """`python train.py` with this configuration, in a process of its own."""
+    file = directory / "config_file.py"
+    config_files.save_json(config, directory / "config_file.json")
+    file.write_text(
+        "from sheap_jax.config_files import load_json\n"
+        f"def get_config():\n    return load_json({str(directory / 'config_file.json')!r})\n"
+    )
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'kernels'}", "JAX_PLATFORMS": "cpu"}
+    arguments = [sys.executable, str(ROOT / "train.py"), "--config", str(file)]
+    return subprocess.Popen(arguments, env=environment, stderr=subprocess.PIPE, text=True)
+
+
+def test_a_killed_run_goes_on_as_if_nothing_had_happened(tiny_config, tmp_path):
+    whole = dataclasses.replace(tiny_config.log, directory=str(tmp_path / "whole"))
+    train.train(dataclasses.replace(tiny_config, log=whole))
+    expected = read_metrics(tmp_path / "whole" / "metrics.jsonl")
+
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    process = start(tiny_config, tmp_path)
+    deadline = time.monotonic() + 300
+    # Between the checkpoint of step 3 and the end, so that something is lost and done again.
+    while time.monotonic() < deadline and process.poll() is None:
+        if metrics.exists() and (tmp_path / "run/checkpoints/3.sha256.json").exists():
+            break
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert Checkpoints(tmp_path / "run").steps(), "the run was killed before its first checkpoint"
+    train.train(tiny_config)
+    assert read_metrics(metrics) == expected
+
+
+def test_loss_falls(tiny_config):
+    config = dataclasses.replace(tiny_config, steps=40, geometry_steps=40)
+    run = train.train(config)
+    losses = [row["loss"] for row in read_metrics(run / "metrics.jsonl")]
+    assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])
+
+
+def test_nan_in_a_batch_stops_with_the_record_and_keeps_the_checkpoint(tiny_config, monkeypatch):
+    real = train.pair_batches
+
+    class Poisoned:
+        def __init__(self, batches):
+            self.batches, self.count = batches, 0
+
+        def __next__(self):
+            batch = next(self.batches)
+            self.count += 1
+            if self.count == 5:
+                batch.target.image[1, 3, 3, 0] = np.nan
+            return batch
+
+        def close(self):
+            self.batches.close()
+
+    monkeypatch.setattr(train, "pair_batches", lambda *a, **k: Poisoned(real(*a, **k)))
+    with pytest.raises(NotFiniteError, match=r"person\d/clip/\d"):
+        train.train(tiny_config)
+    assert Checkpoints(tiny_config.run_directory).steps() == [3]
+
+
+def test_another_architecture_is_refused(tiny_config):
+    train.train(dataclasses.replace(tiny_config, steps=3, geometry_steps=3))
+    wider = dataclasses.replace(tiny_config.estimator, width=24)
+    with pytest.raises(CheckpointError, match="another architecture"):
+        train.train(dataclasses.replace(tiny_config, estimator=wider))
+
+
+def test_missing_data_name_the_directory(tiny_config, tmp_path):
+    data = dataclasses.replace(tiny_config.data, directory=str(tmp_path / "nothing"))
+    with pytest.raises((OSError, ValueError, RuntimeError), match="nothing"):
+        train.train(dataclasses.replace(tiny_config, data=data))
+
+
+def test_a_typo_on_the_command_line_is_one_clear_line(tiny_config, tmp_path):
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'kernels'}"}
+    arguments = [sys.executable, str(ROOT / "train.py"), "--config.stepps=5"]
+    result = subprocess.run(arguments, env=environment, capture_output=True, text=True, cwd=ROOT)
+    assert result.returncode == 1
+    assert result.stderr.strip().splitlines()[-1] == (
+        "ConfigError: config has no field 'stepps'; did you mean 'steps'?"
+    )
