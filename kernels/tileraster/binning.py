@@ -2,8 +2,8 @@
 
 Primitives are ranked by depth. Each lists the tiles of its box, one *entry* per tile, rank by rank, so that a full
 list drops the farthest entries. One keys-only sort of (tile, rank) then brings every tile's entries together in exact
-depth order; the primitive comes back from the key. The place of an entry in the list before the sort is known in closed
-form, so gradients can go back to where their primitive's entries lie side by side, without atomics and without a search.
+depth order; the primitive comes back from the key. The place of an entry before the sort is known in closed form, so
+gradients can go back to where their primitive's entries lie side by side, without atomics and without a search.
 """
 
 from typing import NamedTuple
@@ -31,7 +31,7 @@ class TileGrid(NamedTuple):
         return -(-self.height // self.tile)
 
     @property
-    def count(self) -> int:
+    def tiles(self) -> int:
         return self.rows * self.columns
 
 
@@ -68,8 +68,8 @@ def default_capacity(count: int, grid: TileGrid) -> int:
 
     Those have 2.5 to 6 entries per surfel on 8-pixel tiles.
     """
-    wanted = max(6 * count + 4 * grid.count, SMALL_CAPACITY)
-    return 1 << (min(wanted, max(count * grid.count, 1)) - 1).bit_length()
+    wanted = max(6 * count + 4 * grid.tiles, SMALL_CAPACITY)
+    return 1 << (min(wanted, max(count * grid.tiles, 1)) - 1).bit_length()
 
 
 def bin_primitives(boxes: ScreenBoxes, grid: TileGrid, *, capacity: int) -> Bins:
@@ -100,7 +100,7 @@ def _bin_image(boxes: ScreenBoxes, grid: TileGrid, *, capacity: int) -> _ImageBi
     high = jnp.clip(jnp.floor(boxes.high / grid.tile) + 1, 0, shape).astype(jnp.int32)[order]
     extent = jnp.where(boxes.visible[order, None], jnp.maximum(high - low, 0), 0)
     touched = extent[:, 0] * extent[:, 1]
-    end = _saturating_cumsum(touched, most=count * grid.count)
+    end = _saturating_cumsum(touched, most=count * grid.tiles)
     start = jnp.minimum(end - touched, capacity)
     kept = jnp.clip(capacity - (end - touched), 0, touched)
     total = jnp.minimum(end[-1], capacity)
@@ -110,12 +110,12 @@ def _bin_image(boxes: ScreenBoxes, grid: TileGrid, *, capacity: int) -> _ImageBi
     step = slot - start[rank]
     columns = jnp.maximum(extent[:, 0], 1)[rank]
     tile = (low[rank, 1] + step // columns) * grid.columns + low[rank, 0] + step % columns
-    tile, rank = _sort(jnp.where(slot < total, tile, grid.count), rank, tiles=grid.count, ranks=count)
+    tile, rank = _sort(jnp.where(slot < total, tile, grid.tiles), rank, tiles=grid.tiles, ranks=count)
 
     valid = slot < total
     tile_y, tile_x = tile // grid.columns, tile % grid.columns
     own_slot = start[rank] + (tile_y - low[rank, 1]) * jnp.maximum(extent[rank, 0], 1) + tile_x - low[rank, 0]
-    bounds = jnp.searchsorted(tile, jnp.arange(grid.count + 1, dtype=tile.dtype)).astype(jnp.int32)
+    bounds = jnp.searchsorted(tile, jnp.arange(grid.tiles + 1, dtype=tile.dtype)).astype(jnp.int32)
     return _ImageBins(
         row=jnp.where(valid, order[rank], count),
         slot=jnp.where(valid, own_slot, capacity),

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from tileraster.binning import TileGrid, bin_primitives, default_capacity
-from tileraster.compositing import VARYING, composite
+from tileraster.compositing import VARYING, Composited, composite
 from tileraster.projection import project_surfels
 from tileraster.reference import SurfelInputs
 from tileraster.types import SurfelImage
@@ -22,7 +22,7 @@ def render_surfels_xla(
     bins = bin_primitives(projected.boxes, grid, capacity=max_intersections or default_capacity(count, grid))
     ones = jnp.ones((batch, count, 1), inputs.colors.dtype)
     features = jnp.concatenate([inputs.colors, projected.normal, ones], axis=-1)
-    tiles = composite(
+    tiles: Composited = composite(
         projected.geometry.reshape(batch * count, -1), features.reshape(batch * count, -1), bins, grid, near
     )
     sums = join_tiles(tiles.sums, grid, batch)
@@ -33,7 +33,7 @@ def render_surfels_xla(
         color=color + (1.0 - alpha)[..., None] * inputs.background[:, None, None],
         alpha=alpha,
         depth=depth,
-        median_depth=join_tiles(tiles.median_depth[..., None], grid, batch)[..., 0],
+        median_depth=join_tiles(tiles.median_depth[:, None], grid, batch)[..., 0],
         normal=normal,
         # sum_{i < j} w_i w_j (m_i - m_j)^2 = (sum w) (sum w m^2) - (sum w m)^2
         distortion=alpha * m2 - m * m,
@@ -41,9 +41,9 @@ def render_surfels_xla(
     )
 
 
-def join_tiles(values: Float[Array, "t p f"], grid: TileGrid, batch: int) -> Float[Array, "b h w f"]:
+def join_tiles(values: Float[Array, "t f p"], grid: TileGrid, batch: int) -> Float[Array, "b h w f"]:
     """Images from tiles, without what sticks out."""
-    features = values.shape[-1]
-    split = values.reshape(batch, grid.rows, grid.columns, grid.tile, grid.tile, features)
-    image = jnp.swapaxes(split, 2, 3).reshape(batch, grid.rows * grid.tile, grid.columns * grid.tile, features)
+    features = values.shape[1]
+    split = values.reshape(batch, grid.rows, grid.columns, features, grid.tile, grid.tile)
+    image = split.transpose(0, 1, 4, 2, 5, 3).reshape(batch, grid.rows * grid.tile, grid.columns * grid.tile, features)
     return image[:, : grid.height, : grid.width]
