@@ -75,25 +75,25 @@ class Cone(NamedTuple):
 Solid = Ellipsoid | Cone
 
 SKULL_AND_NECK: tuple[Solid, ...] = (
-    Ellipsoid((0, 32, -79), (75, 77, 90), 1),
-    Ellipsoid((0, 40, -38), (62, 55, 58), 25),  # forehead
-    Ellipsoid((0, -10, -70), (69, 55, 70), 25),  # skull base, fills behind the cheeks
-    Cone((0, -55, -100), (0, -125, -97), (56, 54), 25),  # neck
-    Cone((0, -125, -97), (0, -230, -108), (54, 62), 20),
+    Ellipsoid((0, 32, -79), (75, 76, 89), 1),
+    Ellipsoid((0, 42, -40), (62, 52, 58), 25),  # forehead
+    Ellipsoid((0, -12, -68), (68, 55, 68), 25),  # skull base, fills behind the cheeks
+    Cone((0, -50, -95), (0, -235, -110), (51, 60), 25),  # neck
 )
 
 FACE: tuple[Solid, ...] = (
     Ellipsoid((0, -38, -38), (60, 62, 60), 20),
-    Ellipsoid((0, -72, -28), (50, 38, 50), 18),  # floor of the mouth
-    Cone((0, -99, 8), (25, -98, -4), (15, 13), 14, True),  # mandible: chin, body, ramus
-    Cone((25, -98, -4), (48, -78, -50), (13, 10), 16, True),
-    Cone((48, -78, -50), (60, -25, -62), (11, 10), 18, True),
-    Ellipsoid((43, -27, -6), (20, 16, 19), 14, True),  # cheekbone
-    Cone((52, -20, -14), (64, -10, -52), (10, 7), 14, True),  # zygomatic arch
-    Ellipsoid((28, -55, 2), (20, 24, 18), 16, True),  # cheek
-    Ellipsoid((0, -68, 4), (27, 24, 25), 14),  # muzzle: the teeth behind the lips
-    Cone((0, 19, 12), (28, 19, 12), (12, 10), 12, True),  # brow ridge
-    Cone((28, 19, 12), (55, 9, -9), (10, 9), 12, True),
+    Ellipsoid((0, -74, -30), (48, 40, 48), 22),  # floor of the mouth
+    Cone((0, -99, 7), (23, -97, -8), (15, 12), 18, True),  # mandible: chin, body, ramus
+    Cone((23, -97, -8), (47, -76, -50), (12, 9), 22, True),
+    Cone((47, -76, -50), (58, -25, -62), (10, 8), 24, True),
+    Ellipsoid((42, -27, -9), (20, 17, 19), 20, True),  # cheekbone
+    Cone((52, -20, -16), (62, -10, -52), (8, 6), 20, True),  # zygomatic arch
+    Ellipsoid((29, -54, -2), (22, 26, 19), 20, True),  # cheek
+    Ellipsoid((43, -52, -26), (17, 26, 26), 22, True),
+    Ellipsoid((0, -71, 3), (29, 27, 25), 16),  # muzzle: the teeth behind the lips
+    Cone((0, 18, 9), (28, 18, 8), (12, 10), 18, True),  # brow ridge
+    Cone((28, 18, 8), (52, 10, -12), (10, 9), 20, True),
 )
 
 SOCKET = Ellipsoid((33.5, -1.5, 21), (19, 13.5, 13), 8, True)
@@ -101,20 +101,20 @@ LIDS = Ellipsoid((31.5, 0, 0), (LID_RADIUS, LID_RADIUS, LID_RADIUS), 5, True)
 
 NOSE_AND_LIPS: tuple[Solid, ...] = (
     Cone((0, 8, 14), (0, -31, 35), (8.0, 8.0), 8),  # bridge
-    Cone((5, -6, 12), (8, -37, 27), (7.5, 8.0), 8, True),  # side walls
+    Cone((4.5, -4, 9), (7.5, -37, 25), (8.5, 8.5), 12, True),  # side walls
     Ellipsoid((0, -35, 37), (10, 9.5, 10), 6),  # tip
     Ellipsoid((11.5, -40.5, 26.5), (6.5, 7.5, 9.5), 4, True),  # alae
     Cone((0, -39, 38), (0, -47, 27), (5.0, 4.5), 4),  # columella
-    Ellipsoid((0, -102, 14), (15, 12, 14), 10),  # chin
+    Ellipsoid((0, -102, 12), (17, 13, 15), 14),  # chin
 )
 
 UPPER_LIP: tuple[Solid, ...] = (
-    Cone((4.5, -65.0, 30.5), (25, -70.5, 18.5), (5.2, 1.8), 4, True),
-    Ellipsoid((0, -66.2, 31.0), (6, 4.0, 4.6), 3),  # tubercle
+    Cone((4.5, -65.0, 31.0), (25, -70.0, 18.5), (5.4, 2.6), 5, True),
+    Ellipsoid((0, -66.2, 31.6), (6, 4.0, 4.8), 3),  # tubercle
 )
 LOWER_LIP: tuple[Solid, ...] = (
-    Cone((0, -74.8, 28.5), (9, -74.4, 26.5), (5.6, 5.4), 4, True),
-    Cone((9, -74.4, 26.5), (25, -71.5, 17.5), (5.4, 1.8), 4, True),
+    Cone((0, -75.2, 28.8), (9, -74.8, 27.0), (6.0, 5.7), 4, True),
+    Cone((9, -74.8, 27.0), (25, -72.0, 17.5), (5.7, 2.6), 5, True),
 )
 HOLLOWS: tuple[Solid, ...] = (
     Cone((0, -52, 39.5), (0, -60, 42.0), (3.5, 4.5), 3),  # philtrum

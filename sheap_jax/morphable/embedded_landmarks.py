@@ -75,7 +75,7 @@ def _lips() -> Float[np.ndarray, "20 3"]:
         np.array([[-w - 1, 0], [-16, 10.6], [-6.5, 12.6], [0, 11.6], [6.5, 12.6], [16, 10.6], [w + 1, 0],
                   [16.5, -11.2], [8, -14.0], [0, -14.6], [-8, -14.0], [-16.5, -11.2]])
     )  # fmt: skip
-    inner = mouth_curve(360, 0.0).chart[[180, 112, 90, 68, 0, 292, 270, 248]]
+    inner = mouth_curve(np.radians([180, 112, 90, 68, 0, 292, 270, 248]), 0.0).chart
     inner[0] = from_mouth_plane(np.array([[-w + 1.5, 0.0]]))[0] * 0.3 + inner[0] * 0.7
     inner[4] = inner[0] * [-1, 1, 1]
     return np.concatenate([outer, unit(inner)])

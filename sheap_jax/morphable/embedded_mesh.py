@@ -17,9 +17,11 @@ from sheap_jax.morphable.embedded_surface import (
     NECK_AXIS,
     Opening,
     ear_chart,
+    ear_coordinates,
     in_mouth,
     lid_curve,
     lid_strip,
+    mouth_angles,
     mouth_bag,
     mouth_curve,
     mouth_plane,
@@ -46,11 +48,11 @@ class Density(NamedTuple):
 
 DENSITIES = {
     "coarse": Density(
-        9.0, 14, (3.0, 7.5), 20, (4.0, 9.0), 9, (0.18, 0.42, 0.6, 0.76, 0.91), 20, (6, 8)
+        8.8, 14, (3.0, 7.0), 24, (2.8, 6.5), 10, (0.2, 0.44, 0.62, 0.76, 1.0), 20, (6, 8)
     ),
     "fine": Density(
-        3.9, 36, (1.3, 2.8, 4.6, 7.0), 48, (1.6, 3.4, 5.4, 7.8), 24,
-        (0.1, 0.2, 0.3, 0.36, 0.42, 0.5, 0.58, 0.64, 0.7, 0.76, 0.83, 0.9, 0.97), 48, (14, 24),
+        3.7, 36, (1.3, 2.8, 4.6, 7.0), 48, (1.0, 2.4, 4.2, 6.4), 24,
+        (0.1, 0.2, 0.3, 0.36, 0.42, 0.5, 0.58, 0.64, 0.7, 0.76, 0.83, 0.91, 1.0), 48, (14, 24),
     ),
 }  # fmt: skip
 
@@ -61,9 +63,7 @@ class HeadMesh(NamedTuple):
     points: Float[np.ndarray, "v 3"]  # millimetres
     chart: Float[np.ndarray, "v 3"]  # directions; those of inner strips lie inside their opening
     mouth: Float[np.ndarray, "v 2"]  # on the mouth plane, relative to the lip line; for the bag those of its lip point
-    anchor: Float[
-        np.ndarray, "v 3"
-    ]  # the point whose motion a vertex follows: its own; its lid or lip; its eye's centre
+    anchor: Float[np.ndarray, "v 3"]  # what a vertex follows: its own point, its lid or lip, its eye's centre
     part: Int[np.ndarray, "v"]  # index into PARTS
     faces: Int[np.ndarray, "f 3"]
     uv: Float[np.ndarray, "u 2"]
@@ -146,6 +146,12 @@ def _smooth(chart: Points, free: np.ndarray, rounds: int) -> Points:
     return chart
 
 
+def _crosses(chart: Points, faces: np.ndarray) -> np.ndarray:
+    """Faces with corners on both sides of the plane of symmetry."""
+    sides = chart[faces][:, :, 0]
+    return (sides.min(axis=1) < -1e-9) & (sides.max(axis=1) > 1e-9)
+
+
 def _inside(chart: Points, loop: Points) -> np.ndarray:
     """Whether directions lie inside a convex spherical loop given counter-clockwise from outside."""
     normals = np.cross(loop, np.roll(loop, -1, axis=0))
@@ -155,7 +161,8 @@ def _inside(chart: Points, loop: Points) -> np.ndarray:
 def build_mesh(density: Density) -> HeadMesh:
     """The whole head: skin, inner strips of the openings, eyeballs."""
     lids = [lid_curve(density.lid_points, d) for d in (0.0, *density.lid_loops)]
-    lips = [mouth_curve(density.mouth_points, d) for d in (0.0, *density.mouth_loops)]
+    lip_angles = mouth_angles(density.mouth_points)
+    lips = [mouth_curve(lip_angles, d) for d in (0.0, *density.mouth_loops)]
     turn = 2 * np.pi * np.arange(density.ear_points) / density.ear_points
     ears = [ear_chart(np.full(density.ear_points, r), turn) for r in density.ear_loops]
     lip_chart = np.concatenate([loop.chart for loop in lips])
@@ -172,7 +179,7 @@ def build_mesh(density: Density) -> HeadMesh:
         ]
     )
     midline = _midline(density)
-    midline = midline[~in_mouth(midline, density.mouth_loops[-1] + 0.6 * density.face)]
+    midline = midline[~in_mouth(midline, density.mouth_loops[-1] + 0.4 * density.face)]
     fixed = np.concatenate([fixed, midline])
     keep = _outside_openings(fill := _fill(fixed, density), lids, density.mouth_loops[-1])
     fill = fill[keep]
@@ -180,7 +187,12 @@ def build_mesh(density: Density) -> HeadMesh:
     free = np.arange(len(half)) >= len(fixed)
     chart, free = _mirrored(half, free)
     chart = _smooth(chart, free, 5)
-    faces = _triangulate(chart)
+    for _ in range(8):  # points that came too near the midline would be joined across it: leave them out
+        faces = _triangulate(chart)
+        crossing = np.isin(np.arange(len(chart)), faces[_crosses(chart, faces)]) & free
+        if not np.any(crossing):
+            break
+        chart, free = chart[~crossing], free[~crossing]
     return _assemble(chart, faces, density, lids[0], lips[0])
 
 
@@ -190,20 +202,21 @@ def _mirrored(half: Points, free: np.ndarray) -> tuple[Points, np.ndarray]:
 
 
 def _outside_openings(chart: Points, lids: list, reach: float) -> np.ndarray:
-    return ~(_inside(chart, lids[-1].chart) | in_mouth(chart, reach))
+    return ~(_inside(chart, lids[-1].chart) | in_mouth(chart, reach) | (ear_coordinates(chart)[0] < 1.05))
 
 
 def _assemble(chart: Points, faces: np.ndarray, density: Density, lids: Opening, lips: Opening) -> HeadMesh:
     """Cut the openings, mirror the left half's triangles, add inner strips and eyeballs."""
     partner = _match(chart * MIRROR, chart)
-    middle = unit(chart[faces].sum(axis=1))
-    on_cut = np.all(chart[faces] @ NECK_AXIS > np.cos(CUT_ANGLE) - 1e-9, axis=1)
-    left = np.all(chart[faces][:, :, 0] > -1e-9, axis=1)
-    faces = faces[left & ~on_cut & ~_inside(middle, lids.chart) & ~in_mouth(middle, 0.0)]
+    lid_loop, lip_loop = _match(lids.chart, chart), _match(lips.chart, chart)
+    cut = np.flatnonzero(chart @ NECK_AXIS > np.cos(CUT_ANGLE) - 1e-9)
+    openings = (lid_loop, partner[lid_loop], lip_loop, cut)
+    closing = np.any([np.all(np.isin(faces, loop), axis=1) for loop in openings], axis=0)
+    if np.any(_crosses(chart, faces) & ~closing):
+        raise RuntimeError("embedded head: a triangle crosses the plane of symmetry; refine the midline of the mesh")
+    faces = faces[np.all(chart[faces][:, :, 0] > -1e-9, axis=1) & ~closing]
     faces = np.concatenate([faces, partner[faces][:, ::-1]])
     points, mouth = skin(chart), mouth_plane(chart)
-    lid_loop = _match(lids.chart, chart)
-    lip_loop = _match(lips.chart, chart)
     points[lid_loop], points[partner[lid_loop]] = lids.points, lids.points * MIRROR
     parts = [_Part(points, chart, mouth, points, 0)]
     strips = [faces]
@@ -217,9 +230,9 @@ def _assemble(chart: Points, faces: np.ndarray, density: Density, lids: Opening,
             parts.append(_Part(lid_strip(points[loop] * mirror, depth) * mirror, where, mouth[loop], points[loop], 1))
             strips.append(_ring(outer, inner)[:, :: int(sign)])
             outer, count = inner, count + len(loop)
-    angle = 2 * np.pi * np.arange(len(lip_loop)) / len(lip_loop)
+    angle = mouth_angles(len(lip_loop))
     center, outer = unit(chart[lip_loop].mean(axis=0)), lip_loop
-    for depth in (0.12, 0.4, 0.75, 1.0):
+    for depth in (0.04, 0.2, 0.5, 0.8, 1.0):
         inner = count + np.arange(len(lip_loop))
         where = unit((1 - 0.8 * depth) * chart[lip_loop] + 0.8 * depth * center)
         parts.append(_Part(mouth_bag(points[lip_loop], angle, depth), where, mouth[lip_loop], points[lip_loop], 2))

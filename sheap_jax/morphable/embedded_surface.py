@@ -161,8 +161,8 @@ def _ear(base: Points, radius: np.ndarray, angle: np.ndarray) -> Points:
     height = np.interp(radius, _EAR_RADIUS, _EAR_HEIGHT)
     cos, sin = np.cos(angle), np.sin(angle)
     lobe = np.maximum(-sin, 0.0) ** 2
-    wide = np.where(cos > 0, 18.0, 13.0) * (1.0 - 0.35 * lobe)
-    shell = center + (outline * wide * cos)[:, None] * back + (outline * 31.0 * sin)[:, None] * up
+    wide = np.where(cos > 0, 19.0, 13.0) * (1.0 - 0.12 * lobe)
+    shell = center + (outline * wide * cos)[:, None] * back + (outline * 30.0 * np.sign(sin) * np.abs(sin) ** 0.85)[:, None] * up
     shell = shell + (height * (1 - 0.6 * lobe))[:, None] * normal
     melt = np.clip((radius - 0.83) / 0.17, 0.0, 1.0)
     front = np.clip(-cos, 0.0, 1.0) ** 1.5 * np.clip(
@@ -192,11 +192,21 @@ def lid_curve(count: int, distance: float) -> Opening:
     return Opening(chart_of(points), points)
 
 
-def mouth_curve(count: int, distance: float) -> Opening:
-    """The lip line as a loop of the opened chart (`distance` 0) or loops around it, from the left corner up."""
-    angle = 2 * np.pi * np.arange(count) / count
-    xy = np.stack([(mouth_half_width() + distance) * np.cos(angle), (MOUTH_OPENING + distance) * np.sin(angle)], axis=1)
-    xy[:, 0] = np.where(np.isclose(np.cos(angle), 0.0), 0.0, xy[:, 0])
+def mouth_angles(count: int) -> np.ndarray:
+    """Angles on the mouth's ellipse, evenly spaced along its outline, from the left corner up; symmetric."""
+    fine = np.linspace(0.0, np.pi / 2, 400)
+    step = np.hypot(mouth_half_width() * np.sin(fine), 1.6 * MOUTH_OPENING * np.cos(fine))
+    length = np.concatenate([[0.0], np.cumsum((step[1:] + step[:-1]) / 2)])
+    quarter = np.interp(np.linspace(0, length[-1], count // 4 + 1), length, fine)
+    half = np.concatenate([quarter, np.pi - quarter[-2::-1]])
+    return np.concatenate([half, 2 * np.pi - half[-2:0:-1]])
+
+
+def mouth_curve(angles: np.ndarray, distance: float) -> Opening:
+    """The lip line as a loop of the opened chart (`distance` 0) or loops around it, counter-clockwise from the left."""
+    half_width, half_height = mouth_half_width() + distance, MOUTH_OPENING + distance
+    xy = np.stack([half_width * np.cos(angles), half_height * np.sin(angles)], axis=1)
+    xy[np.isclose(np.cos(angles), 0.0), 0] = 0.0
     chart = from_mouth_plane(xy)
     return Opening(chart, skin(chart))
 
