@@ -23,16 +23,7 @@ _CELLS = {
     "iris_left": (0.56, 0.0, 0.14, 0.14),
     "iris_right": (0.70, 0.0, 0.14, 0.14),
 }
-# Tile of the source and cell of each part.
-_PART_CELLS = {
-    "face": (0, "face"),
-    "head_neck": (1, "head"),
-    "mouth_socket": (1, "head"),
-    "eye_socket_left": (1, "head"),
-    "eye_socket_right": (1, "head"),
-    "gums_tongue": (2, "gums_tongue"),
-    "teeth": (3, "teeth"),
-}
+_TILES = ("face", "head", "gums_tongue", "teeth")  # cell of each tile of the source; sockets lie on the head's
 _INSET = 0.01  # share of a cell left free at its border: neighbours must not bleed into each other
 
 
@@ -46,13 +37,12 @@ class UvChart(NamedTuple):
 def uv_chart(source: IctSource) -> UvChart:
     """The chart of the whole mesh."""
     parts = vertex_parts(len(source.vertices))
-    face_parts = parts[source.faces].max(axis=1)  # a face that borders on another part uses its vertices
+    face_parts = parts[source.faces].max(axis=1)
+    tiles = np.clip(np.floor(source.uv[:, 0]), 0, len(_TILES) - 1).astype(int)
     placed = np.zeros((len(source.uv), 2))
-    for name, (tile, cell) in _PART_CELLS.items():
-        used = np.unique(source.uv_faces[face_parts == PART_NAMES.index(name)])
-        placed[used] = _place(source.uv[used] - (tile, 0), cell)
-    charts, corners = [placed], source.uv_faces.copy()
-    offset = len(placed)
+    for tile, cell in enumerate(_TILES):
+        placed[tiles == tile] = _place(source.uv[tiles == tile] - np.array([tile, 0]), cell)
+    charts, corners, offset = [placed], source.uv_faces.copy(), len(placed)
     for name in IRIS_START:  # the eyeballs: one uv point per vertex
         of_eye = face_parts == PART_NAMES.index(name)
         vertices = np.flatnonzero(parts == PART_NAMES.index(name))
