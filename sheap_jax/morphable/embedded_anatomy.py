@@ -75,7 +75,7 @@ class Cone(NamedTuple):
 Solid = Ellipsoid | Cone
 
 SKULL_AND_NECK: tuple[Solid, ...] = (
-    Ellipsoid((0, 32, -79), (75, 76, 89), 1),
+    Ellipsoid((0, 32, -79), (76, 74, 89), 1),
     Ellipsoid((0, 42, -40), (62, 52, 58), 25),  # forehead
     Ellipsoid((0, -12, -68), (68, 55, 68), 25),  # skull base, fills behind the cheeks
     Cone((0, -50, -95), (0, -235, -110), (51, 60), 25),  # neck
@@ -117,7 +117,7 @@ LOWER_LIP: tuple[Solid, ...] = (
     Cone((9, -74.8, 27.0), (25, -72.0, 17.5), (5.7, 2.6), 5, True),
 )
 HOLLOWS: tuple[Solid, ...] = (
-    Cone((0, -52, 39.5), (0, -60, 42.0), (3.5, 4.5), 3),  # philtrum
+    Cone((0, -52, 38.5), (0, -60, 41.5), (3.0, 4.0), 4),  # philtrum
     Ellipsoid((6.3, -49.5, 31), (3.8, 4.0, 6.5), 2, True),  # nostrils
 )
 

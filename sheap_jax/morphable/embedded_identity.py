@@ -62,7 +62,7 @@ NOSE_WIDTH = (11.0, 16.0, 16.0)
 
 IDENTITY_MODES: dict[str, Field] = {
     "head_width": lambda p: 0.033 * _column(p, 0) * _above_neck(p) * X,
-    "head_height": lambda p: 0.045 * np.maximum(_column(p, 1), 0.0) ** 2 / 70.0 * Y,
+    "head_height": lambda p: 0.03 * np.maximum(_column(p, 1), 0.0) ** 2 / 70.0 * Y,
     "head_depth": lambda p: 0.035 * _column(p, 2, -70.0) * _above_neck(p) * Z,
     "face_height": lambda p: 0.04 * np.minimum(_column(p, 1), 0.0) * _above_neck(p) * _front(p) * Y,
     "jaw_width": lambda p: 3.6 * both(p, (50, -78, -45), (28, 24, 30)) * side(p) * X,
@@ -94,9 +94,9 @@ def _lip_fullness(mesh: HeadMesh) -> Points:
     """Lips swell away from their line; it stays closed."""
     across, height = mesh.mouth[:, 0], mesh.mouth[:, 1]
     window = np.exp(-((across / 22.0) ** 4)) * (mesh.anchor[:, 2] > -20)
-    away = np.clip((np.abs(height) - 4.5) / 5.0, 0.0, 1.0) * np.exp(-((np.maximum(np.abs(height) - 9.5, 0) / 4.0) ** 2))
-    forward = np.exp(-(((np.abs(height) - 8.0) / 4.0) ** 2))
-    return window[:, None] * (1.0 * (np.sign(height) * away)[:, None] * Y + 1.1 * forward[:, None] * Z)
+    away = ramp(np.abs(height), 4.0, 12.0)[:, 0] * np.exp(-((np.maximum(np.abs(height) - 11.0, 0) / 5.0) ** 2))
+    forward = np.exp(-((height / 13.0) ** 4))
+    return window[:, None] * (0.9 * (np.sign(height) * away)[:, None] * Y + 1.0 * forward[:, None] * Z)
 
 
 def _with_eyes(field: Field, mesh: HeadMesh) -> Points:

@@ -161,8 +161,8 @@ def _ear(base: Points, radius: np.ndarray, angle: np.ndarray) -> Points:
     height = np.interp(radius, _EAR_RADIUS, _EAR_HEIGHT)
     cos, sin = np.cos(angle), np.sin(angle)
     lobe = np.maximum(-sin, 0.0) ** 2
-    wide = np.where(cos > 0, 19.0, 13.0) * (1.0 - 0.12 * lobe)
-    shell = center + (outline * wide * cos)[:, None] * back + (outline * 30.0 * np.sign(sin) * np.abs(sin) ** 0.85)[:, None] * up
+    wide = (16.5 + 3.0 * cos) * (1.0 - 0.1 * lobe)
+    shell = center + (outline * wide * cos)[:, None] * back + (outline * 30.5 * sin * (1.0 + 0.12 * cos**2))[:, None] * up
     shell = shell + (height * (1 - 0.6 * lobe))[:, None] * normal
     melt = np.clip((radius - 0.83) / 0.17, 0.0, 1.0)
     front = np.clip(-cos, 0.0, 1.0) ** 1.5 * np.clip(
