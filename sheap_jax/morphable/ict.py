@@ -35,6 +35,7 @@ PARENTS = (-1, 0, 1, 1)
 _SKULL_BASE = ((-7.0, -3.0), (5.0, -8.7))  # (z, y) below the occiput and at the throat
 _NECK_END = ((-9.2, -14.5), (5.5, -19.3))  # (z, y) of the lower rim, nape and front
 _NECK_PIVOT = (0.0, -3.0, -0.5)  # where the skull nods on the spine, between and below the ears
+_NECK_ROOT = (0.0, -17.2, 1.0)  # middle of the neck's lower end
 
 
 class Skeleton(NamedTuple):
@@ -134,7 +135,7 @@ def build_skeleton(vertices: Float[np.ndarray, "v 3"], parts: Int[np.ndarray, "v
     rim = skin & (head < 0.05)
     skull_base = skin & (np.abs(vertices[:, 1] - _NECK_PIVOT[1]) < 2.0) & (vertices[:, 2] < 6.0)
     regressor = [
-        affine_weights(vertices, rim, vertices[rim].mean(axis=0) * (0.0, 1.0, 1.0)),  # in the plane of symmetry
+        affine_weights(vertices, rim, np.array(_NECK_ROOT)),
         affine_weights(vertices, skull_base, np.array(_NECK_PIVOT)),
         *(affine_weights(vertices, eye, eyeball_center(vertices[eye])) for eye in eyes),
     ]
