@@ -11,7 +11,7 @@ from jaxtyping import Float, UInt8
 
 AXIS_Z = -0.03  # metres: where the axis stands, the middle of the skull
 RADIUS = 0.1  # metres
-TEXEL = 0.0008  # metres
+TEXEL = 0.001  # metres
 U_LIMITS = (-0.2, 0.2)  # metres, +-115 degrees
 V_LIMITS = (-0.17, 0.17)
 WIDTH = round((U_LIMITS[1] - U_LIMITS[0]) / TEXEL)
@@ -48,11 +48,14 @@ def chart_noise(rng: np.random.Generator, size: float) -> Mask:
     return lattice_noise(rng, (HEIGHT, WIDTH), cells)
 
 
-def spot(center: Float[np.ndarray, "2"], radii: tuple[float, float]) -> Mask:
-    """A Gaussian spot: centre in texels, radii (standard deviations along x and y) in metres."""
-    x = np.exp(-0.5 * ((np.arange(WIDTH, dtype=np.float32) - center[0]) * TEXEL / radii[0]) ** 2)
-    y = np.exp(-0.5 * ((np.arange(HEIGHT, dtype=np.float32) - center[1]) * TEXEL / radii[1]) ** 2)
-    return y[:, None] * x[None, :]
+def add_spot(field: Mask, center: Float[np.ndarray, "2"], radii: tuple[float, float], amount: float) -> None:
+    """Add a Gaussian spot to a field in place: centre in texels, radii (standard deviations in x and y) in metres."""
+    reach = np.array(radii) / TEXEL
+    low = np.clip(np.floor(center - 3 * reach), 0, [WIDTH, HEIGHT]).astype(int)
+    high = np.clip(np.ceil(center + 3 * reach) + 1, 0, [WIDTH, HEIGHT]).astype(int)
+    x = np.exp(-0.5 * ((np.arange(low[0], high[0]) + 0.5 - center[0]) / reach[0]) ** 2)
+    y = np.exp(-0.5 * ((np.arange(low[1], high[1]) + 0.5 - center[1]) / reach[1]) ** 2)
+    field[low[1] : high[1], low[0] : high[0]] += (amount * y[:, None] * x[None, :]).astype(np.float32)
 
 
 def polygon(points: Float[np.ndarray, "n 2"], blur: float) -> Mask:

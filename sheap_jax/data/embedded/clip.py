@@ -74,7 +74,7 @@ def _make_up(cast: Cast, model: MorphableModel, stage: Stage) -> _Look:
         skin=paint_skin(np.asarray(stage.landmarks), np.interp(azimuth, dense, edge), traits, rng),
         hair=hair.paint_hair(traits, rng),
         shell=shell,
-        model=dress(model, jnp.asarray(cast.neutral), jnp.asarray(shell.vertices)),
+        model=dress(model, cast.neutral, shell.vertices),
     )
 
 
@@ -88,7 +88,7 @@ def _film_clip(cast: Cast, look: _Look, stage: Stage, config: EmbeddedConfig, nu
     jitter = np.stack([0.02 * track(rng, time, 0.8), 0.02 * track(rng, time, 0.8), 0.04 * track(rng, time, 1.5)], -1)
     framing = frame_heads(points, noise, jitter, size=size)
     vertices = vertices + framing.translation[:, None]
-    posed = _on_stage(look.model, vertices, framing.translation, motion, clothes.shoulders(rng), stage)
+    posed = _on_stage(look.model, vertices, framing.translation, motion, clothes.shoulders(rng))
     coverage = look.traits.haircut.coverage
     wardrobe = Wardrobe(
         skin=look.skin,
@@ -126,10 +126,9 @@ def _on_stage(
     translation: Float[np.ndarray, "n 3"],
     motion: Motion,
     garment: Float[np.ndarray, "g 3"],
-    stage: Stage,
 ) -> Posed:
     """Split head from hair and add the garment, which turns about the root joint less than the head."""
-    count = len(stage.transfer)
+    count = vertices.shape[1] - hair.SHELL_VERTICES  # head and teeth
     base = np.asarray(model.joint_regressor[0] @ model.template)
     body = np.asarray(rotation_vector_to_matrix(jnp.asarray(BODY_SHARE * motion.rotations[:, 0])))
     worn = garment @ np.swapaxes(body, 1, 2) + base + translation[:, None]

@@ -18,7 +18,7 @@ class EmbeddedConfig:
     image_size: int = 128  # pixels
     seed: int = 0
     detail: str = "fine"  # mesh resolution of the people, see sheap_jax.morphable.embedded
-    supersampling: int = 2  # rendered pixels per stored pixel and axis
+    supersampling: float = 1.5  # rendered pixels per stored pixel and axis
     landmark_noise: float = 0.012  # standard deviation per point, in distances between the eyes
     missing_landmarks: float = 0.01  # share of landmarks that the simulated detector loses (weight 0)
     truth_splits: tuple[str, ...] = ("test",)

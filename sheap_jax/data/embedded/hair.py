@@ -16,6 +16,7 @@ from sheap_jax.data.embedded.traits import Haircut, Traits
 MERIDIANS = 72
 SCALP_ROWS = 22  # from crown to hairline
 HANGING_ROWS = 10  # below it; they collapse into the hairline where hair is short
+SHELL_VERTICES = (MERIDIANS + 1) * (SCALP_ROWS + HANGING_ROWS)
 CENTER_Y = 0.05  # metres: the skull's centre on the vertical axis
 TEXTURE_SIZE = 256  # rows (along the strand) and columns (round the crown)
 STRAND_LENGTH = 0.32  # metres of strand that the rows of the texture cover

@@ -60,7 +60,7 @@ def _head_turns(rng: np.random.Generator, time: np.ndarray) -> Float[np.ndarray,
 
 def _jaw(rng: np.random.Generator, time: np.ndarray) -> Float[np.ndarray, "n"]:
     """Opening in radians: mostly nearly closed, sometimes wide."""
-    widest = rng.choice([0.05, 0.2, 0.38], p=[0.35, 0.4, 0.25])
+    widest = rng.choice([0.04, 0.16, 0.32], p=[0.45, 0.4, 0.15])
     return widest / (1 + np.exp(-2.2 * track(rng, time, 0.45)))
 
 

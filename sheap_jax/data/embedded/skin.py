@@ -4,6 +4,8 @@ Layers are multiplied onto the base colour from the broad (blood, tan) to the fi
 features are placed by the 68 landmarks of the model's template, so that they follow the geometry of whatever head.
 """
 
+from typing import NamedTuple
+
 import cv2
 import numpy as np
 from jaxtyping import Float
@@ -13,6 +15,8 @@ from sheap_jax.data.embedded.traits import Traits
 
 Texture = Float[np.ndarray, "h w 4"]  # linear RGB, amount of shine
 Texels = Float[np.ndarray, "68 2"]
+Mask = chart.Mask
+MILLIMETRE = 0.001 / chart.TEXEL  # in texels
 
 _RED = np.array([1.05, 0.72, 0.70], np.float32)  # more blood near the surface
 _SHADE = np.array([0.80, 0.68, 0.64], np.float32)  # thin or folded skin
@@ -28,17 +32,40 @@ def paint_skin(landmarks: Float[np.ndarray, "68 3"], hairline: Float[np.ndarray,
       hairline: height (metres) above which hair grows, per column of the chart.
     """
     texels = chart.chart_texels(landmarks)
-    color = np.broadcast_to(traits.skin, (chart.HEIGHT, chart.WIDTH, 3)).copy()
-    shine = np.full((chart.HEIGHT, chart.WIDTH), 0.35, np.float32)
-    _complexion(color, shine, texels, traits, rng)
-    _marks(color, texels, traits, rng)
-    _wrinkles(color, texels, traits, rng)
+    shape = (chart.HEIGHT, chart.WIDTH)
+    fields = _Fields(*(np.zeros(shape, np.float32) for _ in _Fields._fields))
+    _complexion(fields, texels, traits, rng)
+    _marks(fields, texels, traits, rng)
+    _wrinkles(fields, texels, traits, rng)
+    color = _mix(fields, traits)
+    shine = 0.35 + fields.shine
     _lips(color, shine, texels, traits)
     _beard(color, shine, texels, traits, rng)
     _scalp(color, shine, hairline, traits, rng)
     _brows(color, texels, traits, rng)
     _eye_rims(color, texels, traits)
-    return np.concatenate([np.clip(color, 0.004, 0.95), (shine * traits.shine)[..., None]], axis=-1)
+    return np.concatenate([np.clip(color, 0.004, 0.9), (shine * traits.shine)[..., None]], axis=-1)
+
+
+class _Fields(NamedTuple):
+    """Amounts on the chart that are gathered before colours are mixed."""
+
+    brightness: Mask  # relative deviation
+    blood: Mask
+    shade: Mask
+    pigment: Mask
+    shine: Mask
+
+
+def _mix(fields: _Fields, traits: Traits) -> Float[np.ndarray, "h w 3"]:
+    blood = np.clip(fields.blood, -0.25, 0.9) * (1 - 0.55 * traits.darkness)
+    shade, pigment = np.clip(fields.shade, 0, 1), np.clip(fields.pigment, 0, 1.1)
+    channels = [
+        traits.skin[c] * (1 + fields.brightness) * (1 + blood * (_RED[c] - 1)) * (1 + shade * (_SHADE[c] - 1))
+        * (1 + pigment * (_PIGMENT[c] - 1))
+        for c in range(3)
+    ]  # fmt: skip
+    return np.stack(channels, axis=-1).astype(np.float32)
 
 
 def _tint(color: np.ndarray, mask: np.ndarray, factor: np.ndarray) -> None:
@@ -50,68 +77,69 @@ def _cover(color: np.ndarray, mask: np.ndarray, paint: np.ndarray) -> None:
     color += mask[..., None] * (paint - color)
 
 
-def _complexion(color: np.ndarray, shine: np.ndarray, texels: Texels, traits: Traits, rng: np.random.Generator) -> None:
-    broad, medium, fine = (chart.chart_noise(rng, size) for size in (0.03, 0.009, 0.0022))
+def _complexion(fields: _Fields, texels: Texels, traits: Traits, rng: np.random.Generator) -> None:
+    broad, medium, fine, blotches = (chart.chart_noise(rng, size) for size in (0.03, 0.009, 0.0025, 0.016))
     pores = rng.standard_normal(broad.shape, dtype=np.float32)
-    brightness = 0.03 * broad + 0.025 * medium + 0.02 * fine + 0.022 * pores
-    color *= (1 + brightness * (0.7 + 0.6 * traits.age))[..., None]
-    blotches = chart.chart_noise(rng, 0.016)
-    blood = 0.12 * blotches + 0.05 * medium
+    uneven = 0.7 + 0.6 * traits.age
+    fields.brightness[:] = uneven * (0.03 * broad + 0.025 * medium + 0.02 * fine + 0.022 * pores)
+    blood, shade = fields.blood, fields.shade
+    blood += 0.12 * blotches + 0.05 * medium
     nose, chin = texels[30], texels[8]
     for side in (1, -1):
-        cheek = texels[30] + side * np.array([0.042, 0.0]) / chart.TEXEL + np.array([0, 0.004]) / chart.TEXEL
-        blood += 0.55 * traits.ruddiness * chart.spot(cheek, (0.016, 0.014))
-        blood += 0.5 * chart.spot(np.array([chart.WIDTH / 2 + side * 0.155 / chart.TEXEL, nose[1]]), (0.02, 0.025))
+        cheek = nose + side * np.array([42.0, 0.0]) * MILLIMETRE + np.array([0, 4.0]) * MILLIMETRE
+        chart.add_spot(blood, cheek, (0.016, 0.014), 0.55 * traits.ruddiness)
+        chart.add_spot(blood, np.array([chart.WIDTH / 2 + side * 155 * MILLIMETRE, nose[1]]), (0.02, 0.025), 0.5)
         eye = texels[36:42].mean(0) if side < 0 else texels[42:48].mean(0)
-        below = eye + np.array([0, 0.011]) / chart.TEXEL
-        _tint(color, (0.25 + 0.45 * traits.age) * chart.spot(below, (0.013, 0.005)), _SHADE)
-        _tint(color, 0.35 * chart.spot(eye - np.array([0, 0.006]) / chart.TEXEL, (0.014, 0.006)), _SHADE)
-    blood += 0.6 * traits.ruddiness * chart.spot(nose, (0.009, 0.009)) + 0.25 * chart.spot(chin, (0.012, 0.01))
-    _tint(color, np.clip(blood, -0.25, 0.9) * (1 - 0.55 * traits.darkness), _RED)
-    forehead = texels[27] - np.array([0, 0.045]) / chart.TEXEL
-    shine += 0.5 * chart.spot(forehead, (0.025, 0.018)) + 0.7 * chart.spot(nose, (0.007, 0.014)) + 0.06 * medium
+        below, above = np.array([0, 10.0]) * MILLIMETRE, np.array([0, -7.0]) * MILLIMETRE
+        chart.add_spot(shade, eye + below, (0.011, 0.004), 0.1 + 0.4 * traits.age)
+        chart.add_spot(shade, eye + above, (0.013, 0.005), 0.3)
+    chart.add_spot(blood, nose, (0.009, 0.009), 0.6 * traits.ruddiness)
+    chart.add_spot(blood, chin, (0.012, 0.010), 0.25)
+    chart.add_spot(shade, texels[57] + np.array([0, 6.0]) * MILLIMETRE, (0.011, 0.003), 0.3)
+    forehead = texels[27] - np.array([0, 45.0]) * MILLIMETRE
+    fields.shine[:] = 0.06 * medium
+    chart.add_spot(fields.shine, forehead, (0.025, 0.018), 0.5)
+    chart.add_spot(fields.shine, nose, (0.007, 0.014), 0.7)
 
 
-def _marks(color: np.ndarray, texels: Texels, traits: Traits, rng: np.random.Generator) -> None:
+def _marks(fields: _Fields, texels: Texels, traits: Traits, rng: np.random.Generator) -> None:
     """Freckles, moles and blemishes."""
-    count = int(420 * min(traits.freckles, 1.0))
     middle = texels[29]
-    canvas = np.zeros(color.shape[:2], np.uint8)
-    for x, y in rng.normal(middle, np.array([0.04, 0.025]) / chart.TEXEL, (count, 2)):
+    canvas = np.zeros(fields.pigment.shape, np.uint8)
+    for x, y in rng.normal(middle, np.array([40, 25]) * MILLIMETRE, (int(420 * min(traits.freckles, 1.0)), 2)):
         cv2.circle(
-            canvas, (round(x * 16), round(y * 16)), int(rng.integers(9, 22)), int(rng.integers(50, 150)), -1, 16, 4
+            canvas, (round(x * 16), round(y * 16)), int(rng.integers(7, 18)), int(rng.integers(50, 150)), -1, 16, 4
         )
-    _tint(color, chart.soften(canvas, 0.0006), _PIGMENT)
+    fields.pigment[:] += chart.soften(canvas, 0.0006)
     for _ in range(traits.moles):
-        where = rng.normal(middle, np.array([0.06, 0.05]) / chart.TEXEL)
-        radius = rng.uniform(0.0006, 0.0016)
-        _tint(color, rng.uniform(0.6, 1.2) * chart.spot(where, (radius, radius)), _PIGMENT * 0.8)
+        radius = rng.uniform(0.0007, 0.0016)
+        where = rng.normal(middle, np.array([60, 50]) * MILLIMETRE)
+        chart.add_spot(fields.pigment, where, (radius, radius), rng.uniform(0.6, 1.2))
     for _ in range(rng.poisson(2.5)):
         radius = rng.uniform(0.001, 0.0022)
-        _tint(color, 0.6 * chart.spot(rng.normal(middle, np.array([0.05, 0.05]) / chart.TEXEL), (radius, radius)), _RED)
+        chart.add_spot(fields.blood, rng.normal(middle, np.array([50, 50]) * MILLIMETRE), (radius, radius), 0.6)
 
 
-def _wrinkles(color: np.ndarray, texels: Texels, traits: Traits, rng: np.random.Generator) -> None:
+def _wrinkles(fields: _Fields, texels: Texels, traits: Traits, rng: np.random.Generator) -> None:
     """Lines of the forehead, round the eyes and from nose to mouth; deeper with age."""
-    millimetre = 0.001 / chart.TEXEL
     lines = []
     across = np.linspace(-1, 1, 16)
     for i in range(4):
-        y = texels[27, 1] - (28 + 9 * i + rng.normal(0, 1.5)) * millimetre
-        wave = y + 2.5 * millimetre * (np.cos(across * 3.0) + rng.normal(0, 0.25, 16))
-        lines.append(np.stack([texels[27, 0] + across * rng.uniform(20, 34) * millimetre, wave], axis=1))
+        y = texels[27, 1] - (28 + 9 * i + rng.normal(0, 1.5)) * MILLIMETRE
+        wave = y + 2.5 * MILLIMETRE * (np.cos(across * 3.0) + rng.normal(0, 0.25, 16))
+        lines.append(np.stack([texels[27, 0] + across * rng.uniform(20, 34) * MILLIMETRE, wave], axis=1))
     folds = []
     for side, wing, corner, eye in ((-1, 31, 48, 36), (1, 35, 54, 45)):
-        outward = np.array([side, 0.0]) * millimetre
-        bend = [texels[wing] + 4 * outward - [0, 4 * millimetre], (texels[wing] + texels[corner]) / 2 + 7 * outward,
-                texels[corner] + 6 * outward]  # fmt: skip
-        folds.append(np.array(bend))
+        outward = np.array([side, 0.0]) * MILLIMETRE
+        middle = (texels[wing] + texels[corner]) / 2
+        start = texels[wing] + 4 * outward - [0, 4 * MILLIMETRE]
+        folds.append(np.array([start, middle + 7 * outward, texels[corner] + 6 * outward]))
         for angle in (-0.5, 0.0, 0.45):
             start = texels[eye] + 5 * outward
-            lines.append(np.stack([start, start + 10 * millimetre * np.array([side * np.cos(angle), np.sin(angle)])]))
+            lines.append(np.stack([start, start + 10 * MILLIMETRE * np.array([side * np.cos(angle), np.sin(angle)])]))
     strength = max(0.0, traits.age - 0.25)
-    _tint(color, 0.9 * strength * chart.strokes(lines, blur=0.0009), _SHADE)
-    _tint(color, (0.25 + 0.9 * strength) * chart.strokes(folds, thickness=2, blur=0.0016), _SHADE)
+    fields.shade[:] += 0.9 * strength * chart.strokes(lines, blur=0.0009)
+    fields.shade[:] += (0.25 + 0.9 * strength) * chart.strokes(folds, thickness=2, blur=0.0016)
 
 
 def _lips(color: np.ndarray, shine: np.ndarray, texels: Texels, traits: Traits) -> None:
@@ -122,8 +150,6 @@ def _lips(color: np.ndarray, shine: np.ndarray, texels: Texels, traits: Traits) 
     shine += 0.45 * mask
     rim = chart.strokes([texels[[48, 60, 61, 62, 63, 64, 54]], texels[[48, 60, 67, 66, 65, 64, 54]]], blur=0.0007)
     _tint(color, np.clip(1.5 * rim, 0, 1), np.array([0.3, 0.2, 0.2], np.float32))
-    below = texels[57] + np.array([0, 0.006]) / chart.TEXEL
-    _tint(color, 0.3 * chart.spot(below, (0.011, 0.003)), _SHADE)
 
 
 def _beard(color: np.ndarray, shine: np.ndarray, texels: Texels, traits: Traits, rng: np.random.Generator) -> None:
@@ -131,15 +157,14 @@ def _beard(color: np.ndarray, shine: np.ndarray, texels: Texels, traits: Traits,
     amount = max(traits.stubble, traits.beard)
     if amount < 0.02:
         return
-    millimetre = 0.001 / chart.TEXEL
     jaw = texels[[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]]
-    under = jaw[3:12] + np.array([0, 22 * millimetre])
-    upper = [texels[35] + [3 * millimetre, 5 * millimetre], texels[33] + [0, 4 * millimetre],
-             texels[31] + [-3 * millimetre, 5 * millimetre]]  # fmt: skip
-    cheek_left = [texels[54] + [14 * millimetre, -2 * millimetre]]
-    cheek_right = [texels[48] + [-14 * millimetre, -2 * millimetre]]
-    left = [jaw[14] - [4 * millimetre, 0], jaw[12] + [-12 * millimetre, -10 * millimetre]]
-    right = [jaw[2] + [12 * millimetre, -10 * millimetre], jaw[0] + [4 * millimetre, 0]]
+    under = jaw[3:12] + np.array([0, 22 * MILLIMETRE])
+    upper = [texels[35] + [3 * MILLIMETRE, 5 * MILLIMETRE], texels[33] + [0, 4 * MILLIMETRE],
+             texels[31] + [-3 * MILLIMETRE, 5 * MILLIMETRE]]  # fmt: skip
+    cheek_left = [texels[54] + [14 * MILLIMETRE, -2 * MILLIMETRE]]
+    cheek_right = [texels[48] + [-14 * MILLIMETRE, -2 * MILLIMETRE]]
+    left = [jaw[14] - [4 * MILLIMETRE, 0], jaw[12] + [-12 * MILLIMETRE, -10 * MILLIMETRE]]
+    right = [jaw[2] + [12 * MILLIMETRE, -10 * MILLIMETRE], jaw[0] + [4 * MILLIMETRE, 0]]
     area = np.concatenate([jaw[:3], under, jaw[12:], left, cheek_left, upper, cheek_right, right])
     mask = chart.polygon(area, 0.0045) * (1 - chart.polygon(texels[48:60], 0.001))
     mask *= np.clip(0.85 + 0.2 * chart.chart_noise(rng, 0.006), 0, 1)
@@ -170,7 +195,6 @@ def _scalp(
 
 def _brows(color: np.ndarray, texels: Texels, traits: Traits, rng: np.random.Generator) -> None:
     """Single hairs that fan from upright at the nose to sideways at the temple."""
-    millimetre = 0.001 / chart.TEXEL
     count = int(230 * traits.brow_density)
     thickness = rng.uniform(2.2, 3.6) + 1.2 * traits.masculine
     lines, underlay = [], []
@@ -179,13 +203,13 @@ def _brows(color: np.ndarray, texels: Texels, traits: Traits, rng: np.random.Gen
         knots = np.linspace(0, 1, 5)
         x, y = np.interp(along, knots, points[:, 0]), np.interp(along, knots, points[:, 1])
         taper = np.clip(1.15 - 0.75 * along, 0.25, 1) * np.clip(0.6 + along * 3, 0, 1)
-        y = y + thickness * millimetre * taper * rng.normal(0, 0.55, count) + 1.0 * millimetre
+        y = y + thickness * MILLIMETRE * taper * rng.normal(0, 0.55, count) + 1.0 * MILLIMETRE
         angle = np.interp(along, [0, 0.35, 1], [1.25, 0.55, -0.25]) + rng.normal(0, 0.15, count)
-        length = rng.uniform(3.0, 6.0, count) * millimetre
+        length = rng.uniform(3.0, 6.0, count) * MILLIMETRE
         step = np.stack([side * np.cos(angle), -np.sin(angle)], axis=1) * length[:, None]
         start = np.stack([x, y], axis=1) - 0.4 * step
         lines += list(np.stack([start, start + 0.5 * step, start + step], axis=1))
-        underlay.append(points + np.array([0, 1.0 * millimetre]))
+        underlay.append(points + np.array([0, 1.0 * MILLIMETRE]))
     under = chart.strokes(underlay, thickness=round(thickness * 1.5), blur=0.0016)
     _cover(color, 0.55 * traits.brow_density * under, traits.brows + 0.15 * traits.skin)
     _cover(color, 0.9 * np.clip(1.3 * chart.strokes(lines, blur=0.0004), 0, 1), traits.brows)
@@ -193,12 +217,11 @@ def _brows(color: np.ndarray, texels: Texels, traits: Traits, rng: np.random.Gen
 
 def _eye_rims(color: np.ndarray, texels: Texels, traits: Traits) -> None:
     """Lashes and the crease of the upper lid."""
-    millimetre = 0.001 / chart.TEXEL
     upper = [texels[36:40], texels[42:46]]
     lower = [texels[[39, 40, 41, 36]], texels[[45, 46, 47, 42]]]
     dark = np.array([0.05, 0.04, 0.035], np.float32)
-    _tint(color, 0.6 * chart.strokes([line - [0, 3.5 * millimetre] for line in upper], blur=0.0008), _SHADE * 0.8)
+    _tint(color, 0.6 * chart.strokes([line - [0, 3.5 * MILLIMETRE] for line in upper], blur=0.0008), _SHADE * 0.8)
     _tint(color, 0.45 * chart.strokes(lower, thickness=2, blur=0.0008), _RED * 0.75)
-    upper_rim = chart.strokes([line - [0, 0.7 * millimetre] for line in upper], thickness=2, blur=0.0005)
+    upper_rim = chart.strokes([line - [0, 0.7 * MILLIMETRE] for line in upper], thickness=2, blur=0.0005)
     _cover(color, np.clip((0.65 + 0.45 * traits.eyeliner) * upper_rim, 0, 0.92), dark)
     _cover(color, 0.3 * traits.eyeliner * chart.strokes(lower, blur=0.0004), dark)

@@ -10,20 +10,20 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from sheap_jax.data.embedded import clothes, hair
+from sheap_jax.data.embedded import clothes, hair, teeth
 from sheap_jax.data.embedded.occlusion import light_transfer, unshadowed_transfer, vertex_normals
 from sheap_jax.morphable.model import MorphableModel, points_on_faces
 
-SKIN, EYE, MOUTH, CLOTH = range(4)  # what a face of the solid layer is made of
+SKIN, EYE, MOUTH, TEETH, CLOTH = range(5)  # what a face of the solid layer is made of
 
 
 class Stage(NamedTuple):
-    """Static arrays of the renderer. The solid layer is head then garment; the hair layer is rendered over it."""
+    """Static arrays of the renderer. The solid layer is head, teeth, garment; the hair layer is rendered over it."""
 
     head_vertices: int
     solid_faces: Int[np.ndarray, "f 3"]
     solid_kind: Int[np.ndarray, "f"]
-    solid_coordinates: Float[np.ndarray, "v 3"]  # template position; of the garment its texture coordinates
+    solid_coordinates: Float[np.ndarray, "v 3"]  # template position; of teeth and garment see there
     transfer: Float[np.ndarray, "v 9"]  # of the head's vertices, see occlusion.py
     open_transfer: Float[np.ndarray, "v 9"]  # what it would be if nothing were hidden
     hair_faces: Int[np.ndarray, "g 3"]
@@ -39,7 +39,8 @@ def build_stage(model: MorphableModel) -> Stage:
     eyes = _region(model, "left_eye", "right_eye")
     kind[eyes[faces].all(axis=1)] = EYE
     kind[_region(model, "mouth_interior")[faces].all(axis=1)] = MOUTH
-    cloth_faces = clothes.shoulder_faces()
+    tooth_faces, tooth_vertices = teeth.tooth_faces() + count, teeth.tooth_coordinates()
+    cloth_faces = clothes.shoulder_faces() + count + len(tooth_vertices)
     coordinates = clothes.shoulder_coordinates()
     flat = np.concatenate([coordinates, np.zeros((len(coordinates), 1), np.float32)], axis=1)
     right = eyes & (template[:, 0] < 0)
@@ -47,9 +48,11 @@ def build_stage(model: MorphableModel) -> Stage:
     fixed = points_on_faces(model.template, model.faces, model.landmark_faces, model.landmark_barycentrics)
     return Stage(
         head_vertices=count,
-        solid_faces=np.concatenate([faces, cloth_faces + count]).astype(np.int32),
-        solid_kind=np.concatenate([kind, np.full(len(cloth_faces), CLOTH, np.int32)]),
-        solid_coordinates=np.concatenate([template, flat]).astype(np.float32),
+        solid_faces=np.concatenate([faces, tooth_faces, cloth_faces]).astype(np.int32),
+        solid_kind=np.concatenate([kind, np.full(len(tooth_faces), TEETH), np.full(len(cloth_faces), CLOTH)]).astype(
+            np.int32
+        ),
+        solid_coordinates=np.concatenate([template, tooth_vertices, flat]).astype(np.float32),
         transfer=light_transfer(template, faces),
         open_transfer=unshadowed_transfer(vertex_normals(template, faces)),
         hair_faces=hair.shell_faces().astype(np.int32),
@@ -67,23 +70,34 @@ def _region(model: MorphableModel, *parts: str) -> np.ndarray:
     return inside
 
 
-def dress(model: MorphableModel, neutral: Float[Array, "v 3"], hair_vertices: Float[Array, "h 3"]) -> MorphableModel:
-    """The posable model of one person: a template without identity modes, followed by hair that moves with the skull.
+def dress(
+    model: MorphableModel, neutral: Float[np.ndarray, "v 3"], hair_vertices: Float[np.ndarray, "h 3"]
+) -> MorphableModel:
+    """The posable model of one person: a template without identity modes, then teeth, then hair.
 
-    The joints are those of the person's own neutral head, as for the model's own identities.
+    Upper teeth and hair move with the skull, lower teeth with the jaw. The joints are those of the person's own
+    neutral head, as for the model's own identities.
     """
-    extra = len(hair_vertices)
-    bone = "neck" if "neck" in model.joint_names else model.joint_names[0]
-    skull = jnp.zeros((extra, len(model.parents))).at[:, model.joint_names.index(bone)].set(1.0)
+    fixed = points_on_faces(jnp.asarray(neutral), model.faces, model.landmark_faces, model.landmark_barycentrics)
+    rows = teeth.tooth_rows(np.asarray(fixed))
+    extra = np.concatenate([*rows, hair_vertices])
+    skull, jaw = (_joint(model, name) for name in ("neck", "jaw"))
+    follows = np.repeat([skull, jaw, skull], [len(rows[0]), len(rows[1]), len(hair_vertices)])
 
-    def pad(basis: Array) -> Array:
-        return jnp.pad(basis, ((0, 0), (0, extra), (0, 0)))
+    def pad(basis: Array) -> Float[np.ndarray, "k w 3"]:
+        return np.pad(np.asarray(basis), ((0, 0), (0, len(extra)), (0, 0)))
 
     return model.replace(
-        template=jnp.concatenate([neutral, hair_vertices]),
-        identity_basis=jnp.zeros((0, len(neutral) + extra, 3)),
+        template=np.concatenate([neutral, extra]),
+        identity_basis=np.zeros((0, len(neutral) + len(extra), 3), np.float32),
         expression_basis=pad(model.expression_basis),
         pose_basis=pad(model.pose_basis),
-        joint_regressor=jnp.pad(model.joint_regressor, ((0, 0), (0, extra))),
-        skinning_weights=jnp.concatenate([model.skinning_weights, skull]),
+        joint_regressor=np.pad(np.asarray(model.joint_regressor), ((0, 0), (0, len(extra)))),
+        skinning_weights=np.concatenate(
+            [model.skinning_weights, np.eye(len(model.parents), dtype=np.float32)[follows]]
+        ),
     )
+
+
+def _joint(model: MorphableModel, name: str) -> int:
+    return model.joint_names.index(name) if name in model.joint_names else 0
