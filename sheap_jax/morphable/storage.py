@@ -1,8 +1,7 @@
-"""Save and load any `MorphableModel` as one `.npz` file, without pickle."""
+"""One `.npz` per morphable model, whatever it came from: the form in which training and evaluation read it."""
 
 import dataclasses
-import json
-import zipfile
+import os
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -10,80 +9,65 @@ import numpy as np
 
 from sheap_jax.morphable.model import MorphableModel
 
-_FORMAT = "sheap-morphable-1"
-_STATIC = ("parents", "joint_names", "expression_names", "name")  # kept as JSON in one string
-_ARRAYS = tuple(f.name for f in dataclasses.fields(MorphableModel) if f.name not in (*_STATIC, "regions"))
+FORMAT_VERSION = 1
+_REGION = "region/"  # prefix of the arrays of `regions`
 
 
-def save_model(model: MorphableModel, path: str | Path) -> None:
-    """Write the model to `path` (`.npz`, compressed). The file appears whole or not at all.
-
-    Raises:
-        ValueError: if the name does not end in `.npz`.
-    """
-    path = _checked(path)
-    arrays = {name: np.asarray(getattr(model, name)) for name in _ARRAYS}
-    regions = {f"regions/{name}": np.asarray(mask) for name, mask in model.regions.items()}
-    description = json.dumps({"format": _FORMAT, **{name: getattr(model, name) for name in _STATIC}})
-    partial = path.with_name(path.name + ".partial")
+def save_model(model: MorphableModel, path: str | os.PathLike[str]) -> None:
+    """Write a model; an older file is replaced only once the new one is complete."""
+    path = Path(path)
+    arrays: dict[str, np.ndarray] = {"format_version": np.array(FORMAT_VERSION)}
+    for field in dataclasses.fields(model):
+        value = getattr(model, field.name)
+        if field.name == "regions":
+            arrays |= {_REGION + name: np.asarray(mask) for name, mask in value.items()}
+        else:
+            arrays[field.name] = np.asarray(value)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.tmp.npz")
     try:
-        with partial.open("wb") as file:
-            np.savez_compressed(file, description=np.array(description), **arrays, **regions)
-        partial.replace(path)
+        np.savez_compressed(temporary, allow_pickle=False, **arrays)
+        temporary.replace(path)
     finally:
-        partial.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
-def load_model(path: str | Path) -> MorphableModel:
-    """Read a model written by `save_model`.
+def load_model(path: str | os.PathLike[str]) -> MorphableModel:
+    """Read a model that `save_model` wrote.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if the file is damaged or of another format, lacks an array, or its arrays disagree in size; the
-            message names the file and the array.
+      FileNotFoundError: there is no such file; says how to make one.
+      ValueError: the file is damaged, of another format version, lacks an array, or its arrays disagree in size;
+        the message names the file and the array.
     """
-    path = _checked(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such morphable model file")
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{path} does not exist: convert a model with python -m sheap_jax.morphable.ict (or .flame)"
+        )
     try:
         with np.load(path, allow_pickle=False) as file:
-            stored = {key: file[key] for key in file.files}
-    except (zipfile.BadZipFile, EOFError, OSError, ValueError) as error:
-        raise ValueError(f"{path}: not a readable .npz file ({error}); write it again with save_model") from error
-    for key in ("description", *_ARRAYS):
-        if key not in stored:
-            raise ValueError(f"{path}: key {key!r} is missing; write the model again with save_model")
-    description = _description(path, str(stored["description"]))
-    model = MorphableModel(
-        **{name: jnp.asarray(stored[name]) for name in _ARRAYS},
-        regions={key.removeprefix("regions/"): jnp.asarray(value) for key, value in stored.items() if "/" in key},
-        parents=tuple(description["parents"]),
-        joint_names=tuple(description["joint_names"]),
-        expression_names=tuple(description["expression_names"]),
-        name=description["name"],
-    )
+            arrays = {key: file[key] for key in file.files}
+    except Exception as error:  # zip, zlib and NumPy raise various errors on damaged files
+        raise ValueError(f"{path} is damaged or no .npz ({error}): convert the model again") from error
+    version = arrays.pop("format_version", None)
+    if version is None or int(version) != FORMAT_VERSION:
+        raise ValueError(f"{path} is no morphable model of format {FORMAT_VERSION}: convert the model again")
+    missing = [f.name for f in dataclasses.fields(MorphableModel) if f.name != "regions" and f.name not in arrays]
+    if missing:
+        raise ValueError(f"{path} lacks {', '.join(missing)}: convert the model again")
+    regions = {
+        key.removeprefix(_REGION): jnp.asarray(arrays.pop(key)) for key in list(arrays) if key.startswith(_REGION)
+    }
+    static = {
+        "parents": tuple(arrays.pop("parents").tolist()),
+        "joint_names": tuple(arrays.pop("joint_names").tolist()),
+        "expression_names": tuple(arrays.pop("expression_names").tolist()),
+        "name": str(arrays.pop("name")),
+    }
+    model = MorphableModel(**{key: jnp.asarray(array) for key, array in arrays.items()}, regions=regions, **static)
     _check_sizes(path, model)
     return model
-
-
-def _checked(path: str | Path) -> Path:
-    path = Path(path)
-    if path.suffix != ".npz":
-        raise ValueError(f"{path}: a morphable model is stored as .npz, choose a name that ends so")
-    return path
-
-
-def _description(path: Path, text: str) -> dict:
-    try:
-        description = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: key 'description' is not JSON ({error})") from error
-    if description.get("format") != _FORMAT:
-        raise ValueError(f"{path}: format {description.get('format')!r}, this version reads {_FORMAT!r}")
-    for key in _STATIC:
-        if key not in description:
-            raise ValueError(f"{path}: key {key!r} is missing in 'description'")
-    return description
 
 
 def _check_sizes(path: Path, model: MorphableModel) -> None:
@@ -96,11 +80,9 @@ def _check_sizes(path: Path, model: MorphableModel) -> None:
         "skinning_weights": (vertices, joints),
         "uv_faces": model.faces.shape,
     }
-    for name, shape in expected.items():
-        if getattr(model, name).shape != shape:
-            raise ValueError(f"{path}: array {name!r} has shape {getattr(model, name).shape}, expected {shape}")
+    found = {name: getattr(model, name).shape for name in expected}
     for name, mask in model.regions.items():
-        if mask.shape != (vertices,):
-            raise ValueError(f"{path}: array 'regions/{name}' has shape {mask.shape}, expected {(vertices,)}")
-    if int(model.faces.min()) < 0 or int(model.faces.max()) >= vertices:
-        raise ValueError(f"{path}: array 'faces' points outside of the {vertices} vertices")
+        expected[_REGION + name], found[_REGION + name] = (vertices,), mask.shape
+    for name, shape in expected.items():
+        if found[name] != shape:
+            raise ValueError(f"{path}: {name} has shape {found[name]}, expected {shape}: convert the model again")
