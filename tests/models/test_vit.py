@@ -1,0 +1,106 @@
+"""The transformer against an independent float64 version, and its parts against their definitions."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.special import erf, softmax
+
+from sheap_jax.models.vit import Vit, gelu, resize_positions, split_patches
+
+VIT = Vit(patch=4, width=16, depth=2, heads=2, grid=3, num_extra=2, mlp_ratio=2.0)
+IMAGES = jnp.asarray(np.random.default_rng(0).uniform(size=(2, 12, 12, 3)), jnp.float32)
+
+
+@pytest.fixture(scope="module")
+def params():
+    return jax.jit(VIT.init)(jax.random.key(0), IMAGES)
+
+
+def dense(x, p):
+    return x @ p["kernel"] + p["bias"]
+
+
+def layer_norm(x, p):
+    centred = x - x.mean(axis=-1, keepdims=True)
+    return centred / np.sqrt((centred**2).mean(axis=-1, keepdims=True) + 1e-6) * p["scale"] + p["bias"]
+
+
+def attention(x, p, heads):
+    """One head after the other."""
+    query, key, value = (dense(x, p[name]) for name in ("query", "key", "value"))
+    size = x.shape[-1] // heads
+    mixed = []
+    for head in range(heads):
+        part = slice(head * size, (head + 1) * size)
+        weights = softmax(query[:, part] @ key[:, part].T / np.sqrt(size), axis=-1)
+        mixed.append(weights @ value[:, part])
+    return dense(np.concatenate(mixed, axis=-1), p["out"])
+
+
+def independent_vit(image, p):
+    """Dosovitskiy et al., eq. 1-4, one image at a time in float64."""
+    patches = [image[r : r + 4, c : c + 4].reshape(-1) for r in range(0, 12, 4) for c in range(0, 12, 4)]
+    tokens = dense(np.array(patches), p["patch_embedding"]) + p["positions"].reshape(9, 16)
+    tokens = np.concatenate([tokens, p["extra_tokens"]])
+    for layer in range(2):
+        block = p[f"block_{layer}"]
+        tokens = tokens + attention(layer_norm(tokens, block["attention_norm"]), block["attention"], 2)
+        hidden = dense(layer_norm(tokens, block["mlp_norm"]), block["mlp_in"])
+        tokens = tokens + dense(0.5 * hidden * (1 + erf(hidden / np.sqrt(2))), block["mlp_out"])
+    return layer_norm(tokens, p["norm"])
+
+
+def test_forward_pass_is_the_papers(params):
+    tokens = jax.jit(VIT.apply)(params, IMAGES)
+    weights = jax.tree.map(lambda x: np.asarray(x, np.float64), params["params"])
+    for image in range(2):
+        expected = independent_vit(np.asarray(IMAGES[image], np.float64), weights)
+        np.testing.assert_allclose(tokens.patches[image], expected[:9], atol=2e-5)
+        np.testing.assert_allclose(tokens.extra[image], expected[9:], atol=2e-5)
+
+
+def test_patch_embedding_is_a_strided_convolution():
+    kernel = np.random.default_rng(1).normal(size=(4, 4, 3, 5)).astype(np.float32)
+    expected = jax.lax.conv_general_dilated(IMAGES, kernel, (4, 4), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    result = split_patches(IMAGES, 4) @ kernel.reshape(-1, 5)
+    np.testing.assert_allclose(result, expected.reshape(2, 9, 5), atol=1e-5)
+
+
+def test_remat_changes_nothing_but_memory(params):
+    loss = lambda vit: jax.jit(jax.grad(lambda p: jnp.sum(vit.apply(p, IMAGES).extra ** 2)))(params)  # noqa: E731
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), loss(VIT), loss(VIT.clone(remat=True)))
+
+
+def test_bfloat16_stays_close(params):
+    full = jax.jit(VIT.apply)(params, IMAGES)
+    half = jax.jit(VIT.clone(dtype=jnp.bfloat16).apply)(params, IMAGES)
+    assert half.patches.dtype == jnp.float32
+    assert jnp.abs(full.extra - half.extra).max() < 0.1
+
+
+def test_other_image_sizes_resize_the_positions(params):
+    tokens = jax.jit(VIT.apply)(params, jnp.ones((1, 20, 16, 3)))
+    assert tokens.patches.shape == (1, 20, 16)
+    with pytest.raises(ValueError, match="patches of 4"):
+        VIT.apply(params, jnp.ones((1, 13, 12, 3)))
+
+
+def test_resized_positions_keep_linear_fields():
+    """Interpolation of a linear field is that field, away from the border."""
+    rows, columns = np.meshgrid((np.arange(8) + 0.5) / 8, (np.arange(8) + 0.5) / 8, indexing="ij")
+    resized = resize_positions(jnp.asarray(np.stack([rows, columns], -1), jnp.float32), 16, 12).reshape(16, 12, 2)
+    expected = np.meshgrid((np.arange(16) + 0.5) / 16, (np.arange(12) + 0.5) / 12, indexing="ij")
+    np.testing.assert_allclose(resized[4:-4, 3:-3], np.stack(expected, -1)[4:-4, 3:-3], atol=1e-4)
+
+
+def test_initial_positions_tell_all_patches_apart(params):
+    positions = np.asarray(params["params"]["positions"]).reshape(9, -1)
+    distance = np.linalg.norm(positions[:, None] - positions[None], axis=-1)
+    assert distance[~np.eye(9, dtype=bool)].min() > 0.5
+
+
+def test_gelu_is_exact():
+    x = np.linspace(-6, 6, 101)
+    np.testing.assert_allclose(gelu(jnp.asarray(x, jnp.float32)), 0.5 * x * (1 + erf(x / np.sqrt(2))), atol=1e-6)
+    assert gelu(jnp.ones(3, jnp.bfloat16)).dtype == jnp.bfloat16
