@@ -211,9 +211,9 @@ def main(arguments: list[str] | None = None) -> None:
         model = read_flame(
             options.model, options.landmarks, options.template, eyelids=options.eyelids, masks=options.masks
         )
+        save_model(model, options.output)
     except (OSError, ValueError) as error:
         parser.exit(1, f"error: {error}\n")
-    save_model(model, options.output)
     print(f"{options.output}: {model.template.shape[0]} vertices, {len(model.expression_names)} expression channels")
 
 

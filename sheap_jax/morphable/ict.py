@@ -214,9 +214,9 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     try:
         model = convert(read_source(options.source), subset=options.subset)
-    except (FileNotFoundError, ValueError) as error:
+        save_model(model, options.output)
+    except (OSError, ValueError) as error:
         parser.exit(1, f"error: {error}\n")
-    save_model(model, options.output)
     vertices, faces = model.template.shape[0], model.faces.shape[0]
     print(
         f"{options.output}: {model.name}, {vertices} vertices, {faces} faces, "

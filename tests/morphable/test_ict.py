@@ -177,7 +177,7 @@ def test_uv_is_a_chart(request, subset):
 def test_part_table_agrees_with_the_file(source_file):
     with np.load(source_file) as arrays:
         np.testing.assert_array_equal(vertex_parts(NUM_VERTICES), arrays["vertex_part"])
-        assert PART_NAMES == tuple(arrays["part_names"])
+        assert tuple(arrays["part_names"]) == PART_NAMES
         np.testing.assert_array_equal(lite_topology().vertices, arrays["lite_vertices"])
         np.testing.assert_array_equal(lite_topology().faces, arrays["lite_faces"])
 
@@ -217,7 +217,7 @@ def test_checkout_and_npz_give_the_same_arrays(tmp_path, source, source_file):
 
 
 def test_incomplete_sources_name_what_is_missing(tmp_path, source_file):
-    with pytest.raises(FileNotFoundError, match="github.com/ICT-VGL/ICT-FaceKit"):
+    with pytest.raises(FileNotFoundError, match=r"github\.com/ICT-VGL/ICT-FaceKit"):
         ict_source.read_source(tmp_path / "nowhere")
     checkout = write_checkout(tmp_path, source_file, identities=1, expressions=("jawOpen",))
     mesh = checkout / "FaceXModel" / "jawOpen.obj"
