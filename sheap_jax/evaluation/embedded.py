@@ -131,15 +131,15 @@ def geometry_errors(
     progress: Callable[[Iterable], Iterable] = iter,
 ) -> dict[str, dict[str, list[ScanErrors]]]:
     """Scan-to-mesh errors per frame: kind of geometry -> method -> frames in record order."""
-    mean_head = pose_heads(model, mean_params(model, 1)).meshes()
+    mean_head = pose_heads(model, mean_params(model, len(truth.posed))).meshes()
     people = _scans(truth.neutral, truth.landmarks7_neutral, truth.face_mask)
     frames = _scans(truth.posed, truth.landmarks7_posed, truth.face_mask)
     own = [people[i] for i in truth.identity_index]
     jobs = {
         ("neutral", OURS): zip(own, pose_heads(model, neutral(model, params)).meshes(), strict=True),
-        ("neutral", MEAN_HEAD): zip(people, mean_head * len(people), strict=True),
+        ("neutral", MEAN_HEAD): zip(people, mean_head, strict=False),
         ("expressive", OURS): zip(frames, posed.meshes(), strict=True),
-        ("expressive", MEAN_HEAD): zip(frames, mean_head * len(frames), strict=True),
+        ("expressive", MEAN_HEAD): zip(frames, mean_head, strict=True),
         ("expressive", NO_EXPRESSION): zip(
             frames, pose_heads(model, expressionless(model, params)).meshes(), strict=True
         ),
@@ -175,7 +175,8 @@ def geometry_comparisons(errors: dict[str, dict[str, list[ScanErrors]]]) -> list
 def landmark_comparisons(model: MorphableModel, posed: Heads, truth: Truth, *, image_size: int) -> list[Comparison]:
     """Mean distance of projected landmarks to the noise-free ones, in pixels and in distances between the eyes."""
     ours = project_landmarks(posed, image_size=image_size)
-    still = project_landmarks(pose_heads(model, mean_params(model, 1)), image_size=image_size)
+    mean_head = pose_heads(model, mean_params(model, len(truth.posed)))
+    still = project_landmarks(mean_head, image_size=image_size)
     still = still + np.mean(truth.landmarks2d - still, axis=(0, 1))
     eyes = np.linalg.norm(np.subtract(*(truth.landmarks2d[:, corner] for corner in EYE_CORNERS)), axis=-1)[:, None]
     ours, still = (np.linalg.norm(points - truth.landmarks2d, axis=-1) for points in (ours, still))

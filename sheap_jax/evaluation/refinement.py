@@ -38,7 +38,7 @@ def refine(scan: Float[np.ndarray, "n 3"], surface: Surface, start: Similarity, 
 
     At most MAX_POINTS evenly chosen points steer it: seven unknowns need no more.
     """
-    steering = scan[:: max(len(scan) // MAX_POINTS, 1)]
+    steering = scan[:: -(-len(scan) // MAX_POINTS)]
     center = steering.mean(axis=0)
     motion, matches = start, _match(steering, surface, start)
     negligible = (EXACT * np.ptp(steering, axis=0).max()) ** 2

@@ -13,7 +13,7 @@ from sheap_jax.data.records import Record, write_split
 from sheap_jax.geometry import official_camera, project
 from sheap_jax.morphable import MorphableModel, forward, landmarks
 from sheap_jax.morphable.embedded import embedded_head
-from sheap_jax.morphable.model import mean_params, neutral_vertices
+from sheap_jax.morphable.model import neutral_vertices
 from sheap_jax.types import HeadParams
 
 IDENTITIES, FRAMES, SIZE = 2, 3, 32
@@ -43,18 +43,18 @@ def write_tiny_benchmark(directory: Path) -> TinyBenchmark:
     """People that the morphable model spans exactly, so that the right parameters must give zero error."""
     model = embedded_head(detail="coarse")
     params = _params(model)
-    vertices = forward(model, params)
-    points = landmarks(model, vertices, params.rotations)
-    neutral = neutral_vertices(model, params.shape[::FRAMES])
-    neutral_points = landmarks(model, neutral, mean_params(model, IDENTITIES).rotations)
+    vertices = jax.jit(forward)(model, params)
+    points = jax.jit(landmarks)(model, vertices, params.rotations)
+    neutral = jax.jit(neutral_vertices)(model, params.shape)
+    neutral_points = jax.jit(landmarks)(model, neutral, 0 * params.rotations)
     truth = Truth(
         faces=np.asarray(model.faces),
-        neutral=np.asarray(neutral),
+        neutral=np.asarray(neutral)[::FRAMES],
         posed=np.asarray(vertices),
         identity_index=np.repeat(np.arange(IDENTITIES, dtype=np.int32), FRAMES),
         face_mask=np.asarray(model.regions["face"]) > 0,
-        landmarks7_neutral=np.asarray(neutral_points[:, NOW]),
-        landmarks7_posed=np.asarray(points[:, NOW]),
+        landmarks7_neutral=np.asarray(neutral_points)[::FRAMES, NOW],
+        landmarks7_posed=np.asarray(points)[:, NOW],
         landmarks2d=np.asarray(project(points, official_camera(SIZE))),
     )
     records = (_record(k, truth.landmarks2d[k]) for k in range(IDENTITIES * FRAMES))
