@@ -1,6 +1,7 @@
 """The ICT model: numbers against the source's own arrays, the skeleton and framing against geometry."""
 
 import json
+import shutil
 
 import jax.numpy as jnp
 import numpy as np
@@ -182,44 +183,42 @@ def test_part_table_agrees_with_the_file(source_file):
         np.testing.assert_array_equal(lite_topology().faces, arrays["lite_faces"])
 
 
-def write_checkout(folder, source_file, *, identities=2, expressions=("browDown_L", "jawOpen")):
-    """A clone of ICT-FaceKit with the real topology, few shapes, and a shell after the parts that are kept."""
-    folder = folder / "FaceXModel"
-    folder.mkdir(parents=True)
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory, source_file):
+    """A clone of ICT-FaceKit with the real topology, two shapes, and a shell after the parts that are kept."""
+    folder = tmp_path_factory.mktemp("ICT-FaceKit") / "FaceXModel"
+    folder.mkdir()
     with np.load(source_file) as arrays:
         vertices, uv = arrays["vertices"], arrays["uv"]
         corners = np.stack([arrays["polygons"], arrays["uv_polygons"]], axis=-1) + 1
-        identity, landmark_list = arrays["identity_basis"][:identities], arrays["landmark68"].tolist()
-        names = arrays["expression_names"].tolist()
-        expression = [arrays["expression_basis"][names.index(name)] for name in expressions]
+        identity, landmark_list = arrays["identity_basis"][0], arrays["landmark68"].tolist()
+        jaw = arrays["expression_basis"][arrays["expression_names"].tolist().index("jawOpen")]
     faces = ["f " + " ".join(f"{v}/{t}" for v, t in polygon if v > 0) for polygon in corners.tolist()]
     rest = [f"vt {u} {v}" for u, v in uv.tolist()] + faces + ["f 24592/1 24593/2 24594/3"]
-    meshes = {"generic_neutral_mesh": 0 * vertices}
-    meshes |= {f"identity{i:03d}": offset for i, offset in enumerate(identity)}
-    meshes |= dict(zip(expressions, expression, strict=True))
+    meshes = {"generic_neutral_mesh": 0 * vertices, "identity000": identity, "jawOpen": jaw}
     for name, offset in meshes.items():
         points = [f"v {x:.6f} {y:.6f} {z:.6f}" for x, y, z in (vertices + offset).tolist()]
         (folder / f"{name}.obj").write_text("\n".join(["# ICT", *points, "v 0 0 0", "v 1 0 0", "v 0 1 0", *rest]))
-    content = {"expressions": list(expressions), "idx_to_landmark_verts": landmark_list}
+    content = {"expressions": ["jawOpen"], "idx_to_landmark_verts": landmark_list}
     (folder / "vertex_indices.json").write_text(json.dumps(content))
     return folder.parent
 
 
-def test_checkout_and_npz_give_the_same_arrays(tmp_path, source, source_file):
-    read = ict_source.read_source(write_checkout(tmp_path, source_file))
+def test_checkout_and_npz_give_the_same_arrays(checkout, source):
+    read = ict_source.read_source(checkout)
     np.testing.assert_allclose(read.vertices, source.vertices, atol=1e-5)
     np.testing.assert_array_equal(read.faces, source.faces)
     np.testing.assert_allclose(read.uv[read.uv_faces], source.uv[source.uv_faces], atol=1e-6)
-    np.testing.assert_allclose(read.identity_basis, source.identity_basis[:2], atol=1e-5)
+    np.testing.assert_allclose(read.identity_basis, source.identity_basis[:1], atol=1e-5)
     jaw = source.expression_names.index("jawOpen")
-    np.testing.assert_allclose(read.expression_basis[1], source.expression_basis[jaw], atol=1e-5)
+    np.testing.assert_allclose(read.expression_basis[0], source.expression_basis[jaw], atol=1e-5)
     np.testing.assert_array_equal(read.landmarks, source.landmarks)
 
 
-def test_incomplete_sources_name_what_is_missing(tmp_path, source_file):
+def test_incomplete_sources_name_what_is_missing(tmp_path, checkout):
     with pytest.raises(FileNotFoundError, match=r"github\.com/ICT-VGL/ICT-FaceKit"):
         ict_source.read_source(tmp_path / "nowhere")
-    checkout = write_checkout(tmp_path, source_file, identities=1, expressions=("jawOpen",))
+    checkout = shutil.copytree(checkout, tmp_path / "clone")
     mesh = checkout / "FaceXModel" / "jawOpen.obj"
     mesh.write_text(mesh.read_text()[:100_000])
     with pytest.raises(ValueError, match=r"jawOpen\.obj has .* vertices.*truncated"):
