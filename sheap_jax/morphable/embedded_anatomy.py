@@ -11,8 +11,8 @@ Smooth union: I. Quilez' polynomial smooth minimum; ellipsoids use its first-ord
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
 from jaxtyping import Float
+from numpy.typing import ArrayLike
 
 Points = Float[np.ndarray, "n 3"]
 
@@ -110,11 +110,11 @@ NOSE_AND_LIPS: tuple[Solid, ...] = (
 
 UPPER_LIP: tuple[Solid, ...] = (
     Cone((4.5, -65.0, 31.0), (25, -70.0, 18.5), (5.4, 2.6), 5, True),
-    Ellipsoid((0, -66.2, 31.6), (6, 4.0, 4.8), 3),  # tubercle
+    Ellipsoid((0, -65.4, 31.2), (6, 3.7, 4.5), 3),  # tubercle
 )
 LOWER_LIP: tuple[Solid, ...] = (
-    Cone((0, -75.2, 28.8), (9, -74.8, 27.0), (6.0, 5.7), 4, True),
-    Cone((9, -74.8, 27.0), (25, -72.0, 17.5), (5.7, 2.6), 5, True),
+    Cone((0, -75.4, 29.3), (9, -75.0, 27.3), (6.0, 5.7), 4, True),
+    Cone((9, -75.0, 27.3), (25, -72.0, 17.5), (5.7, 2.6), 5, True),
 )
 HOLLOWS: tuple[Solid, ...] = (
     Cone((0, -52, 38.5), (0, -60, 41.5), (3.0, 4.0), 4),  # philtrum

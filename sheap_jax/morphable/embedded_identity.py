@@ -54,39 +54,49 @@ def _front(p: Points) -> np.ndarray:
     return ramp(p[:, 2], -70.0, -10.0)
 
 
+def _neck(p: Points) -> np.ndarray:
+    return 1.0 - ramp(p[:, 1] + 0.3 * (p[:, 2] + 40.0), -140.0, -104.0)
+
+
 def _ear(p: Points) -> np.ndarray:
     return both(p, (84, -17, -92), (14, 26, 18))
 
 
+SPREAD = 1.15  # of all modes: people then differ from the mean head by about what scans of faces do
 NOSE_WIDTH = (11.0, 16.0, 16.0)
 
 IDENTITY_MODES: dict[str, Field] = {
-    "head_width": lambda p: 0.033 * _column(p, 0) * _above_neck(p) * X,
+    "head_width": lambda p: 0.036 * _column(p, 0) * _above_neck(p) * X,
     "head_height": lambda p: 0.03 * np.maximum(_column(p, 1), 0.0) ** 2 / 70.0 * Y,
     "head_depth": lambda p: 0.035 * _column(p, 2, -70.0) * _above_neck(p) * Z,
     "face_height": lambda p: 0.04 * np.minimum(_column(p, 1), 0.0) * _above_neck(p) * _front(p) * Y,
-    "jaw_width": lambda p: 3.6 * both(p, (50, -78, -45), (28, 24, 30)) * side(p) * X,
-    "chin_length": lambda p: -3.4 * bump(p, CHIN + [0, -6, -12], (26, 20, 30)) * Y,
-    "chin_protrusion": lambda p: 3.4 * bump(p, CHIN, (24, 17, 26)) * Z,
-    "chin_width": lambda p: 2.6 * both(p, (22, -103, 8), (14, 14, 20)) * side(p) * X,
-    "cheekbones": lambda p: both(p, (50, -22, -2), (15, 13, 20)) * (2.4 * side(p) * X + 1.2 * Z),
-    "cheek_fullness": lambda p: both(p, (40, -58, -4), (17, 19, 22)) * (2.6 * side(p) * X + 1.6 * Z),
-    "brow_ridge": lambda p: both(p, (22, 16, 20), (22, 8, 16)) * 2.0 * Z,
-    "forehead_slope": lambda p: -0.075 * np.maximum(_column(p, 1, 15.0), 0.0) * _front(p) * Z,
-    "nose_length": lambda p: -2.8 * bump(p, NOSE_TIP + [0, -8, -8], NOSE_WIDTH) * Y,
+    "jaw_width": lambda p: 4.6 * both(p, (50, -78, -45), (28, 24, 30)) * side(p) * X,
+    "chin_length": lambda p: -4.0 * bump(p, CHIN - 6.0 * Y - 12.0 * Z, (26, 20, 30)) * Y,
+    "chin_protrusion": lambda p: 4.0 * bump(p, CHIN, (24, 17, 26)) * Z,
+    "chin_width": lambda p: 3.2 * both(p, (22, -103, 8), (14, 14, 20)) * side(p) * X,
+    "cheekbones": lambda p: both(p, (50, -22, -2), (15, 13, 20)) * (3.0 * side(p) * X + 1.8 * Z),
+    "cheek_fullness": lambda p: both(p, (40, -58, -4), (17, 19, 22)) * (3.6 * side(p) * X + 2.2 * Z),
+    "brow_ridge": lambda p: both(p, (22, 16, 20), (22, 9, 16)) * 2.4 * Z,
+    "forehead_slope": lambda p: -0.10 * np.maximum(_column(p, 1, 15.0), 0.0) * _front(p) * Z,
+    "nose_length": lambda p: -3.0 * bump(p, NOSE_TIP - 8.0 * Y - 8.0 * Z, NOSE_WIDTH) * Y,
     "nose_width": lambda p: 0.15 * _column(p, 0) * bump(p, (0, -40, 28), (18, 13, 16)) * X,
-    "nose_bridge": lambda p: 2.0 * bump(p, (0, -10, 30), (9, 13, 14)) * Z,
+    "nose_bridge": lambda p: 2.4 * bump(p, (0, -10, 30), (9, 13, 14)) * Z,
     "nose_tip": lambda p: 2.2 * bump(p, NOSE_TIP, (10, 9, 10)) * (Y + 0.3 * Z),
-    "nose_protrusion": lambda p: 2.6 * bump(p, NOSE_TIP + [0, -2, -6], (14, 15, 16)) * Z,
+    "nose_protrusion": lambda p: 2.6 * bump(p, NOSE_TIP - 2.0 * Y - 6.0 * Z, (14, 15, 16)) * Z,
     "eye_spacing": lambda p: 1.6 * both(p, (31.5, 0, 8), (20, 16, 20)) * side(p) * X,
-    "eye_depth": lambda p: 1.7 * both(p, (31.5, 0, 8), (19, 14, 20)) * Z,
+    "eye_depth": lambda p: 2.0 * both(p, (31.5, 0, 8), (19, 14, 20)) * Z,
     "eye_height": lambda p: 1.5 * both(p, (31.5, 0, 8), (26, 16, 20)) * Y,
     "mouth_width": lambda p: 0.085 * _column(p, 0) * bump(p, MOUTH, (26, 14, 22)) * X,
     "mouth_height": lambda p: 1.8 * bump(p, MOUTH, (27, 16, 22)) * Y,
     "ear_size": lambda p: (
         0.10 * _ear(p) * (p - np.stack([np.sign(p[:, 0]) * 72, 0 * p[:, 0] - 17, 0 * p[:, 0] - 78], 1))
     ),
-    "neck_width": lambda p: 0.055 * (p - [0, 0, -98]) * [1.0, 0, 1.0] * (1.0 - ramp(p[:, 1], -125.0, -75.0)),
+    "neck_width": lambda p: 0.055 * (p - [0, 0, -98]) * [1.0, 0, 1.0] * _neck(p),
+    "face_roundness": lambda p: (
+        -1.8 * (np.minimum(_column(p, 0) ** 2 / 1600.0, 2.0) - 0.5) * _front(p) * _above_neck(p) * Z
+    ),
+    "midface_protrusion": lambda p: 2.4 * bump(p, (0, -32, 25), (38, 30, 40)) * Z,
+    "mouth_protrusion": lambda p: 2.0 * bump(p, MOUTH, (26, 15, 25)) * Z,
 }
 
 
@@ -105,7 +115,7 @@ def _with_eyes(field: Field, mesh: HeadMesh) -> Points:
     for sign in (1.0, -1.0):
         center = EYE * [sign, 1.0, 1.0]
         near = 1.0 - ramp(np.linalg.norm(mesh.anchor - center, axis=1), 14.5, 26.0)
-        at_eye = field(np.array([center + [0.0, 0.0, 10.0]]))
+        at_eye = field(np.array([center + 10.0 * Z]))
         result = result + near * (at_eye - result)
     return result
 
@@ -123,7 +133,7 @@ def _eye_size(mesh: HeadMesh) -> Points:
 def identity_basis(mesh: HeadMesh) -> Float[np.ndarray, "s v 3"]:
     """Displacements of the identity modes, millimetres per standard deviation, in the order of `identity_names`."""
     fields = [_with_eyes(field, mesh) for field in IDENTITY_MODES.values()]
-    return np.stack([*fields, _lip_fullness(mesh), _eye_size(mesh)])
+    return SPREAD * np.stack([*fields, _lip_fullness(mesh), _eye_size(mesh)])
 
 
 def identity_names() -> tuple[str, ...]:
@@ -131,7 +141,7 @@ def identity_names() -> tuple[str, ...]:
 
 
 # Individual detail: (width of the bumps, root mean square height) in millimetres, from asymmetries to small bumps.
-DETAIL_SCALES = ((34.0, 1.0), (20.0, 0.75), (12.0, 0.5), (7.0, 0.25))
+DETAIL_SCALES = ((34.0, 1.45), (20.0, 1.05), (12.0, 0.6), (7.0, 0.22))
 
 
 def individual_detail(mesh: HeadMesh, rng: np.random.Generator) -> Points:

@@ -90,7 +90,7 @@ def _midline(density: Density) -> Points:
     points = skin(chart)
     length = np.linalg.norm(np.diff(points, axis=0), axis=1)
     budget = np.concatenate([[0.0], np.cumsum(np.minimum(length, 8.0) / (0.8 * spacing(points[1:], density)))])
-    count = int(round(budget[-1]))
+    count = round(budget[-1])
     return chart[np.searchsorted(budget, np.linspace(0, budget[-1], count + 1)[1:-1])]
 
 

@@ -162,7 +162,9 @@ def _ear(base: Points, radius: np.ndarray, angle: np.ndarray) -> Points:
     cos, sin = np.cos(angle), np.sin(angle)
     lobe = np.maximum(-sin, 0.0) ** 2
     wide = (16.5 + 3.0 * cos) * (1.0 - 0.1 * lobe)
-    shell = center + (outline * wide * cos)[:, None] * back + (outline * 30.5 * sin * (1.0 + 0.12 * cos**2))[:, None] * up
+    shell = (
+        center + (outline * wide * cos)[:, None] * back + (outline * 30.5 * sin * (1.0 + 0.12 * cos**2))[:, None] * up
+    )
     shell = shell + (height * (1 - 0.6 * lobe))[:, None] * normal
     melt = np.clip((radius - 0.83) / 0.17, 0.0, 1.0)
     front = np.clip(-cos, 0.0, 1.0) ** 1.5 * np.clip(
@@ -180,7 +182,7 @@ class Opening(NamedTuple):
 
 
 def lid_curve(count: int, distance: float) -> Opening:
-    """The left eye's lid margin (`distance` 0) or the loop `distance` millimetres outside of it, from the outer corner up."""
+    """The left eye's lid margin (`distance` 0) or the loop `distance` mm outside of it, from the outer corner up."""
     angle = 2 * np.pi * np.arange(count) / count
     middle = (EYE_INNER_CORNER + EYE_OUTER_CORNER) / 2
     half = (EYE_OUTER_CORNER - EYE_INNER_CORNER) / 2
