@@ -146,6 +146,20 @@ def test_bad_files_are_reported_and_the_others_go_on(videos, capsys):
     assert "2 of 9 clips used, 7 failed" in printed
 
 
+def test_an_unexpected_error_in_one_file_does_not_end_the_run(videos, monkeypatch):
+    detect = NpzLandmarks.detect
+
+    def stumble(self, number, image):
+        if self.clip.name == "anna":
+            raise cv2.error("odd pixel format")
+        return detect(self, number, image)
+
+    monkeypatch.setattr(NpzLandmarks, "detect", stumble)
+    output = run(videos)
+    assert "odd pixel format" in failures(output)["anna.mp4"]
+    assert Split(output, "train").index.identity_names.tolist() == ["bert"]
+
+
 def test_a_video_cut_between_frames_is_reported_with_both_counts(tmp_path, monkeypatch):
     """A container that states more frames than it holds, as after an interrupted download."""
     clip = Clip("a", "a", (write_video(tmp_path / "a.avi"),), is_video=True)
@@ -222,6 +236,21 @@ def test_face_landmarker_without_mediapipe_says_how_to_install(tmp_path, monkeyp
     (tmp_path / "model.task").write_bytes(b"")
     with pytest.raises(RuntimeError, match=r"pip install 'sheap-jax\[prepare\]'"):
         FaceLandmarker(tmp_path / "model.task")
+
+
+def test_face_landmarker_agrees_with_the_stored_landmarks(shared_data):
+    pytest.importorskip("mediapipe", reason="needs mediapipe (pip install 'sheap-jax[prepare]')")
+    with np.load(shared_data / "faces" / "landmarks.npz") as stored:
+        files, expected = stored["public_domain_files"].tolist(), stored["public_domain_lmk68"]
+    landmarker = FaceLandmarker(shared_data / "models" / "face_landmarker.task")
+    for file, points in zip(files, expected, strict=True):
+        image = cv2.cvtColor(cv2.imread(str(shared_data / "faces" / file)), cv2.COLOR_BGR2RGB)
+        found = landmarker.detect(0, image)
+        assert found is not None
+        between_eyes = np.linalg.norm(points[45] - points[36])
+        assert np.linalg.norm(found - points, axis=1).mean() < 0.02 * between_eyes
+    assert landmarker.detect(0, np.zeros((64, 64, 3), np.uint8)) is None
+    landmarker.close()
 
 
 def test_identity_rules(tmp_path):

@@ -54,15 +54,20 @@ class _Progress:
                 clip, self.source, image_size=self.settings.image_size, stride=self.settings.stride
             )
         except PrepareError as error:
-            self.failed.append({"file": str(clip.path), "reason": str(error)})
-            self.bar.write(f"failed: {clip.path}: {error}")
-            return []
+            return self._fail(clip, str(error))
+        except Exception as error:  # one odd file among thousands must not end the run; the report names it
+            return self._fail(clip, f"unexpected {type(error).__name__}: {error}")
         finally:
             self.bar.update()
         self.frames += converted.frames
         self.skipped += converted.skipped
         self.bar.set_postfix(frames=self.frames, failed=len(self.failed))
         return converted.records
+
+    def _fail(self, clip: Clip, reason: str) -> list[Record]:
+        self.failed.append({"file": str(clip.path), "reason": reason})
+        self.bar.write(f"failed: {clip.path}: {reason}")
+        return []
 
 
 def prepare(clips: Sequence[Clip], source: LandmarkSource, output: Path, *, settings: Settings) -> Report:
