@@ -6,22 +6,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float32
+from scipy.spatial.transform import Rotation
 
 from sheap_jax.data.codec import Record
 from sheap_jax.data.embedded import clothes, hair
 from sheap_jax.data.embedded.chart import texel_grid
 from sheap_jax.data.embedded.config import EmbeddedConfig
 from sheap_jax.data.embedded.detector import draw_noise, frame_heads
-from sheap_jax.data.embedded.motion import Motion, draw_motion, track
-from sheap_jax.data.embedded.render import Posed, Wardrobe, finish, render
+from sheap_jax.data.embedded.layers import Posed
+from sheap_jax.data.embedded.motion import SECONDS_PER_FRAME, Motion, draw_motion, tracks
+from sheap_jax.data.embedded.render import Wardrobe, finish, render
 from sheap_jax.data.embedded.skin import paint_skin
 from sheap_jax.data.embedded.stage import Stage, dress
 from sheap_jax.data.embedded.studio import draw_light, paint_backdrop
 from sheap_jax.data.embedded.traits import Traits, draw_traits
-from sheap_jax.geometry import rotation_vector_to_matrix
 from sheap_jax.morphable.model import MorphableModel, forward, landmarks
 from sheap_jax.types import HeadParams
 
+CROP_JITTER = np.array([0.02, 0.02, 0.04])  # x and y in image sizes, logarithm of the size
 BODY_SHARE = 0.7  # of the root's turn that the shoulders make
 
 
@@ -84,8 +86,7 @@ def _film_clip(cast: Cast, look: _Look, stage: Stage, config: EmbeddedConfig, nu
     motion = draw_motion(rng, look.model, frames)
     vertices, points = (np.asarray(value) for value in _pose(look.model, motion))
     noise = draw_noise(rng, frames, level=config.landmark_noise, missing=config.missing_landmarks)
-    time = 0.4 * np.arange(frames)
-    jitter = np.stack([0.02 * track(rng, time, 0.8), 0.02 * track(rng, time, 0.8), 0.04 * track(rng, time, 1.5)], -1)
+    jitter = CROP_JITTER * tracks(rng, SECONDS_PER_FRAME * np.arange(frames), 0.8, 3)
     framing = frame_heads(points, noise, jitter, size=size)
     vertices = vertices + framing.translation[:, None]
     posed = _on_stage(look.model, vertices, framing.translation, motion, clothes.shoulders(rng))
@@ -130,13 +131,13 @@ def _on_stage(
     """Split head from hair and add the garment, which turns about the root joint less than the head."""
     count = vertices.shape[1] - hair.SHELL_VERTICES  # head and teeth
     base = np.asarray(model.joint_regressor[0] @ model.template)
-    body = np.asarray(rotation_vector_to_matrix(jnp.asarray(BODY_SHARE * motion.rotations[:, 0])))
+    body = Rotation.from_rotvec(BODY_SHARE * motion.rotations[:, 0]).as_matrix()
     worn = garment @ np.swapaxes(body, 1, 2) + base + translation[:, None]
-    rotation = np.asarray(rotation_vector_to_matrix(jnp.asarray(motion.rotations[:, :2])))
+    skull = Rotation.from_rotvec(motion.rotations[:, 0]) * Rotation.from_rotvec(motion.rotations[:, 1])
     return Posed(
         solid=np.concatenate([vertices[:, :count], worn], axis=1).astype(np.float32),
         hair=vertices[:, count:].astype(np.float32),
-        head_rotation=(rotation[:, 0] @ rotation[:, 1]).astype(np.float32),
+        head_rotation=skull.as_matrix().astype(np.float32),
     )
 
 

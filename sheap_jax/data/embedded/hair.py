@@ -13,9 +13,9 @@ from jaxtyping import Float, Int
 from sheap_jax.data.embedded.chart import AXIS_Z, lattice_noise
 from sheap_jax.data.embedded.traits import Haircut, Traits
 
-MERIDIANS = 72
-SCALP_ROWS = 22  # from crown to hairline
-HANGING_ROWS = 10  # below it; they collapse into the hairline where hair is short
+MERIDIANS = 60
+SCALP_ROWS = 17  # from crown to hairline
+HANGING_ROWS = 8  # below it; they collapse into the hairline where hair is short
 SHELL_VERTICES = (MERIDIANS + 1) * (SCALP_ROWS + HANGING_ROWS)
 CENTER_Y = 0.05  # metres: the skull's centre on the vertical axis
 TEXTURE_SIZE = 256  # rows (along the strand) and columns (round the crown)
@@ -141,7 +141,7 @@ def _thickness(cut: Haircut, way: np.ndarray, azimuth: np.ndarray, rng: np.rando
 def _hang(edge: np.ndarray, azimuth: np.ndarray, cut: Haircut, rng: np.random.Generator) -> np.ndarray:
     """Rows below the hairline: out over the ear, then down; a little wave."""
     t = np.linspace(0, 1, HANGING_ROWS + 1)[1:, None]
-    opening = np.clip((np.abs(azimuth) - cut.open_angle) / 0.12, 0, 1)
+    opening = np.clip((np.abs(azimuth) - cut.open_angle) / 0.35, 0, 1)
     ends = cut.length * opening * (1 + 0.08 * rng.standard_normal(len(azimuth)))
     ends[-1] = ends[0]
     outward = np.stack([np.sin(azimuth), np.zeros_like(azimuth), np.cos(azimuth)], axis=-1)
@@ -159,6 +159,9 @@ def _strand_coordinates(grid: np.ndarray, cut: Haircut) -> Float[np.ndarray, "r 
     steps = np.linalg.norm(np.diff(grid, axis=0), axis=-1)
     along = np.concatenate([np.zeros_like(steps[:1]), np.cumsum(steps, axis=0)])
     inside = along[-1] - along
+    hangs = inside[SCALP_ROWS - 1] > 0.01  # locks that hang are ragged at their tips only, however short they are
+    share = np.concatenate([np.zeros(SCALP_ROWS - 1), np.linspace(0, 1, HANGING_ROWS + 1)])[:, None]
+    inside = np.where(hangs, np.maximum(inside, (1 - share) * cut.length), inside)
     return np.stack([np.cos(around), np.sin(around), along / STRAND_LENGTH, inside], axis=-1).astype(np.float32)
 
 
@@ -170,14 +173,16 @@ def paint_hair(traits: Traits, rng: np.random.Generator) -> Float[np.ndarray, "s
     size = TEXTURE_SIZE
     curl = int(3 + 12 * traits.haircut.curl)
     fine = _periodic(rng, (curl, size))
-    locks = _periodic(rng, (max(2, curl // 2), size // 7))
+    locks = _periodic(rng, (max(2, curl // 2), size // 4))
     broad = _periodic(rng, (2, 8))
     brightness = np.exp(0.24 * fine + 0.26 * locks + 0.1 * broad)
     rows = np.linspace(0, 1, size, dtype=np.float32)[:, None]
     lighter_tips = 1 + 0.35 * rows * rng.random()
     color = traits.hair * (brightness * lighter_tips)[..., None]
     warm = 1 + 0.12 * locks[..., None] * np.array([1, 0, -1], np.float32)
-    short = (0.003 + 0.007 * traits.haircut.raggedness) * np.clip(0.5 + 0.5 * fine + 0.5 * locks, 0, 2.5)
+    reach = 0.003 + 0.009 * traits.haircut.raggedness + 0.4 * max(0.0, traits.haircut.fringe)
+    wisps = _periodic(rng, (4, size // 2))
+    short = reach * np.clip(0.5 + 0.4 * fine + 0.5 * locks + 0.35 * wisps, 0, 2.5)
     return np.concatenate([np.clip(color * warm, 0.002, 0.9), short[..., None]], axis=-1).astype(np.float32)
 
 

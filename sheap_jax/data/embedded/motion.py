@@ -45,15 +45,20 @@ def draw_motion(rng: np.random.Generator, model: MorphableModel, frames: int) ->
 
 def track(rng: np.random.Generator, time: Float[np.ndarray, "n"], pace: float) -> Float[np.ndarray, "n"]:
     """A smooth random curve of about unit variance through independent keys every `pace` seconds."""
+    return tracks(rng, time, pace, 1)[:, 0]
+
+
+def tracks(rng: np.random.Generator, time: Float[np.ndarray, "n"], pace: float, count: int) -> Float[np.ndarray, "n c"]:
+    """`count` independent tracks."""
     keys = np.arange(0, max(time[-1], pace) + 2 * pace, pace)
-    phase = rng.uniform(0, pace)
-    return CubicSpline(keys, rng.standard_normal(len(keys)))(np.minimum(time + phase, keys[-1]))
+    values = CubicSpline(keys, rng.standard_normal((len(keys), count)))
+    return values(np.minimum(time + rng.uniform(0, pace), keys[-1]))
 
 
 def _head_turns(rng: np.random.Generator, time: np.ndarray) -> Float[np.ndarray, "n 3"]:
     """Rotation vectors (x: pitch, positive looks down; y: yaw, positive to the subject's left; z: roll)."""
     rest = rng.normal(0, [0.35, 0.45, 0.3])
-    moves = np.stack([track(rng, time, 0.9) for _ in range(3)], axis=-1)
+    moves = tracks(rng, time, 0.9, 3)
     limits = np.array([PITCH, YAW, ROLL])
     return limits * np.tanh(0.7 * (rest + 0.55 * moves))
 
@@ -65,9 +70,14 @@ def _jaw(rng: np.random.Generator, time: np.ndarray) -> Float[np.ndarray, "n"]:
 
 
 def _expressions(rng: np.random.Generator, time: np.ndarray, model: MorphableModel) -> Float[np.ndarray, "n e"]:
-    """A few active components at a time over a weak tremor of all, in units of full expressions."""
-    count = model.expression_basis.shape[0]
-    active = rng.random(count) < rng.uniform(0.15, 0.45)
-    amplitude = np.where(active, rng.uniform(0.4, 1.0, count), 0.06)
-    level = np.stack([track(rng, time, 0.7) for _ in range(count)], axis=-1)
-    return amplitude * level
+    """A few active components at a time over a weak tremor of all, in units of full expressions (0 to 1).
+
+    Left and right parts of one movement mostly go together.
+    """
+    movements = [name.removesuffix("_left").removesuffix("_right") for name in model.expression_names]
+    kinds, member = np.unique(movements, return_inverse=True)
+    active = rng.random(len(kinds)) < rng.uniform(0.2, 0.5)
+    amplitude = np.where(active, rng.uniform(0.5, 1.1, len(kinds)), 0.1)
+    together, own = tracks(rng, time, 0.7, len(kinds)), tracks(rng, time, 0.7, len(movements))
+    level = 0.25 + 0.5 * (0.9 * together[:, member] + 0.3 * own)
+    return amplitude[member] * np.clip(level, -0.08, 1.0)

@@ -6,7 +6,6 @@ person, whose template also carries the hair.
 
 from typing import NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
@@ -78,8 +77,8 @@ def dress(
     Upper teeth and hair move with the skull, lower teeth with the jaw. The joints are those of the person's own
     neutral head, as for the model's own identities.
     """
-    fixed = points_on_faces(jnp.asarray(neutral), model.faces, model.landmark_faces, model.landmark_barycentrics)
-    rows = teeth.tooth_rows(np.asarray(fixed))
+    corners = neutral[np.asarray(model.faces)[np.asarray(model.landmark_faces)]]
+    rows = teeth.tooth_rows(np.einsum("lk,lkc->lc", model.landmark_barycentrics, corners))
     extra = np.concatenate([*rows, hair_vertices])
     skull, jaw = (_joint(model, name) for name in ("neck", "jaw"))
     follows = np.repeat([skull, jaw, skull], [len(rows[0]), len(rows[1]), len(hair_vertices)])

@@ -10,7 +10,7 @@ from sheap_jax.data.embedded.chart import lattice_noise
 from sheap_jax.data.embedded.traits import srgb_to_linear
 
 LIGHTS = 4  # key, fill, rim, and the sky as a very broad light
-BACKDROP_SIZE = 64
+BACKDROP_SIZE = 96
 
 
 class Light(NamedTuple):
@@ -46,7 +46,7 @@ def draw_light(rng: np.random.Generator) -> Light:
     tints = np.stack([_temperature(warmth), _temperature(-0.6 * warmth + rng.normal(0, 0.4)),
                       _temperature(rng.normal(0, 1.0)), _temperature(-0.5)])  # fmt: skip
     ambient = rng.uniform(0.1, 0.34) * (1.35 - 0.8 * contrast) * _temperature(rng.normal(0, 0.4))
-    exposure = np.exp(rng.normal(0.28, 0.16))
+    exposure = np.exp(rng.normal(0.16, 0.15))
     return Light(
         directions.astype(np.float32),
         (exposure * strengths[:, None] * tints).astype(np.float32),
@@ -77,7 +77,7 @@ def paint_backdrop(rng: np.random.Generator) -> Float[np.ndarray, "s s 3"]:
         for _ in range(int(rng.integers(3, 10))):
             _add_shape(image, rng)
     image *= 1 + 0.10 * lattice_noise(rng, (size, size), (5, 5))[..., None]
-    blur = rng.uniform(0.8, 5.0)
+    blur = rng.uniform(1.2, 7.5)
     image = cv2.GaussianBlur(image.astype(np.float32), (0, 0), blur)
     if rng.random() < 0.25:
         _add_bokeh(image, rng)
@@ -85,7 +85,7 @@ def paint_backdrop(rng: np.random.Generator) -> Float[np.ndarray, "s s 3"]:
 
 
 def _wall_color(rng: np.random.Generator) -> Float[np.ndarray, "3"]:
-    hsv = np.array([[[rng.random() * 360, rng.beta(1.2, 3.5), rng.uniform(0.12, 0.9)]]], np.float32)
+    hsv = np.array([[[rng.random() * 360, rng.beta(1.2, 5.0), rng.uniform(0.12, 0.9)]]], np.float32)
     return srgb_to_linear(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)[0, 0])
 
 
@@ -111,5 +111,5 @@ def _add_bokeh(image: np.ndarray, rng: np.random.Generator) -> None:
     canvas = np.zeros((size, size), np.float32)
     for _ in range(int(rng.integers(4, 14))):
         where = (int(rng.integers(0, size)), int(rng.integers(0, size)))
-        cv2.circle(canvas, where, int(rng.integers(2, 6)), float(rng.uniform(0.2, 0.8)), -1, cv2.LINE_AA)
-    image += cv2.GaussianBlur(canvas, (0, 0), 0.6)[..., None] * _temperature(rng.normal(1, 1))
+        cv2.circle(canvas, where, int(rng.integers(3, 9)), float(rng.uniform(0.2, 0.8)), -1, cv2.LINE_AA)
+    image += cv2.GaussianBlur(canvas, (0, 0), 1.4)[..., None] * _temperature(rng.normal(1, 1))

@@ -6,8 +6,8 @@ from jaxtyping import Float, Int
 ACROSS, DOWN = 13, 3
 HALF_WIDTH = 0.024  # metres
 ARCH = 24.0  # curvature of the dental arch, 1/metres: depth = ARCH x^2
-BEHIND_LIPS = 0.006
-UPPER, LOWER = (0.0085, -0.0005), (-0.002, -0.010)  # heights of the two edges of a row over the line between the lips
+BEHIND_LIPS = 0.007
+UPPER, LOWER = (0.0085, -0.0035), (-0.001, -0.011)  # heights of the two edges of a row over the line between the lips
 INNER_LIPS = slice(60, 68)
 
 

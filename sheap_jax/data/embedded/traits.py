@@ -8,7 +8,7 @@ from jaxtyping import Float
 Color = Float[np.ndarray, "3"]  # linear RGB reflectance
 
 # sRGB anchors, chosen by eye from light to dark.
-_SKIN = np.array([[241, 208, 188], [228, 184, 156], [205, 153, 120], [165, 112, 82], [118, 76, 56], [82, 54, 42]])
+_SKIN = np.array([[234, 198, 176], [222, 176, 148], [205, 153, 120], [165, 112, 82], [118, 76, 56], [82, 54, 42]])
 _HAIR = np.array(  # black, dark brown, brown, light brown, blond, red, grey
     [[20, 17, 16], [44, 30, 23], [72, 49, 34], [112, 80, 54], [178, 140, 92], [134, 66, 32], [148, 144, 140]]
 )
@@ -100,7 +100,7 @@ def _draw_haircut(rng: np.random.Generator, masculine: float, age: float) -> Hai
         volume=float(rng.uniform(0.012, 0.024) if long else rng.uniform(0.004, 0.02)),
         fringe=0.0 if bald or receding > 0.2 else fringe,
         length=float(rng.uniform(0.08, 0.24)) if long else 0.0,
-        open_angle=float(rng.uniform(1.05, 1.5)),
+        open_angle=float(rng.uniform(0.75, 1.3)),
         parting=np.array([rng.uniform(-0.045, 0.045), rng.uniform(-0.02, 0.05)], np.float32),
         curl=float(max(0.0, rng.normal(0.25, 0.35))),
         raggedness=float(rng.uniform(0.3, 1.0)),
