@@ -10,56 +10,10 @@ import pytest
 from sheap_jax.data.frames import decode_frame
 from sheap_jax.data.prepare.__main__ import main
 from sheap_jax.data.prepare.clips import Clip, FrameReader, PrepareError, find_clips
-from sheap_jax.data.prepare.landmarks import (
-    MEDIAPIPE_TO_68,
-    FaceLandmarker,
-    NpzLandmarks,
-    landmark_weights,
-    landmark_yaw,
-)
+from sheap_jax.data.prepare.landmarks import NpzLandmarks
 from sheap_jax.data.prepare.run import held_out_identities
 from sheap_jax.data.records import Split
-
-HEIGHT, WIDTH, FRAMES = 120, 160, 8
-RED, GREEN = (255, 0, 0), (0, 255, 0)  # RGB
-
-
-def face_points(frame: int = 0) -> np.ndarray:
-    """68 points on an ellipse 40 x 50 pixels about (70 + frame, 70), with eye corners and nose of a frontal face."""
-    angle = np.linspace(0, 2 * np.pi, 68, endpoint=False)
-    points = np.stack([20 * np.cos(angle), 25 * np.sin(angle)], axis=1)
-    points[[36, 45, 30]] = (-12, -5), (12, -5), (0, 5)
-    return points + np.array([70.0 + frame, 70.0])
-
-
-def draw(frame: int) -> np.ndarray:
-    """An image whose green nose and red surroundings can be found again."""
-    image = np.full((HEIGHT, WIDTH, 3), RED, np.uint8)
-    cv2.circle(image, tuple(int(c) for c in face_points(frame)[30]), 5, GREEN, -1)
-    return image
-
-
-def write_video(path: Path, frames: int = FRAMES) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 25, (WIDTH, HEIGHT))
-    assert writer.isOpened()
-    for frame in range(frames):
-        writer.write(cv2.cvtColor(draw(frame), cv2.COLOR_RGB2BGR))
-    writer.release()
-    return path
-
-
-def write_landmarks(path: Path, videos: dict[str, np.ndarray]) -> Path:
-    """An archive with one set per video."""
-    arrays = {"sets": np.array([f"set{i}" for i in range(len(videos))])}
-    for i, (file, points) in enumerate(videos.items()):
-        arrays |= {f"set{i}_files": np.array([file]), f"set{i}_lmk68": points.astype(np.float32)}
-    np.savez(path, **arrays)
-    return path
-
-
-def all_points(frames: int = FRAMES) -> np.ndarray:
-    return np.stack([face_points(i) for i in range(frames)])
+from tests.data.tiny_videos import FRAMES, all_points, draw, face_points, write_landmarks, write_video
 
 
 @pytest.fixture
@@ -231,28 +185,6 @@ def test_bad_arguments_name_the_file_and_the_way_out(videos, capsys, options, me
     assert message in capsys.readouterr().err
 
 
-def test_face_landmarker_without_mediapipe_says_how_to_install(tmp_path, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "mediapipe", None)  # makes the import fail
-    (tmp_path / "model.task").write_bytes(b"")
-    with pytest.raises(RuntimeError, match=r"pip install 'sheap-jax\[prepare\]'"):
-        FaceLandmarker(tmp_path / "model.task")
-
-
-def test_face_landmarker_agrees_with_the_stored_landmarks(shared_data):
-    pytest.importorskip("mediapipe", reason="needs mediapipe (pip install 'sheap-jax[prepare]')")
-    with np.load(shared_data / "faces" / "landmarks.npz") as stored:
-        files, expected = stored["public_domain_files"].tolist(), stored["public_domain_lmk68"]
-    landmarker = FaceLandmarker(shared_data / "models" / "face_landmarker.task")
-    for file, points in zip(files, expected, strict=True):
-        image = cv2.cvtColor(cv2.imread(str(shared_data / "faces" / file)), cv2.COLOR_BGR2RGB)
-        found = landmarker.detect(0, image)
-        assert found is not None
-        between_eyes = np.linalg.norm(points[45] - points[36])
-        assert np.linalg.norm(found - points, axis=1).mean() < 0.02 * between_eyes
-    assert landmarker.detect(0, np.zeros((64, 64, 3), np.uint8)) is None
-    landmarker.close()
-
-
 def test_identity_rules(tmp_path):
     for name in ("id1/talk/1.mp4", "id1/talk/2.mp4", "id2/walk/1.mp4"):
         write_video(tmp_path / name, 1)
@@ -279,15 +211,6 @@ def test_images_of_a_folder_are_frames(tmp_path):
     assert [split.key(i) for i in range(3)] == [f"carla/carla/{i}" for i in range(3)]
 
 
-def test_landmark_files_are_matched_by_the_longest_path(tmp_path):
-    video = write_video(tmp_path / "b" / "x.mp4", 1)
-    shifted = all_points(1) + 3.0
-    path = write_landmarks(tmp_path / "points.npz", {"a/x.mp4": all_points(1), "b/x.mp4": shifted})
-    landmarks = NpzLandmarks(path)
-    landmarks.start(Clip("x", "x", (video,), is_video=True))
-    np.testing.assert_allclose(landmarks.detect(0, draw(0)), shifted[0], rtol=1e-6)
-
-
 def test_holding_out(videos):
     output = run(videos, "--test-share", "0.25", "--hold-out", "frames")
     assert Split(output, "train").index.frame.tolist() == [0, 1, 2, 3, 4, 5] * 2
@@ -305,31 +228,3 @@ def test_held_out_people_do_not_depend_on_their_order():
     held_out = held_out_identities(names, 0.2)
     assert len(held_out) == 10
     assert held_out == held_out_identities(names[::-1] * 2, 0.2)
-
-
-def test_yaw_of_a_turned_head():
-    """Eye corners and nose of an average head (centimetres), turned, projected and rolled."""
-    head = np.zeros((68, 3))
-    head[[36, 45, 30]] = (-4.5, 3.4, 8.6), (4.5, 3.4, 8.6), (0.0, 0.4, 13.1)
-    for yaw in np.radians([-40, -15, 0, 25]):
-        turn = np.array([[np.cos(yaw), 0, np.sin(yaw)], [0, 1, 0], [-np.sin(yaw), 0, np.cos(yaw)]])
-        image = (head @ turn.T)[:, :2] * (1, -1)
-        roll = np.array([[np.cos(0.2), -np.sin(0.2)], [np.sin(0.2), np.cos(0.2)]])
-        # Rolling moves the nose's drop below the eyes along the eye line only in the image's own axes.
-        assert landmark_yaw(image @ roll.T) == pytest.approx(yaw, abs=np.radians(2.0))
-
-
-def test_jaw_weights_fall_with_yaw_and_the_rest_stays():
-    points = face_points()
-    frontal = landmark_weights(points, height=HEIGHT, width=WIDTH)
-    np.testing.assert_allclose(frontal, 1.0)
-    points[30, 0] += 12 * np.tan(np.radians(20.0))
-    turned = landmark_weights(points, height=HEIGHT, width=WIDTH)
-    np.testing.assert_allclose(turned[[0, 6, 10, 16]], 0.5, atol=1e-6)
-    np.testing.assert_allclose(turned[[7, 8, 9, *range(17, 68)]], 1.0)
-
-
-def test_mediapipe_table_reproduces_the_stored_landmarks(shared_data):
-    with np.load(shared_data / "faces" / "landmarks.npz") as stored:
-        mesh, expected = stored["dafoe_raw478"][..., :2], stored["dafoe_lmk68"]
-    np.testing.assert_allclose(mesh[:, MEDIAPIPE_TO_68].mean(axis=2), expected, atol=1e-3)
