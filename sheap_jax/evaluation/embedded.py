@@ -13,6 +13,8 @@ import os
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
@@ -25,7 +27,6 @@ from sheap_jax.evaluation.geometry_scores import Scan, ScanErrors, errors_of_all
 from sheap_jax.evaluation.predictions import (
     Heads,
     Predictor,
-    apply_in_batches,
     expressionless,
     neutral,
     pose_heads,
@@ -38,7 +39,7 @@ from sheap_jax.morphable.model import CONTOUR_LANDMARKS, mean_params
 from sheap_jax.types import HeadParams
 
 SCAN_STRIDE = 3  # every third vertex of the masked face is a scan point: the median moves by about 0.01 mm
-BATCH_SIZE = 16  # images per call of the network
+BATCH_SIZE = 32  # records decoded at a time
 PAIRS_PER_IDENTITY = 4
 EYE_CORNERS = (36, 45)  # outer: their distance normalises the landmark error
 SAMPLES = 6  # pairs in the picture
@@ -80,11 +81,11 @@ def evaluate_embedded(
     """
     frames = load_frames(directory, split, image_size=image_size)
     model, truth = predictor.model, frames.truth
-    params = apply_in_batches(predictor.predict, frames.images, batch_size=BATCH_SIZE)
+    params = jax.tree.map(np.asarray, predictor.predict(jnp.asarray(frames.images)))
     posed = pose_heads(model, params)
     errors = geometry_errors(model, params, posed, truth, progress=progress)
     source, target = frames.images[frames.pairs[:, 0]], frames.images[frames.pairs[:, 1]]
-    rendered = apply_in_batches(predictor.reanimate, source, target, batch_size=BATCH_SIZE)
+    rendered = np.asarray(predictor.reanimate(jnp.asarray(source), jnp.asarray(target)))
     shown = _spread(len(frames.pairs), SAMPLES)
     return Report(
         benchmark="embedded",

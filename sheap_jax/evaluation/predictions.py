@@ -1,7 +1,6 @@
 """What an evaluation asks of a trained network, and the geometry that follows from its answers."""
 
-from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -16,27 +15,17 @@ from sheap_jax.types import HeadParams
 
 
 class Predictor(Protocol):
-    """A trained network behind plain arrays, so that evaluation does not know how it was trained."""
+    """A trained network as functions of any number of images, so that evaluation does not know how it was trained."""
 
     @property
     def model(self) -> MorphableModel: ...
 
-    @property
-    def predict(self) -> "PredictHeads": ...
-
-    @property
-    def reanimate(self) -> "Reanimate": ...
-
-
-class PredictHeads(Protocol):
-    def __call__(self, images: Float[np.ndarray, "n h w 3"], /) -> HeadParams:
+    def predict(self, images: Float[Array, "n h w 3"], /) -> HeadParams:
         """Head parameters of each image, in the frame of the official camera."""
         ...
 
-
-class Reanimate(Protocol):
-    def __call__(
-        self, source: Float[np.ndarray, "n h w 3"], target: Float[np.ndarray, "n h w 3"], /
+    def reanimate(
+        self, source: Float[Array, "n h w 3"], target: Float[Array, "n h w 3"], /
     ) -> Float[np.ndarray, "n h w 3"]:
         """The person of each source image rendered with expression and pose of its target image."""
         ...
@@ -51,19 +40,6 @@ class Heads(NamedTuple):
     def meshes(self) -> list[Mesh]:
         """One mesh with NoW's seven landmarks per head."""
         return [Mesh(*pair) for pair in zip(self.vertices, self.landmarks[:, NOW_LANDMARKS], strict=True)]
-
-
-def apply_in_batches(function: Callable[..., Any], *arrays: np.ndarray, batch_size: int) -> Any:
-    """`function` of arrays too long for one call; the results joined as NumPy arrays.
-
-    The last batch is filled up with copies of its last row, so that a compiled function sees one shape only.
-    """
-    length = len(arrays[0])
-    parts = []
-    for start in range(0, length, batch_size):
-        rows = np.minimum(np.arange(start, start + batch_size), length - 1)
-        parts.append(jax.tree.map(np.asarray, function(*(array[rows] for array in arrays))))
-    return jax.tree.map(lambda *values: np.concatenate(values)[:length], *parts)
 
 
 def neutral(model: MorphableModel, params: HeadParams) -> HeadParams:

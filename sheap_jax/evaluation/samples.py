@@ -1,8 +1,11 @@
 """The picture of an evaluation: source | target | re-animated | mesh on the target | normals of the mesh."""
 
-import jax.numpy as jnp
+from functools import partial
+
+import jax
 import numpy as np
 from jaxtyping import Float, Int, UInt8
+from tileraster import MeshImage
 
 from sheap_jax.evaluation.pictures import grid, normal_colors, overlay
 from sheap_jax.geometry import official_camera
@@ -28,11 +31,8 @@ def sample_grid(
         rendered: the re-animation of each pair.
     """
     source, target = pairs.T
-    driven = HeadParams(*(jnp.asarray(value[target]) for value in params))._replace(
-        shape=jnp.asarray(params.shape[source])
-    )
-    size = images.shape[2]
-    mesh = render_mesh(forward(model, driven), model.faces, official_camera(size), width=size, height=size)
+    driven = HeadParams(*(value[target] for value in params))._replace(shape=params.shape[source])
+    mesh = _render(model, driven, images.shape[2])
     normal, mask = np.asarray(mesh.normal), np.asarray(mesh.mask)
     columns = [
         images[source],
@@ -42,3 +42,8 @@ def sample_grid(
         normal_colors(normal, mask),
     ]
     return grid(list(zip(*columns, strict=True)))
+
+
+@partial(jax.jit, static_argnames="size")
+def _render(model: MorphableModel, params: HeadParams, size: int) -> MeshImage:
+    return render_mesh(forward(model, params), model.faces, official_camera(size), width=size, height=size)

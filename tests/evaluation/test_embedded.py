@@ -73,10 +73,10 @@ def test_the_baseline_equals_a_brute_force_calculation(perfect, tiny_benchmark):
 
         def distances(x, scan=scan, center=center):
             moved = (scan - center) @ Rotation.from_rotvec(x[:3]).as_matrix().T + center + 0.1 * x[3:]
-            # Only triangles near a point can hold its closest one: 60 nearest centres of 1,900.
-            near = np.linalg.norm(moved[:, None] - triangles.mean(axis=1), axis=-1).argsort(axis=1)[:, :60]
-            closest = trimesh.triangles.closest_point(triangles[near].reshape(-1, 3, 3), np.repeat(moved, 60, axis=0))
-            return 1000 * np.linalg.norm(closest.reshape(len(moved), 60, 3) - moved[:, None], axis=-1).min(axis=1)
+            # Only triangles near a point can hold its closest one: 40 nearest centres of 1,900.
+            near = np.linalg.norm(moved[:, None] - triangles.mean(axis=1), axis=-1).argsort(axis=1)[:, :40]
+            closest = trimesh.triangles.closest_point(triangles[near].reshape(-1, 3, 3), np.repeat(moved, 40, axis=0))
+            return 1000 * np.linalg.norm(closest.reshape(len(moved), 40, 3) - moved[:, None], axis=-1).min(axis=1)
 
         best = minimize(lambda x: np.mean(distances(x) ** 2), np.zeros(6), method="BFGS", options={"maxiter": 12})
         errors.append(distances(best.x))
@@ -97,15 +97,9 @@ def test_image_scores_of_plain_pictures(perfect):
 
 
 def test_landmarks_are_measured_in_pixels_of_the_network_input(tiny_benchmark):
-    predictor = FakePredictor(tiny_benchmark.model, tiny_benchmark.params)
-    report = evaluate_embedded(predictor, tiny_benchmark.directory, image_size=2 * SIZE)
-    assert _row(report, "landmarks").ours < 2e-3
-    shifted = tiny_benchmark.params._replace(
-        translation=tiny_benchmark.params.translation + jnp.array([0.0, 0.01, 0.0])
-    )
-    report = evaluate_embedded(
-        FakePredictor(tiny_benchmark.model, shifted), tiny_benchmark.directory, image_size=2 * SIZE
-    )
+    """A network that takes images of twice the stored size, and places every head 1 cm too high."""
+    high = tiny_benchmark.params._replace(translation=tiny_benchmark.params.translation + jnp.array([0.0, 0.01, 0.0]))
+    report = evaluate_embedded(FakePredictor(tiny_benchmark.model, high), tiny_benchmark.directory, image_size=2 * SIZE)
     # 1 cm at 1 m distance is 4 % of the image's side, less or more by the depth of the face.
     assert _row(report, "landmarks").ours == pytest.approx(0.04 * 2 * SIZE, rel=0.12)
 

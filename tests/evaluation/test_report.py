@@ -1,0 +1,53 @@
+import json
+import math
+
+import cv2
+import numpy as np
+import pytest
+
+from sheap_jax.evaluation.report import Comparison, Report, markdown_table, save_picture, write_report
+
+
+@pytest.fixture
+def report():
+    rows = [
+        Comparison("neutral heads, rigid, median", "mm", False, 0.9, "mean head", 1.2),
+        Comparison("re-animation, face, SSIM", "", True, 0.8, "source image", 0.0),
+    ]
+    errors = np.random.default_rng(0).exponential(size=200)
+    curves = {"neutral": {"ours": errors, "mean head": 2 * errors}, "expressive": {"ours": errors}}
+    picture = np.zeros((4, 5, 3), np.uint8)
+    picture[1, 2] = (250, 10, 20)
+    return Report("embedded", {"frames": 1234}, rows, curves, picture)
+
+
+def test_table_has_one_row_per_comparison_with_ratio_and_direction(report):
+    lines = markdown_table(report).splitlines()
+    assert "1,234 frames." in lines
+    assert "| neutral heads, rigid, median [mm] ↓ | 0.900 | mean head | 1.200 | 0.75 |" in lines
+    assert "| re-animation, face, SSIM ↑ | 0.800 | source image | 0.000 | nan |" in lines
+
+
+def test_files_hold_what_the_report_says(report, tmp_path):
+    paths = write_report(report, tmp_path / "new" / "folder")
+    assert [path.name for path in paths] == ["results.json", "results.md", "cumulative_error.png", "samples.png"]
+    stored = json.loads(paths[0].read_text())
+    assert stored["benchmark"] == "embedded"
+    assert stored["counts"] == {"frames": 1234}
+    assert math.isclose(stored["comparisons"][0]["ratio"], 0.75)
+    assert stored["comparisons"][1]["ratio"] is None  # JSON has no NaN
+    assert paths[1].read_text() == markdown_table(report)
+    plot = cv2.imread(str(paths[2]))
+    assert plot.shape[1] > plot.shape[0] > 100  # two panels
+    assert plot.std() > 5
+    np.testing.assert_array_equal(cv2.imread(str(paths[3]))[..., ::-1], report.samples)
+
+
+def test_a_report_without_pictures_writes_none(report, tmp_path):
+    assert "samples.png" not in [path.name for path in write_report(report._replace(samples=None), tmp_path)]
+
+
+def test_an_impossible_path_is_an_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file"):
+        save_picture(np.zeros((2, 2, 3), np.uint8), tmp_path / "file" / "picture.png")
