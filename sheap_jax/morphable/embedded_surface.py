@@ -223,7 +223,7 @@ def lid_strip(points: Points, depth: float) -> Points:
 def mouth_bag(points: Points, angle: np.ndarray, depth: float) -> Points:
     """Inner mouth: lip-line points moved inwards, depth 0 to 1, spreading a little up and down."""
     inner = MOUTH + np.array([0.0, 0.0, -38.0])
-    spread = 7.0 * np.sin(np.pi * min(depth * 1.1, 1.0)) * np.sin(angle)
+    spread = 7.0 * np.sin(0.8 * np.pi * depth) * np.sin(angle)
     shrink = 1.0 - 0.75 * depth
     moved = points + depth * (inner - points)
     moved[:, 0] = points[:, 0] * shrink

@@ -1,0 +1,79 @@
+"""Every model survives the file; a bad file is named together with what is wrong in it."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from sheap_jax.morphable.embedded import embedded_head
+from sheap_jax.morphable.storage import load_model, save_model
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory):
+    path = tmp_path_factory.mktemp("model") / "head.npz"
+    save_model(embedded_head(), path)
+    return path
+
+
+def _rewritten(stored, tmp_path, change):
+    with np.load(stored) as file:
+        arrays = dict(file)
+    change(arrays)
+    path = tmp_path / "changed.npz"
+    np.savez(path, **arrays)
+    return path
+
+
+def test_round_trip_keeps_everything(stored):
+    original, loaded = embedded_head(), load_model(stored)
+    assert jax.tree.structure(original) == jax.tree.structure(loaded)
+    for first, second in zip(jax.tree.leaves(original), jax.tree.leaves(loaded), strict=True):
+        assert first.dtype == second.dtype
+        np.testing.assert_array_equal(first, second)
+    assert loaded.parents == original.parents
+    assert loaded.expression_names == original.expression_names
+
+
+def test_no_pickle_is_written(stored):
+    with np.load(stored, allow_pickle=False) as file:
+        assert all(file[key].dtype != object for key in file.files)
+
+
+def test_saving_leaves_no_partial_file(tmp_path):
+    save_model(embedded_head(), tmp_path / "a.npz")
+    save_model(dataclasses.replace(embedded_head(), name="other"), tmp_path / "a.npz")
+    assert [p.name for p in tmp_path.iterdir()] == ["a.npz"]
+    assert load_model(tmp_path / "a.npz").name == "other"
+
+
+def test_missing_file_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"absent\.npz"):
+        load_model(tmp_path / "absent.npz")
+
+
+@pytest.mark.parametrize("key", ["template", "skinning_weights", "parents", "name"])
+def test_missing_key_is_named(stored, tmp_path, key):
+    path = _rewritten(stored, tmp_path, lambda arrays: arrays.pop(key))
+    with pytest.raises(ValueError, match=rf"changed\.npz lacks {key}"):
+        load_model(path)
+
+
+def test_wrong_size_is_named(stored, tmp_path):
+    path = _rewritten(stored, tmp_path, lambda a: a.update(skinning_weights=a["skinning_weights"][:-1]))
+    with pytest.raises(ValueError, match=r"changed\.npz: skinning_weights has shape"):
+        load_model(path)
+
+
+def test_truncated_file_is_named(stored, tmp_path):
+    path = tmp_path / "short.npz"
+    path.write_bytes(stored.read_bytes()[:2000])
+    with pytest.raises(ValueError, match=r"short\.npz is damaged"):
+        load_model(path)
+
+
+def test_other_npz_is_refused(tmp_path):
+    np.savez(tmp_path / "other.npz", a=np.zeros(3))
+    with pytest.raises(ValueError, match=r"other\.npz is no morphable model"):
+        load_model(tmp_path / "other.npz")
