@@ -42,7 +42,7 @@ class Vit(nn.Module):
             raise ValueError(f"image of {height} x {width} pixels does not divide into patches of {self.patch}")
         rows, columns = height // self.patch, width // self.patch
         tokens = nn.Dense(self.width, dtype=self.dtype, name="patch_embedding")(split_patches(images, self.patch))
-        positions = self.param("positions", _sine_positions, (self.grid, self.grid, self.width))
+        positions = self.param("positions", sine_positions, (self.grid, self.grid, self.width))
         tokens = tokens.astype(jnp.float32) + resize_positions(positions, rows, columns)
         extra = self.param("extra_tokens", nn.initializers.normal(0.5), (self.num_extra, self.width))
         tokens = jnp.concatenate([tokens, jnp.broadcast_to(extra, (batch, *extra.shape))], axis=1)
@@ -115,7 +115,7 @@ def resize_positions(positions: Float[Array, "r c d"], rows: int, columns: int) 
     return positions.reshape(rows * columns, -1)
 
 
-def _sine_positions(key: Array, shape: tuple[int, int, int]) -> Float[Array, "r c d"]:
+def sine_positions(key: Array, shape: tuple[int, int, int]) -> Float[Array, "r c d"]:
     """Initial positions: sines and cosines of the row in one half of the channels, of the column in the other.
 
     Learned from there on. A small transformer trained from nothing then need not first learn where its patches are.

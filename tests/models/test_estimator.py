@@ -25,6 +25,9 @@ ESTIMATOR = Estimator(
 IMAGES = jnp.asarray(np.random.default_rng(0).uniform(size=(3, 16, 16, 3)), jnp.float32)
 
 
+apply = jax.jit(ESTIMATOR.apply)
+
+
 @pytest.fixture(scope="module")
 def params():
     return jax.jit(ESTIMATOR.init)(jax.random.key(0), IMAGES)
@@ -38,7 +41,7 @@ def trained(params):
 
 
 def test_first_prediction_is_the_mean_head_in_front_of_the_camera(params):
-    estimate = jax.jit(ESTIMATOR.apply)(params, IMAGES).estimate
+    estimate = apply(params, IMAGES).estimate
     for zero in (estimate.head.shape, estimate.head.expression, estimate.head.rotations, estimate.light):
         assert (zero == 0).all()
     np.testing.assert_allclose(estimate.head.translation, np.tile([0, 0.01, -0.05], (3, 1)), atol=1e-7)
@@ -46,7 +49,7 @@ def test_first_prediction_is_the_mean_head_in_front_of_the_camera(params):
 
 
 def test_shapes_and_free_joints(trained):
-    output = jax.jit(ESTIMATOR.apply)(trained, IMAGES)
+    output = apply(trained, IMAGES)
     head, light, features = output.estimate
     shapes = [x.shape for x in (*head, light, features, output.patch_tokens)]
     assert shapes == [(3, 6), (3, 5), (3, 5, 3), (3, 3), (3, 4), (3, 8), (3, 4, 16)]
@@ -75,15 +78,15 @@ def test_every_head_learns_from_the_first_step(params):
 
 def test_expressions_can_be_kept_nonnegative(params, trained):
     ramped = ESTIMATOR.clone(nonnegative_expression=True)
-    apply = jax.jit(ramped.apply)
-    assert apply(trained, IMAGES).estimate.head.expression.min() > 0
-    assert apply(params, IMAGES).estimate.head.expression.max() < 0.05
-    assert jax.jit(ESTIMATOR.apply)(trained, IMAGES).estimate.head.expression.min() < 0
+    apply_ramped = jax.jit(ramped.apply)
+    assert apply_ramped(trained, IMAGES).estimate.head.expression.min() > 0
+    assert apply_ramped(params, IMAGES).estimate.head.expression.max() < 0.05
+    assert apply(trained, IMAGES).estimate.head.expression.min() < 0
     np.testing.assert_allclose(nonnegative(jnp.array([-5.0, 1.0, 2.0])), [0, 0.9, 1.9], atol=1e-3)
 
 
 def test_bfloat16_gives_float32_outputs_close_to_float32(trained):
-    full = jax.jit(ESTIMATOR.apply)(trained, IMAGES)
+    full = apply(trained, IMAGES)
     half = jax.jit(ESTIMATOR.clone(dtype=jnp.bfloat16).apply)(trained, IMAGES)
     for a, b in zip(jax.tree.leaves(full), jax.tree.leaves(half), strict=True):
         assert b.dtype == jnp.float32

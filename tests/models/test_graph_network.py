@@ -1,6 +1,5 @@
 """The graph network on faces against the graph over prototypes it stands for."""
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +8,7 @@ from scipy.special import erf
 
 from sheap_jax.models.graph_network import GraphBlock, GraphNetwork, face_neighbourhood, neighbour_mean, neighbour_sum
 from sheap_jax.types import Prototypes
+from tests.models.random_params import random_params
 
 
 def grid_faces(side: int) -> np.ndarray:
@@ -81,7 +81,7 @@ def test_sum_is_differentiated_as_its_own_transpose():
 
 def test_block_equals_the_naive_graph_convolution():
     block = GraphBlock(8, jnp.float32)
-    params = jax.jit(lambda: block.init(jax.random.key(0), NODES, PROTOTYPES, NEIGHBOURHOOD))()["params"]
+    params = random_params(block.init, NODES, PROTOTYPES, NEIGHBOURHOOD)["params"]
     result = jax.jit(lambda p: block.apply({"params": p}, NODES, PROTOTYPES, NEIGHBOURHOOD))(params)
 
     weights = jax.tree.map(lambda x: np.asarray(x, np.float64), params)
@@ -94,8 +94,7 @@ def test_block_equals_the_naive_graph_convolution():
 
 def test_gradient_of_the_network_agrees_with_finite_differences():
     network = GraphNetwork(8, 2, 3)
-    params = jax.jit(lambda: network.init(jax.random.key(0), NODES, PROTOTYPES, NEIGHBOURHOOD))()
-    params["params"]["out"]["kernel"] = nn.initializers.lecun_normal()(jax.random.key(1), (8, 3))
+    params = random_params(network.init, NODES, PROTOTYPES, NEIGHBOURHOOD)
     loss = jax.jit(lambda nodes: jnp.sum(network.apply(params, nodes, PROTOTYPES, NEIGHBOURHOOD) ** 2))
     gradient = jax.jit(jax.grad(loss))(NODES)
     direction = jnp.asarray(np.random.default_rng(3).normal(size=NODES.shape), jnp.float32)
@@ -106,8 +105,7 @@ def test_gradient_of_the_network_agrees_with_finite_differences():
 
 def test_inactive_prototypes_influence_nobody():
     network = GraphNetwork(8, 2, 3)
-    params = jax.jit(lambda: network.init(jax.random.key(0), NODES, PROTOTYPES, NEIGHBOURHOOD))()
-    params["params"]["out"]["kernel"] = jnp.ones((8, 3))
+    params = random_params(network.init, NODES, PROTOTYPES, NEIGHBOURHOOD)
     apply = jax.jit(lambda nodes: network.apply(params, nodes, PROTOTYPES, NEIGHBOURHOOD))
     active = PROTOTYPES.active
     changed = jnp.where(active[:, None, None], NODES, 100.0)

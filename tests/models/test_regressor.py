@@ -16,7 +16,7 @@ RNG = np.random.default_rng(0)
 FEATURES = jnp.asarray(RNG.normal(size=(2, 6)), jnp.float32)
 CONTEXT = jnp.asarray(RNG.normal(size=(2, 5, 7)), jnp.float32)
 UV = jnp.asarray(RNG.uniform(size=(10, 2)), jnp.float32)
-REGRESSOR = GaussianRegressor(uv_size=8, uv_channels=4, embedding_dim=3, width=8, depth=1)
+REGRESSOR = GaussianRegressor(uv_size=8, uv_channels=4, embedding_dim=3, width=8, depth=1, attention_size=4)
 
 
 @jax.jit

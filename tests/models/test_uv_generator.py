@@ -8,15 +8,15 @@ from jax.test_util import check_grads
 from scipy.ndimage import map_coordinates
 
 from sheap_jax.models.uv_generator import UvGenerator, sample_uv
+from tests.models.random_params import random_params
 
-GENERATOR = UvGenerator(size=32, channels=6, widest=16, heads=2)
+GENERATOR = UvGenerator(size=32, channels=6, widest=16, attention_size=4, heads=2)
 FEATURES = jnp.asarray(np.random.default_rng(0).normal(size=(2, 10)), jnp.float32)
 CONTEXT = jnp.asarray(np.random.default_rng(1).normal(size=(2, 7, 12)), jnp.float32)
 
 
-@pytest.fixture(scope="module")
-def params():
-    return jax.jit(GENERATOR.init)(jax.random.key(0), FEATURES, CONTEXT)
+PARAMS = random_params(GENERATOR.init, FEATURES, CONTEXT)
+apply = jax.jit(GENERATOR.apply)
 
 
 def test_samples_are_scipys_bilinear_ones():
@@ -42,33 +42,31 @@ def test_sampling_gradient():
     )  # fmt: skip
 
 
-def test_map_has_the_wanted_shape_and_depends_on_both_inputs(params):
-    apply = jax.jit(GENERATOR.apply)
-    result = apply(params, FEATURES, CONTEXT)
+def test_map_has_the_wanted_shape_and_depends_on_both_inputs():
+    result = apply(PARAMS, FEATURES, CONTEXT)
     assert result.shape == (2, 32, 32, 6)
     assert result.dtype == jnp.float32
-    assert jnp.abs(result - apply(params, 1.5 * FEATURES, CONTEXT)).max() > 1e-2
-    assert jnp.abs(result - apply(params, FEATURES, jnp.flip(CONTEXT, axis=-1))).max() > 1e-3
+    assert jnp.abs(result - apply(PARAMS, 1.5 * FEATURES, CONTEXT)).max() > 1e-2
+    assert jnp.abs(result - apply(PARAMS, FEATURES, jnp.flip(CONTEXT, axis=-1))).max() > 1e-3
 
 
-def test_order_of_context_tokens_does_not_matter(params):
-    apply = jax.jit(GENERATOR.apply)
-    shuffled = apply(params, FEATURES, CONTEXT[:, jnp.array([3, 1, 0, 6, 5, 4, 2])])
-    np.testing.assert_allclose(apply(params, FEATURES, CONTEXT), shuffled, atol=1e-4)
+def test_order_of_context_tokens_does_not_matter():
+    shuffled = apply(PARAMS, FEATURES, CONTEXT[:, jnp.array([3, 1, 0, 6, 5, 4, 2])])
+    np.testing.assert_allclose(apply(PARAMS, FEATURES, CONTEXT), shuffled, atol=1e-4)
 
 
-def test_every_parameter_gets_a_gradient(params):
-    gradient = jax.jit(jax.grad(lambda p: jnp.sum(GENERATOR.apply(p, FEATURES, CONTEXT) ** 2)))(params)
+def test_every_parameter_gets_a_gradient():
+    gradient = jax.jit(jax.grad(lambda p: jnp.sum(GENERATOR.apply(p, FEATURES, CONTEXT) ** 2)))(PARAMS)
     for path, leaf in jax.tree_util.tree_leaves_with_path(gradient):
         if "key" in jax.tree_util.keystr(path) and "bias" in jax.tree_util.keystr(path):
             continue  # softmax does not see what all keys share
         assert jnp.abs(leaf).max() > 0, jax.tree_util.keystr(path)
 
 
-def test_bfloat16_stays_close(params):
-    half = UvGenerator(size=32, channels=6, widest=16, heads=2, dtype=jnp.bfloat16)
-    full = GENERATOR.apply(params, FEATURES, CONTEXT)
-    result = jax.jit(half.apply)(params, FEATURES, CONTEXT)
+def test_bfloat16_stays_close():
+    half = GENERATOR.clone(dtype=jnp.bfloat16)
+    full = apply(PARAMS, FEATURES, CONTEXT)
+    result = jax.jit(half.apply)(PARAMS, FEATURES, CONTEXT)
     assert result.dtype == jnp.float32
     assert jnp.sqrt(jnp.mean((result - full) ** 2)) < 0.05 * jnp.std(full)
 

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 from scipy.special import erf, softmax
 
-from sheap_jax.models.vit import Vit, gelu, resize_positions, split_patches
+from sheap_jax.models.vit import Vit, gelu, resize_positions, sine_positions, split_patches
+from tests.models.random_params import random_params
 
 VIT = Vit(patch=4, width=16, depth=2, heads=2, grid=3, num_extra=2, mlp_ratio=2.0)
 IMAGES = jnp.asarray(np.random.default_rng(0).uniform(size=(2, 12, 12, 3)), jnp.float32)
 
 
-@pytest.fixture(scope="module")
-def params():
-    return jax.jit(VIT.init)(jax.random.key(0), IMAGES)
+PARAMS = random_params(VIT.init, IMAGES)
+apply = jax.jit(VIT.apply)
 
 
 def dense(x, p):
@@ -51,9 +51,9 @@ def independent_vit(image, p):
     return layer_norm(tokens, p["norm"])
 
 
-def test_forward_pass_is_the_papers(params):
-    tokens = jax.jit(VIT.apply)(params, IMAGES)
-    weights = jax.tree.map(lambda x: np.asarray(x, np.float64), params["params"])
+def test_forward_pass_is_the_papers():
+    tokens = apply(PARAMS, IMAGES)
+    weights = jax.tree.map(lambda x: np.asarray(x, np.float64), PARAMS["params"])
     for image in range(2):
         expected = independent_vit(np.asarray(IMAGES[image], np.float64), weights)
         np.testing.assert_allclose(tokens.patches[image], expected[:9], atol=2e-5)
@@ -67,23 +67,23 @@ def test_patch_embedding_is_a_strided_convolution():
     np.testing.assert_allclose(result, expected.reshape(2, 9, 5), atol=1e-5)
 
 
-def test_remat_changes_nothing_but_memory(params):
-    loss = lambda vit: jax.jit(jax.grad(lambda p: jnp.sum(vit.apply(p, IMAGES).extra ** 2)))(params)  # noqa: E731
+def test_remat_changes_nothing_but_memory():
+    loss = lambda vit: jax.jit(jax.grad(lambda p: jnp.sum(vit.apply(p, IMAGES).extra ** 2)))(PARAMS)  # noqa: E731
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), loss(VIT), loss(VIT.clone(remat=True)))
 
 
-def test_bfloat16_stays_close(params):
-    full = jax.jit(VIT.apply)(params, IMAGES)
-    half = jax.jit(VIT.clone(dtype=jnp.bfloat16).apply)(params, IMAGES)
+def test_bfloat16_stays_close():
+    full = apply(PARAMS, IMAGES)
+    half = jax.jit(VIT.clone(dtype=jnp.bfloat16).apply)(PARAMS, IMAGES)
     assert half.patches.dtype == jnp.float32
     assert jnp.abs(full.extra - half.extra).max() < 0.1
 
 
-def test_other_image_sizes_resize_the_positions(params):
-    tokens = jax.jit(VIT.apply)(params, jnp.ones((1, 20, 16, 3)))
+def test_other_image_sizes_resize_the_positions():
+    tokens = apply(PARAMS, jnp.ones((1, 20, 16, 3)))
     assert tokens.patches.shape == (1, 20, 16)
     with pytest.raises(ValueError, match="patches of 4"):
-        VIT.apply(params, jnp.ones((1, 13, 12, 3)))
+        VIT.apply(PARAMS, jnp.ones((1, 13, 12, 3)))
 
 
 def test_resized_positions_keep_linear_fields():
@@ -94,8 +94,8 @@ def test_resized_positions_keep_linear_fields():
     np.testing.assert_allclose(resized[4:-4, 3:-3], np.stack(expected, -1)[4:-4, 3:-3], atol=1e-4)
 
 
-def test_initial_positions_tell_all_patches_apart(params):
-    positions = np.asarray(params["params"]["positions"]).reshape(9, -1)
+def test_initial_positions_tell_all_patches_apart():
+    positions = np.asarray(sine_positions(jax.random.key(0), (3, 3, 16))).reshape(9, -1)
     distance = np.linalg.norm(positions[:, None] - positions[None], axis=-1)
     assert distance[~np.eye(9, dtype=bool)].min() > 0.5
 
