@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy.special import sph_harm_y
+from scipy.special import factorial, lpmv
 
 from sheap_jax import lighting
 
@@ -19,15 +19,16 @@ def sphere_quadrature(count: int = 40) -> tuple[np.ndarray, np.ndarray]:
 
 
 def real_harmonics(directions: np.ndarray) -> np.ndarray:
-    """The nine real harmonics from scipy's complex ones, without the Condon-Shortley phase, in our order."""
-    theta = np.arccos(np.clip(directions[:, 2], -1, 1))
+    """The nine real harmonics from scipy's Legendre functions, without the Condon-Shortley phase, in our order."""
     phi = np.arctan2(directions[:, 1], directions[:, 0])
 
     def real(l, m):
-        value = sph_harm_y(l, abs(m), theta, phi) * (-1) ** m
+        order = abs(m)
+        norm = np.sqrt((2 * l + 1) / (4 * np.pi) * factorial(l - order) / factorial(l + order))
+        legendre = norm * lpmv(order, l, directions[:, 2]) * (-1) ** order
         if m == 0:
-            return value.real
-        return np.sqrt(2) * (value.real if m > 0 else value.imag)
+            return legendre
+        return np.sqrt(2) * legendre * (np.cos(order * phi) if m > 0 else np.sin(order * phi))
 
     order = [(0, 0), (1, -1), (1, 0), (1, 1), (2, -2), (2, -1), (2, 0), (2, 1), (2, 2)]
     return np.stack([real(l, m) for l, m in order], axis=-1)

@@ -2,12 +2,11 @@
 
 Two prototypes are neighbours when their parent faces are: so the mean over a prototype's neighbours depends on its
 face alone. Prototypes are summed into faces, faces over a fixed neighbourhood, and the result is read back by every
-prototype: the same numbers as a graph over prototypes, without its edges (docs: SHeaP, section 3.2).
+prototype: the same numbers as a graph over prototypes, without its edges (SHeaP, section 3.2).
 """
 
-from typing import NamedTuple
-
 import flax.linen as nn
+import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,7 +16,8 @@ from sheap_jax.models.vit import Dtype, gelu
 from sheap_jax.types import Prototypes
 
 
-class FaceNeighbourhood(NamedTuple):
+@flax.struct.dataclass
+class FaceNeighbourhood:
     """The faces around every face, itself included. Symmetric: if g is a neighbour of f, f is one of g."""
 
     index: Int[Array, "f k"]  # padded with the face itself
@@ -137,9 +137,7 @@ def _neighbour_sum_forward(values, neighbourhood):
 
 
 def _neighbour_sum_backward(neighbourhood, gradient):
-    return neighbour_sum(gradient, neighbourhood), FaceNeighbourhood(
-        np.zeros(neighbourhood.index.shape, jax.dtypes.float0), jnp.zeros_like(neighbourhood.weight)
-    )
+    return neighbour_sum(gradient, neighbourhood), None  # the neighbourhood is a constant
 
 
 neighbour_sum.defvjp(_neighbour_sum_forward, _neighbour_sum_backward)
