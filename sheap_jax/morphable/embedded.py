@@ -12,10 +12,11 @@ import numpy as np
 from jaxtyping import Float
 
 from sheap_jax.morphable.embedded_anatomy import to_world
+from sheap_jax.morphable.embedded_density import DENSITIES
 from sheap_jax.morphable.embedded_expressions import EXPRESSIONS, expression_basis
 from sheap_jax.morphable.embedded_identity import identity_basis, individual_detail
 from sheap_jax.morphable.embedded_landmarks import contour_table, landmark_chart, locate
-from sheap_jax.morphable.embedded_mesh import DENSITIES, HeadMesh, build_mesh
+from sheap_jax.morphable.embedded_mesh import HeadMesh, build_mesh
 from sheap_jax.morphable.embedded_skeleton import JOINTS, PARENTS, joint_regressor, regions, skinning_weights
 from sheap_jax.morphable.model import MorphableModel
 

@@ -9,9 +9,11 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.spatial import ConvexHull, cKDTree
+from scipy.spatial import ConvexHull, KDTree
 
-from sheap_jax.morphable.embedded_anatomy import EYE, EYE_RADIUS, Points
+from sheap_jax.morphable.embedded_anatomy import EYE, Points
+from sheap_jax.morphable.embedded_density import Density, spacing
+from sheap_jax.morphable.embedded_eyeball import eyeball, join_loops
 from sheap_jax.morphable.embedded_surface import (
     CUT_ANGLE,
     NECK_AXIS,
@@ -32,31 +34,6 @@ from sheap_jax.morphable.embedded_surface import (
 MIRROR = np.array([-1.0, 1.0, 1.0])
 
 
-class Density(NamedTuple):
-    """Sampling of one level of detail, lengths in millimetres."""
-
-    face: float  # spacing of points on the face; elsewhere larger
-    lid_points: int
-    lid_loops: tuple[float, ...]  # distances of the loops around the lid margin
-    mouth_points: int  # a multiple of four
-    mouth_loops: tuple[float, ...]
-    ear_points: int
-    ear_loops: tuple[float, ...]  # radii in ear coordinates
-    neck_points: int
-    eyeball: tuple[int, int]  # rings from front to back, points per ring
-
-
-DENSITIES = {
-    "coarse": Density(
-        8.8, 14, (3.0, 7.0), 24, (2.8, 6.5), 10, (0.2, 0.44, 0.62, 0.76, 1.0), 20, (6, 8)
-    ),
-    "fine": Density(
-        3.7, 36, (1.3, 2.8, 4.6, 7.0), 48, (0.45, 1.3, 2.6, 4.4, 6.6), 24,
-        (0.1, 0.2, 0.3, 0.36, 0.42, 0.5, 0.58, 0.64, 0.7, 0.76, 0.83, 0.91, 1.0), 48, (14, 24),
-    ),
-}  # fmt: skip
-
-
 class HeadMesh(NamedTuple):
     """Vertices in the face frame with what the modes need to know of each."""
 
@@ -71,15 +48,6 @@ class HeadMesh(NamedTuple):
 
 
 PARTS = ("skin", "lid_strip", "mouth_bag", "left_eyeball", "right_eyeball")
-
-
-def spacing(points: Points, density: Density) -> np.ndarray:
-    """Wanted distance between neighbouring points: fine around nose, eyes and lips, coarse on skull and neck."""
-    center = np.array([0.0, -38.0, 25.0])
-    distance = np.linalg.norm((points - center) * [1.0, 0.85, 0.9], axis=1)
-    grow = np.clip((distance - 45.0) / 110.0, 0.0, 1.0)
-    nose = np.exp(-(((points - [0, -36, 38]) / [16, 14, 20]) ** 2).sum(axis=1))
-    return density.face * (1.0 + 1.3 * grow - 0.35 * nose)
 
 
 def _midline(density: Density) -> Points:
@@ -112,7 +80,7 @@ def _fill(fixed: Points, density: Density, seed: int = 0) -> Points:
     chart = chart[(chart[:, 0] > 0) & (chart @ NECK_AXIS < np.cos(CUT_ANGLE))]
     chart = np.random.default_rng(seed).permutation(chart)
     points, fixed_points = skin(chart), skin(fixed)
-    tree = cKDTree(points)
+    tree = KDTree(points)
     alive = np.ones(len(points), bool)
     for near in tree.query_ball_point(fixed_points, 0.75 * spacing(fixed_points, density)):
         alive[near] = False
@@ -187,12 +155,13 @@ def build_mesh(density: Density) -> HeadMesh:
     free = np.arange(len(half)) >= len(fixed)
     chart, free = _mirrored(half, free)
     chart = _smooth(chart, free, 5)
+    faces = _triangulate(chart)
     for _ in range(8):  # points that came too near the midline would be joined across it: leave them out
-        faces = _triangulate(chart)
         crossing = np.isin(np.arange(len(chart)), faces[_crosses(chart, faces)]) & free
         if not np.any(crossing):
             break
         chart, free = chart[~crossing], free[~crossing]
+        faces = _triangulate(chart)
     return _assemble(chart, faces, density, lids[0], lips[0])
 
 
@@ -228,7 +197,7 @@ def _assemble(chart: Points, faces: np.ndarray, density: Density, lids: Opening,
             inner = count + np.arange(len(loop))
             where = unit((1 - 0.6 * depth) * chart[loop] + 0.6 * depth * center)
             parts.append(_Part(lid_strip(points[loop] * mirror, depth) * mirror, where, mouth[loop], points[loop], 1))
-            strips.append(_ring(outer, inner)[:, :: int(sign)])
+            strips.append(join_loops(outer, inner)[:, :: int(sign)])
             outer, count = inner, count + len(loop)
     angle = mouth_angles(len(lip_loop))
     center, outer = unit(chart[lip_loop].mean(axis=0)), lip_loop
@@ -236,11 +205,17 @@ def _assemble(chart: Points, faces: np.ndarray, density: Density, lids: Opening,
         inner = count + np.arange(len(lip_loop))
         where = unit((1 - 0.8 * depth) * chart[lip_loop] + 0.8 * depth * center)
         parts.append(_Part(mouth_bag(points[lip_loop], angle, depth), where, mouth[lip_loop], points[lip_loop], 2))
-        strips.append(_ring(outer, inner))
+        strips.append(join_loops(outer, inner))
         outer, count = inner, count + len(lip_loop)
     strips.append(_close(outer))
     body_faces = np.concatenate(strips)
-    body = _Part(*[np.concatenate([getattr(p, f) for p in parts]) for f in ("points", "chart", "mouth", "anchor")], 0)
+    body = _Part(
+        points=np.concatenate([p.points for p in parts]),
+        chart=np.concatenate([p.chart for p in parts]),
+        mouth=np.concatenate([p.mouth for p in parts]),
+        anchor=np.concatenate([p.anchor for p in parts]),
+        part=0,
+    )
     part = np.concatenate([np.full(len(p.points), p.part) for p in parts])
     return _with_eyeballs(body, part, body_faces, density)
 
@@ -254,18 +229,10 @@ class _Part(NamedTuple):
 
 
 def _match(wanted: Points, chart: Points) -> np.ndarray:
-    distance, index = cKDTree(chart).query(wanted)
+    distance, index = KDTree(chart).query(wanted)
     if np.max(distance) > 1e-6:
         raise RuntimeError("embedded head: a loop point is missing from the mesh")
     return index
-
-
-def _ring(outer: np.ndarray, inner: np.ndarray) -> np.ndarray:
-    """Triangles between two loops of equal length; `inner` continues the surface to the left of `outer`."""
-    after_outer, after_inner = np.roll(outer, -1), np.roll(inner, -1)
-    return np.concatenate(
-        [np.stack([outer, after_outer, inner], axis=1), np.stack([after_outer, after_inner, inner], axis=1)]
-    )
 
 
 def _close(loop: np.ndarray) -> np.ndarray:
@@ -300,7 +267,7 @@ def _with_eyeballs(body: _Part, part: np.ndarray, faces: np.ndarray, density: De
     count, uv_count = len(part), len(uv)
     uvs, all_faces, all_uv_faces = [uv], [faces], [uv_faces]
     for label, sign in ((3, 1.0), (4, -1.0)):
-        ball = _eyeball(*density.eyeball)
+        ball = eyeball(*density.eyeball)
         direction = ball.points / np.linalg.norm(ball.points, axis=1, keepdims=True)
         points.append(ball.points + EYE * [sign, 1, 1])
         charts.append(direction)
@@ -322,33 +289,3 @@ def _with_eyeballs(body: _Part, part: np.ndarray, faces: np.ndarray, density: De
         uv=np.concatenate(uvs)[used],
         uv_faces=compact.reshape(-1, 3),
     )
-
-
-class _Ball(NamedTuple):
-    points: Points
-    faces: np.ndarray
-    uv: np.ndarray  # in the unit disc, the front pole at its middle
-    uv_faces: np.ndarray
-
-
-def _eyeball(rings: int, around: int) -> _Ball:
-    """A ball with a slight cornea around +z, its rings denser in front."""
-    polar = np.pi * (np.arange(1, rings) / rings) ** 1.25
-    turn = 2 * np.pi * np.arange(around) / around
-    theta, phi = np.repeat(polar, around), np.tile(turn, rings - 1)
-    theta = np.concatenate([theta, [0.0, np.pi]])
-    phi = np.concatenate([phi, [0.0, 0.0]])
-    radius = EYE_RADIUS + 0.4 * np.exp(-((theta / 0.42) ** 4))
-    sphere = np.stack([np.sin(theta) * np.cos(phi), np.sin(theta) * np.sin(phi), np.cos(theta)], axis=1)
-    uv = (theta / np.pi)[:, None] * np.stack([np.cos(phi), np.sin(phi)], axis=1)
-    front, back = len(theta) - 2, len(theta) - 1
-    ring = [np.arange(around) + k * around for k in range(rings - 1)]
-    fan = np.stack([ring[0], np.roll(ring[0], -1), np.full(around, front)], axis=1)
-    end = np.stack([np.roll(ring[-1], -1), ring[-1], np.full(around, back)], axis=1)
-    faces = np.concatenate([fan, *[_ring(ring[k + 1], ring[k]) for k in range(rings - 2)], end])
-    # Every triangle at the back pole has a uv point of its own on the disc's rim.
-    half = np.pi / around
-    uv = np.concatenate([uv, np.stack([np.cos(turn + half), np.sin(turn + half)], axis=1)])
-    uv_faces = faces.copy()
-    uv_faces[-around:, 2] = len(theta) + np.arange(around)
-    return _Ball(radius[:, None] * sphere, faces, uv, uv_faces)
