@@ -4,6 +4,7 @@ The formulas are those of the golden files; `projection` explains the 13 numbers
 [tiles, surfels, pixels]; a surfel's number is [tiles, surfels, 1].
 """
 
+import functools
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -102,17 +103,17 @@ def gradient(
 
     local_x, local_y = c.center_x - origin[:, None, :1], c.center_y - origin[:, None, 1:]
 
-    def moments(value: Float[Array, "t g p"]) -> tuple[Array, Array, Array]:
-        """Sums of value * (1, x', y') over the pixels."""
-        one, x, y = jnp.split(jnp.einsum("tgp,pk->tgk", value, basis, precision="highest"), 3, axis=-1)
-        return one, x - local_x * one, y - local_y * one
-
-    a_1, a_x, a_y = moments(d_a)
-    b_1, b_x, b_y = moments(d_b)
-    g_1, g_x, g_y = moments(d_g)
-    filter_1, filter_x, filter_y = moments(2.0 * FILTER_INVERSE_SQUARE * (d_rho - d_rho_disc))
+    d_filter = 2.0 * FILTER_INVERSE_SQUARE * (d_rho - d_rho_disc)
+    others = (d_inverse_depth, d_depth - d_depth_disc, d_raw * pairs.falloff)
+    values = jnp.stack([d_a, d_b, d_g, d_filter, *others], axis=-2)
+    # Sums over the pixels of each value times 1, x' and y', as one matrix product.
+    one, x, y = jnp.moveaxis(jnp.einsum("tgvp,pk->tgvk", values, basis, precision="highest"), -1, 0)
+    x, y = x - local_x * one, y - local_y * one
+    split_values = functools.partial(jnp.split, indices_or_sections=7, axis=-1)
+    a_1, b_1, g_1, filter_1, sum_inverse_depth, sum_center_depth, sum_raw = split_values(one)
+    a_x, b_x, g_x, filter_x, *_ = split_values(x)
+    a_y, b_y, g_y, filter_y, *_ = split_values(y)
     filter_x, filter_y = filter_x - c.filter_x * filter_1, filter_y - c.filter_y * filter_1
-    on_disc_depth = jnp.sum(d_inverse_depth, axis=-1, keepdims=True)
     columns = Column(
         center_x=c.j10 * b_1 - c.j11 * a_1 - c.g_x * g_1 - filter_x,
         center_y=c.j01 * a_1 - c.j00 * b_1 - c.g_y * g_1 - filter_y,
@@ -120,12 +121,12 @@ def gradient(
         j01=-a_y,
         j10=-b_x,
         j11=a_x,
-        g_0=g_1 + c.depth * on_disc_depth,
+        g_0=g_1 + c.depth * sum_inverse_depth,
         g_x=g_x,
         g_y=g_y,
         filter_x=-filter_x,
         filter_y=-filter_y,
-        depth=c.g_0 * on_disc_depth + jnp.sum(d_depth - d_depth_disc, axis=-1, keepdims=True),
-        opacity=jnp.sum(d_raw * pairs.falloff, axis=-1, keepdims=True),
+        depth=c.g_0 * sum_inverse_depth + sum_center_depth,
+        opacity=sum_raw,
     )
     return jnp.concatenate(columns, axis=-1)
