@@ -5,7 +5,7 @@ are rendered as textured meshes with a z-buffer: never with the surfels that tra
 """
 
 from sheap_jax.data.embedded.config import EmbeddedConfig
-from sheap_jax.data.embedded.generate import generate
+from sheap_jax.data.embedded.dataset import generate
 from sheap_jax.data.embedded.truth import Truth, load_truth
 
 __all__ = ["EmbeddedConfig", "Truth", "generate", "load_truth"]

@@ -7,7 +7,7 @@ import logging
 import time
 
 from sheap_jax.data.embedded.config import EmbeddedConfig
-from sheap_jax.data.embedded.generate import generate
+from sheap_jax.data.embedded.dataset import generate
 
 
 def main() -> None:

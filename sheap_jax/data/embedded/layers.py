@@ -90,9 +90,11 @@ def _interpolate(
 
     seen = jax.lax.map(one_image, vertices)  # image by image: the rasteriser's buffers then stay in the cache
     face = jnp.maximum(seen.face_index, 0)
-    corners = faces[face]
+    # Barriers: else XLA repeats a look-up for every channel and every use of its result.
+    corners, carried = jax.lax.optimization_barrier((faces[face], carried))
     frame = jnp.arange(batch)[:, None, None]
     values = sum(carried[frame, corners[..., k]] * seen.barycentric[..., k, None] for k in range(3))
+    values = jax.lax.optimization_barrier(values)
     normal = normalize(values[..., :3])
     view = normalize(jnp.array([0.0, 0.0, 1.0]) - values[..., -3:])
     return Layer(

@@ -1,0 +1,114 @@
+"""The generated clips: reproducible, cached, and true to their own ground truth."""
+
+import dataclasses
+import hashlib
+
+import cv2
+import numpy as np
+import pytest
+
+from sheap_jax.data.embedded import EmbeddedConfig, generate, load_truth
+from sheap_jax.data.embedded.dataset import cast_people
+from sheap_jax.data.records import Split
+from sheap_jax.geometry import official_camera, project
+
+TINY = EmbeddedConfig(
+    train_identities=2, test_identities=1, clips_per_identity=1, frames_per_clip=2, image_size=48, detail="coarse",
+    processes=1,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def generated(tmp_path_factory):
+    return generate(tmp_path_factory.mktemp("embedded") / "heads", TINY, progress=False)
+
+
+def digest(directory) -> dict[str, str]:
+    files = sorted(path for path in directory.iterdir() if path.suffix in (".array_record", ".npz", ".png"))
+    hashes = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    for split in ("train", "test"):
+        path = directory / f"truth-{split}.npz"
+        hashes.pop(f"{split}-index.npz", None)  # zip archives carry the time of day
+        if hashes.pop(path.name, None):
+            with np.load(path) as data:
+                hashes.update({f"{split}/{k}": hashlib.sha256(data[k].tobytes()).hexdigest() for k in data.files})
+    return hashes
+
+
+def test_counts_and_names(generated):
+    train, test = Split(generated, "train"), Split(generated, "test")
+    assert len(train) == 4
+    assert len(test) == 2
+    assert not {record.identity for record in train} & {record.identity for record in test}
+    image = cv2.imdecode(np.frombuffer(train[0].image, np.uint8), cv2.IMREAD_COLOR)
+    assert image.shape == (48, 48, 3)
+    assert image.std() > 15
+    sheet = cv2.imread(str(generated / "samples.png"))
+    assert sheet.shape == (4 * 48, 8 * 48, 3)
+
+
+def test_same_seed_gives_the_same_bytes_in_several_processes(generated, tmp_path):
+    again = generate(tmp_path / "again", dataclasses.replace(TINY, processes=2), progress=False)
+    assert digest(again) == digest(generated)
+
+
+def test_finished_directory_is_reused_and_never_overwritten(generated):
+    before = {path.name: path.stat().st_mtime_ns for path in generated.iterdir()}
+    assert generate(generated, dataclasses.replace(TINY, processes=3), progress=False) == generated
+    with pytest.raises(FileExistsError, match="not generated with these settings"):
+        generate(generated, dataclasses.replace(TINY, seed=1), progress=False)
+    assert {path.name: path.stat().st_mtime_ns for path in generated.iterdir()} == before
+
+
+def test_interrupted_generation_leaves_nothing(tmp_path, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("interrupted")
+
+    monkeypatch.setattr("sheap_jax.data.embedded.dataset.film", fail)
+    with pytest.raises(RuntimeError, match="interrupted"):
+        generate(tmp_path / "heads", TINY, progress=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_truth_projects_to_the_stored_landmarks(generated):
+    truth, camera = load_truth(generated, "test"), official_camera(48)
+    assert truth.posed.shape[0] == len(Split(generated, "test"))
+    seven = np.asarray(project(truth.landmarks7_posed, camera))
+    np.testing.assert_allclose(seven, truth.landmarks2d[:, [36, 39, 42, 45, 33, 48, 54]], atol=0.01)
+    # landmarks lie on the surface: each is within a triangle's size (coarse mesh: 15 mm) of a vertex
+    gap = np.linalg.norm(truth.posed[:, None] - truth.landmarks7_posed[:, :, None], axis=-1).min(axis=-1)
+    assert gap.max() < 0.015
+
+
+def test_detected_landmarks_are_near_the_truth_and_framed_by_the_crop_rule(generated):
+    truth = load_truth(generated, "test")
+    for i, record in enumerate(Split(generated, "test")):
+        found = record.weights > 0
+        error = np.linalg.norm(record.landmarks - truth.landmarks2d[i], axis=-1)[found]
+        assert 0 < np.median(error) < 0.05 * 48
+        low, high = record.landmarks[found].min(axis=0), record.landmarks[found].max(axis=0)
+        # side of the crop / box = 1.9, centre a quarter of the box above that of the box, both with jitter
+        assert 48 / (high - low).max() == pytest.approx(1.9, rel=0.2)
+        center = (low + high) / 2 - [0, (high - low).max() / 4]
+        np.testing.assert_allclose(center, [24, 24], atol=0.1 * 48)
+
+
+def test_people_are_distinct_and_do_not_depend_on_how_many_there_are():
+    few = list(cast_people(TINY))
+    many = list(cast_people(dataclasses.replace(TINY, train_identities=3)))
+    by_name = {cast.name: cast.neutral for cast in many}
+    for cast in few:
+        np.testing.assert_array_equal(by_name[cast.name], cast.neutral)
+    spread = np.linalg.norm(many[0].neutral - many[1].neutral, axis=-1).mean()
+    assert spread > 0.0005
+
+
+def test_missing_truth_names_the_setting(generated):
+    with pytest.raises(FileNotFoundError, match="truth_splits"):
+        load_truth(generated, "train")
+
+
+@pytest.mark.parametrize("field", ["train_identities", "frames_per_clip", "image_size"])
+def test_config_refuses_nonsense(field):
+    with pytest.raises(ValueError, match=field):
+        dataclasses.replace(TINY, **{field: 0})
