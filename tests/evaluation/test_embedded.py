@@ -9,7 +9,7 @@ from scipy.spatial.transform import Rotation
 from tiny_benchmark import GRAY_STEP, SIZE, FakePredictor
 
 from sheap_jax.data.embedded.truth import Truth, save_truth
-from sheap_jax.evaluation.embedded import NO_EXPRESSION, SCAN_STRIDE, evaluate_embedded
+from sheap_jax.evaluation.embedded import MOVING, NO_EXPRESSION, SCAN_STRIDE, evaluate_embedded, moving_points
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +60,27 @@ def test_expression_and_pose_are_zeroed_for_neutral_heads_only(tiny_benchmark):
     row = _row(report, "expressive heads, rigid, median", NO_EXPRESSION)
     assert row.ours > 0.05
     assert row.ratio == pytest.approx(1.0, abs=1e-6)
+    assert _row(report, f"{MOVING}, rigid, median", NO_EXPRESSION).ours > row.ours
+
+
+def test_moving_points_are_those_that_an_expression_moves(tiny_benchmark):
+    """A neutral head moves nowhere in any pose; an open jaw moves the chin and not the nose."""
+    truth = tiny_benchmark.truth
+    turn = Rotation.from_rotvec([0.2, -0.4, 0.1]).as_matrix().astype(np.float32)
+    chin = truth.neutral[:, :, 1] < truth.landmarks7_neutral[:, 5:, 1].mean(axis=1)[:, None] - 0.01
+    opened = truth.neutral - 0.01 * chin[..., None] * np.array([0, 1, 0], np.float32)
+    heads = Truth(
+        **truth._asdict()
+        | {
+            "posed": np.concatenate([truth.neutral, opened]) @ turn.T + 0.1,
+            "landmarks7_posed": np.concatenate([truth.landmarks7_neutral] * 2) @ turn.T + 0.1,
+            "identity_index": np.array([0, 1, 0, 1], np.int32),
+        }
+    )
+    moving = moving_points(heads)
+    assert not moving[:2].any()
+    np.testing.assert_array_equal(moving[2:], chin[:, np.flatnonzero(truth.face_mask)[::SCAN_STRIDE]])
+    assert moving[2:].any(axis=1).all()
 
 
 def test_the_baseline_equals_a_brute_force_calculation(perfect, tiny_benchmark):
