@@ -48,9 +48,9 @@ def train(config: Config) -> Path:
     state = checkpoints.restore(state) or state
     first = int(state.step)
 
-    optimizer, settings = setup.build_optimizer(config), setup.render_settings(config, mesh)
-    geometry_step = make_step(networks, optimizer, config.losses, settings, rendered=False)
-    full_step = make_step(networks, optimizer, config.losses, settings, rendered=True)
+    optimizers, settings = setup.build_optimizers(config), setup.render_settings(config, mesh)
+    geometry_step = make_step(networks, optimizers, config.losses, settings, rendered=False)
+    full_step = make_step(networks, optimizers, config.losses, settings, rendered=True)
     densify = make_densify(share=config.prototypes.densify_share)
 
     writer = MetricWriter(run, resume_step=first)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import jax
+from jax.flatten_util import ravel_pytree
 
 from sheap_jax import prototypes as prototype_rules
 from sheap_jax.training.state import TrainState
@@ -16,28 +17,25 @@ def make_densify(*, share: float, min_per_face: int = 1, max_per_face: int = 6) 
 
     def densify(state: TrainState) -> TrainState:
         embedding = state.params["regressor"]["embedding"]
-        leaves, structure = jax.tree_util.tree_flatten_with_path(state.opt_state)
-        rows = {i: leaf for i, (path, leaf) in enumerate(leaves) if _is_embedding(path, leaf, embedding)}
+        flat, unravel = ravel_pytree(state.params["regressor"])
+        leaves, structure = jax.tree.flatten(state.opt_state["regressor"])
+        moments = {i: unravel(leaf) for i, leaf in enumerate(leaves) if leaf.shape == flat.shape}
         result = prototype_rules.densify_and_prune(
             state.prototypes,
             embedding,
-            rows,
+            {i: tree["embedding"] for i, tree in moments.items()},
             jax.random.fold_in(state.key, state.step),
             count=max(round(share * embedding.shape[0]), 1),
             min_per_face=min_per_face,
             max_per_face=max_per_face,
         )
-        moments = [result.moments.get(i, leaf) for i, (_, leaf) in enumerate(leaves)]
+        for i, tree in moments.items():
+            leaves[i] = ravel_pytree(tree | {"embedding": result.moments[i]})[0]
         regressor = state.params["regressor"] | {"embedding": result.embedding}
         return state.replace(
             params=state.params | {"regressor": regressor},
-            opt_state=jax.tree.unflatten(structure, moments),
+            opt_state=state.opt_state | {"regressor": jax.tree.unflatten(structure, leaves)},
             prototypes=result.prototypes,
         )
 
     return jax.jit(densify, donate_argnums=0)
-
-
-def _is_embedding(path, leaf, embedding) -> bool:
-    """Whether a leaf of the optimiser's state belongs to the embedding, row by row."""
-    return bool(path) and getattr(path[-1], "key", None) == "embedding" and leaf.shape == embedding.shape

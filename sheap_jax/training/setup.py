@@ -21,7 +21,7 @@ from sheap_jax.morphable.embedded import embedded_head
 from sheap_jax.morphable.storage import load_model
 from sheap_jax.reanimation import Assets, Networks
 from sheap_jax.training.objective import RenderSettings
-from sheap_jax.training.state import TrainState, init_state, make_optimizer
+from sheap_jax.training.state import Optimizers, TrainState, init_state, make_optimizer
 from sheap_jax.types import Batch
 
 T = TypeVar("T")
@@ -78,22 +78,29 @@ def build_assets(config: Config, model: MorphableModel) -> Assets:
     )
 
 
-def build_optimizer(config: Config):
+def build_optimizers(config: Config) -> Optimizers:
+    """One for each network; the regressor's schedule starts when rendering does."""
     options = config.optimizer
-    return make_optimizer(
-        steps=config.steps,
-        learning_rate=options.learning_rate,
-        regressor_learning_rate=options.regressor_learning_rate,
-        warmup_steps=options.warmup_steps,
-        final_share=options.final_share,
-        weight_decay=options.weight_decay,
-        clip_norm=options.clip_norm,
-    )
+
+    def one(steps: int, learning_rate: float):
+        return make_optimizer(
+            steps=steps,
+            learning_rate=learning_rate,
+            warmup_steps=options.warmup_steps,
+            final_share=options.final_share,
+            weight_decay=options.weight_decay,
+            clip_norm=options.clip_norm,
+        )
+
+    return {
+        "estimator": one(config.steps, options.learning_rate),
+        "regressor": one(config.steps - config.geometry_steps, options.regressor_learning_rate),
+    }
 
 
 def initial_state(config: Config, networks: Networks, assets: Assets) -> TrainState:
     """Parameters at their start, prototypes two to a face (or as configured), step 0."""
-    key = jax.random.key(config.seed)
+    key = jax.random.key(config.seed, impl="rbg")
     estimator_key, regressor_key, state_key = jax.random.split(key, 3)
     faces = assets.model.faces.shape[0]
     start = prototypes.init_prototypes(
@@ -102,7 +109,7 @@ def initial_state(config: Config, networks: Networks, assets: Assets) -> TrainSt
         capacity=round(faces * config.prototypes.capacity_per_face),
     )
     params = _init_params(networks, assets, start, config.image_size, estimator_key, regressor_key)
-    return init_state(params, start, build_optimizer(config), state_key)
+    return init_state(params, start, build_optimizers(config), state_key)
 
 
 def _init_params(networks, assets, start, image_size, estimator_key: Key[Array, ""], regressor_key: Key[Array, ""]):

@@ -14,7 +14,7 @@ from sheap_jax import prototypes as prototype_rules
 from sheap_jax.config import LossWeights
 from sheap_jax.reanimation import Assets, Networks
 from sheap_jax.training.objective import Objective, RenderSettings, full_objective, geometry_objective
-from sheap_jax.training.state import TrainState
+from sheap_jax.training.state import Optimizers, TrainState
 from sheap_jax.types import Batch
 
 
@@ -31,13 +31,15 @@ Step = Callable[[TrainState, Assets, Batch], tuple[TrainState, StepReport]]
 
 def make_step(
     networks: Networks,
-    optimizer: optax.GradientTransformation,
+    optimizers: Optimizers,
     weights: LossWeights,
     settings: RenderSettings,
     *,
     rendered: bool,
 ) -> Step:
     """The jitted step, with the target rendered or (`rendered=False`) from landmarks alone.
+
+    Without rendering only the estimator learns: the regressor and its schedule wait.
 
     A step whose loss or gradient is not finite leaves parameters, optimiser and prototypes untouched and reports it.
     """
@@ -53,16 +55,16 @@ def make_step(
             prototypes = prototype_rules.update_statistics(state.prototypes, objective.opacities, probe_gradient)
         else:
             differentiate = jax.value_and_grad(geometry_objective, has_aux=True)
-            (loss, objective), gradient = differentiate(
-                state.params, networks, assets, batch, weights, settings.size
-            )
+            trained = {"estimator": state.params["estimator"]}
+            (loss, objective), gradient = differentiate(trained, networks, assets, batch, weights, settings.size)
             prototypes = state.prototypes
-        updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
-        norms = {f"gradient_norm/{name}": optax.global_norm(g) for name, g in gradient.items()}
-        applied = jnp.isfinite(loss) & jnp.isfinite(optax.global_norm(gradient))
-        proposed = state.replace(
-            params=optax.apply_updates(state.params, updates), opt_state=opt_state, prototypes=prototypes
-        )
+        params, opt_state = dict(state.params), dict(state.opt_state)
+        for name, own in gradient.items():
+            updates, opt_state[name] = optimizers[name].update(own, state.opt_state[name], state.params[name])
+            params[name] = optax.apply_updates(state.params[name], updates)
+        norms = {f"gradient_norm/{name}": optax.global_norm(own) for name, own in gradient.items()}
+        applied = jnp.isfinite(jnp.stack([loss, *norms.values()])).all()
+        proposed = state.replace(params=params, opt_state=opt_state, prototypes=prototypes)
         state = _keep_unless(applied, proposed, state).replace(step=state.step + 1)
         return state, _report(loss, objective, norms, applied)
 

@@ -28,15 +28,10 @@ def make_state(step: int, *, width: int = 4) -> TrainState:
         gradient_norm=jnp.zeros(5),
     )
     optimizer = make_optimizer(
-        steps=9,
-        learning_rate=1e-3,
-        regressor_learning_rate=1e-3,
-        warmup_steps=2,
-        final_share=0.1,
-        weight_decay=0.0,
-        clip_norm=1.0,
+        steps=9, learning_rate=1e-3, warmup_steps=2, final_share=0.1, weight_decay=0.0, clip_norm=1.0
     )
-    state = init_state(params, prototypes, optimizer, jax.random.key(step))
+    optimizers = {"estimator": optimizer, "regressor": optimizer}
+    state = init_state(params, prototypes, optimizers, jax.random.key(step))
     return state.replace(step=jnp.asarray(step, jnp.int32))
 
 
