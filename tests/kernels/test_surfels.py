@@ -11,23 +11,24 @@ from tests.kernels.cases import (
     IMPLEMENTATIONS,
     OUTPUTS,
     SIZE,
+    SURFELS,
     all_finite,
+    call,
     concatenate,
     facing_surfel,
-    gradients,
     random_scene,
     relative_error,
     render,
-    smooth_loss,
+    smooth_weights,
 )
 
-FRONT, EDGE_ON = (1.0, 0.0, 0.0, 0.0), (0.5**0.5, 0.0, 0.5**0.5, 0.0)
+EDGE_ON = (0.5**0.5, 0.0, 0.5**0.5, 0.0)
 
 
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 def test_facing_surfel_is_its_gaussian(implementation):
     """Parallel to the image, (u, v) = z (x - p) / (f s): alpha, depth, normal and colour have closed forms."""
-    image = render(facing_surfel(depth=2.0, scale=0.2, opacity=0.8), implementation)
+    image = render(facing_surfel(depth=2.0, scale=0.2, opacity=0.8), implementation).image
     y, x = np.mgrid[: SIZE["height"], : SIZE["width"]] + 0.5
     rho = ((x - 10.2) / (18 * 0.1)) ** 2 + ((y - 6.6) / (17 * 0.1)) ** 2
     alpha = 0.8 * np.exp(-rho / 2)
@@ -45,10 +46,9 @@ def test_two_layers_composite_in_depth_order(implementation):
     """Big discs are flat at the centre pixel: weights 0.6 and 0.4 * 0.5, whatever the order of the arguments."""
     near = facing_surfel(depth=1.0, scale=50.0, opacity=0.6)
     far = facing_surfel(depth=3.0, scale=50.0, opacity=0.5)._replace(colors=jnp.array([[0.0, 1, 0]]))
-    background = jnp.array([0.0, 0, 1])
     m_near, m_far = (100 / 99.8 * (1 - 0.2 / z) for z in (1.0, 3.0))
     for scene in (concatenate(near, far), concatenate(far, near)):
-        image = render(scene, implementation, background=background)
+        image = render(scene._replace(background=jnp.array([0.0, 0, 1])), implementation).image
         np.testing.assert_allclose(np.asarray(image.color[6, 10]), [0.6, 0.2, 0.2], atol=1e-4)
         assert float(image.depth[6, 10]) == pytest.approx(0.6 * 1 + 0.2 * 3, abs=1e-3)
         assert float(image.median_depth[6, 10]) == pytest.approx(1.0, abs=1e-4)
@@ -60,9 +60,9 @@ def test_clamp_and_early_stop(implementation):
     """Opaque layers clamp at 0.99; the third would leave 1e-6 <= 1e-4 and is not added, nor is anything behind."""
     layers = [facing_surfel(depth=1.0 + k, scale=80.0, opacity=1.0) for k in range(3)]
     faint = facing_surfel(depth=5.0, scale=80.0, opacity=0.1)
-    image = render(concatenate(*layers[:1], faint), implementation)
+    image = render(concatenate(*layers[:1], faint), implementation).image
     assert float(image.alpha[6, 10]) == pytest.approx(0.99 + 0.01 * 0.1, abs=1e-5)
-    stopped = render(concatenate(*layers, faint), implementation)
+    stopped = render(concatenate(*layers, faint), implementation).image
     assert float(stopped.alpha[6, 10]) == pytest.approx(0.99, abs=1e-5)
 
 
@@ -70,19 +70,20 @@ def test_clamp_and_early_stop(implementation):
 def test_xla_gradients_agree_with_finite_differences(name):
     with jax.enable_x64(True):
         scene = random_scene(5, 12, dtype=jnp.float64)
+        weights = smooth_weights(jnp.float64)
         direction = jnp.asarray(np.random.default_rng(0).normal(size=getattr(scene, name).shape))
         if name == "intrinsics":
             direction = direction * jnp.array([[1.0, 0, 1], [0, 1, 1], [0, 0, 0]])
-        analytic = float(jnp.sum(getattr(gradients(scene, "xla"), name) * direction))
 
         def moved(step):
-            image = render(scene._replace(**{name: getattr(scene, name) + step * direction}), "xla")
-            return float(smooth_loss(image))
+            image = render(scene._replace(**{name: getattr(scene, name) + step * direction}), "xla").image
+            return float(sum(jnp.sum(weights[output] * getattr(image, output)) for output in OUTPUTS))
 
-        step = 1e-7
+        analytic = float(jnp.sum(getattr(render(scene, "xla").gradients, name) * direction))
+        step = 1e-8
         numeric = (moved(step) - moved(-step)) / (2 * step)
     assert abs(numeric) > 1e-2
-    assert analytic == pytest.approx(numeric, rel=1e-5)
+    assert analytic == pytest.approx(numeric, rel=1e-4)
 
 
 def edge_cases():
@@ -98,19 +99,16 @@ def edge_cases():
     yield "far_outside", facing_surfel(mean=(1e4, 0.0))
     yield "huge", facing_surfel(scale=1e4)
     yield "coincident", concatenate(facing_surfel(), facing_surfel(opacity=0.5), facing_surfel())
-    yield "none", facing_surfel()._replace(**{k: v[:0] for k, v in zip(SURFELS, facing_surfel()[:5], strict=True)})
 
 
-SURFELS = ("means", "quats", "scales", "opacities", "colors")
 EDGE_CASES = dict(edge_cases())
 
 
 @pytest.mark.parametrize("name", EDGE_CASES)
 def test_edge_cases_are_finite_and_agree(name):
-    images = [render(EDGE_CASES[name], implementation) for implementation in IMPLEMENTATIONS]
-    slopes = [gradients(EDGE_CASES[name], implementation) for implementation in IMPLEMENTATIONS]
-    assert all_finite(images)
-    assert all_finite(slopes)
+    results = [render(EDGE_CASES[name], implementation) for implementation in IMPLEMENTATIONS]
+    images, slopes = zip(*((result.image, result.gradients) for result in results), strict=True)
+    assert all_finite(results)
     for output in (*OUTPUTS, "median_depth"):
         np.testing.assert_allclose(*(np.asarray(getattr(image, output)) for image in images), atol=2e-4, err_msg=output)
     for field, values in zip(slopes[0]._fields, zip(*slopes, strict=True), strict=True):
@@ -119,7 +117,7 @@ def test_edge_cases_are_finite_and_agree(name):
 
 
 def test_zero_scale_draws_the_low_pass_filter():
-    image = render(facing_surfel(scale=0.0, opacity=0.9), "xla")
+    image = render(facing_surfel(scale=0.0, opacity=0.9), "xla").image
     assert float(image.alpha[6, 10]) == pytest.approx(0.9 * np.exp(-(0.3**2) - 0.1**2), abs=1e-4)
 
 
@@ -130,71 +128,75 @@ def test_xla_agrees_with_the_reference(seed, opacity, shift):
     with jax.enable_x64(True):
         scene = random_scene(seed, 24, dtype=jnp.float64)
         scene = scene._replace(opacities=scene.opacities * opacity, means=scene.means + jnp.array([shift, 0.0, 0.0]))
-        first, second = (render(scene, implementation) for implementation in IMPLEMENTATIONS)
+        truth, tiles = (render(scene, implementation) for implementation in IMPLEMENTATIONS)
         for name in (*OUTPUTS, "median_depth"):
-            np.testing.assert_allclose(np.asarray(getattr(first, name)), np.asarray(getattr(second, name)), atol=1e-9)
-        slopes = [gradients(scene, implementation) for implementation in IMPLEMENTATIONS]
-        for name, truth, value in zip(scene._fields, *slopes, strict=True):
-            assert relative_error(value, truth) < 1e-7, name
+            a, b = (np.asarray(getattr(result.image, name)) for result in (truth, tiles))
+            np.testing.assert_allclose(a, b, atol=1e-9, err_msg=name)
+        for name, a, b in zip(scene._fields, truth.gradients, tiles.gradients, strict=True):
+            assert relative_error(b, a) < 1e-7, name
 
 
 def test_every_surfel_that_touches_a_pixel_gets_a_gradient():
     scene = random_scene(2, 40)
-    slopes = gradients(scene, "xla")
-    for k in range(40):
-        alone = render(type(scene)(*(value[k : k + 1] for value in scene[:5]), *scene[5:]), "reference")
-        if float(alone.alpha.max()) == 0:
-            assert not any(np.asarray(getattr(slopes, name)[k]).any() for name in SURFELS)
-    touched = jax.grad(lambda colors: jnp.sum(render(scene._replace(colors=colors), "reference").color))(scene.colors)
-    seen = np.asarray(jnp.any(touched > 0, axis=-1))
-    assert seen.sum() > 5
-    for name in ("means", "opacities", "colors"):
-        moved = np.asarray(getattr(slopes, name)).reshape(40, -1)
-        assert moved[seen].any(axis=1).all(), name
+    slopes = render(scene, "xla").gradients
+    ones = {name: jnp.full_like(value, float(name == "color")) for name, value in smooth_weights().items()}
+    seen = np.asarray(render(scene, "reference", ones).gradients.colors)[:, 0] > 0
+    assert 5 < seen.sum() < 40
+    for name in ("means", "quats", "opacities", "colors"):
+        moved = np.asarray(getattr(slopes, name)).reshape(40, -1).any(axis=1)
+        np.testing.assert_array_equal(moved, seen, err_msg=name)
 
 
 def test_gradients_are_reproducible_bit_for_bit():
-    scene = random_scene(8, 40)
-    first, second = gradients(scene, "xla"), gradients(scene, "xla")
+    first, second = (render(random_scene(8, 40), "xla").gradients for _ in range(2))
     for a, b in zip(first, second, strict=True):
         np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+def test_no_surfels_show_the_background(implementation):
+    scene = facing_surfel()._replace(background=jnp.array([0.1, 0.2, 0.3]))
+    scene = scene._replace(**{name: getattr(scene, name)[:0] for name in SURFELS})
+    image = call(scene, implementation)
+    assert image.color.shape == (SIZE["height"], SIZE["width"], 3)
+    np.testing.assert_allclose(np.asarray(image.color), np.broadcast_to([0.1, 0.2, 0.3], image.color.shape), rtol=1e-6)
+    assert not np.asarray(image.alpha).any()
 
 
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 def test_batch_axes_hold_independent_scenes(implementation):
     scenes = [random_scene(seed, 10, channels=5) for seed in range(4)]
     stacked = type(scenes[0])(*(jnp.stack(v).reshape(2, 2, *v[0].shape) for v in zip(*scenes, strict=True)))
-    batch = render(stacked, implementation)
+    batch = call(stacked, implementation)
     assert batch.color.shape == (2, 2, SIZE["height"], SIZE["width"], 5)
     assert batch.overflow.shape == (2, 2)
     for k, scene in enumerate(scenes):
-        one = render(scene, implementation)
+        # Three of the five channels: the shape that the other tests have compiled.
+        one = render(scene._replace(colors=scene.colors[:, :3], background=scene.background[:3]), implementation).image
         for name in (*OUTPUTS, "median_depth"):
             whole = np.asarray(getattr(batch, name))[k // 2, k % 2]
-            np.testing.assert_allclose(whole, np.asarray(getattr(one, name)), atol=1e-5, err_msg=name)
+            whole = whole[..., :3] if name == "color" else whole
+            np.testing.assert_allclose(whole, np.asarray(getattr(one, name)), atol=1e-4, err_msg=name)
 
 
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 def test_screen_probe_is_the_gradient_of_the_screen_position(implementation):
-    """Moving the principal point moves all surfels: its gradient is the sum of theirs. Other gradients stay."""
-    scene = random_scene(4, 15)
-    probe = jnp.zeros((15, 2))
-    loss = lambda scene, probe: smooth_loss(render(scene, implementation, screen_probe=probe))  # noqa: E731
-    slopes, statistic = jax.grad(loss, argnums=(0, 1))(scene, probe)
-    np.testing.assert_allclose(np.asarray(statistic.sum(0)), np.asarray(slopes.intrinsics[:2, 2]), rtol=1e-3, atol=1e-3)
-    for a, b in zip(slopes, gradients(scene, implementation), strict=True):
-        assert relative_error(a, b) < 1e-6
+    """Moving the principal point moves all surfels by as much: its gradient is the sum of theirs."""
+    result = render(random_scene(4, 15), implementation)
+    assert (np.abs(np.asarray(result.screen)).max(axis=1) > 0).sum() > 4
+    principal_point = np.asarray(result.gradients.intrinsics[:2, 2])
+    np.testing.assert_allclose(np.asarray(result.screen).sum(axis=0), principal_point, rtol=1e-3, atol=1e-3)
 
 
 def test_entries_beyond_the_capacity_are_the_farthest_and_counted():
-    near = facing_surfel(depth=1.0, scale=80.0, opacity=0.5)
-    far = facing_surfel(depth=2.0, scale=80.0, opacity=0.5)
-    scene = concatenate(far, near)  # 3 x 2 tiles each
-    full, cut = render(scene, "xla"), render(scene, "xla", max_intersections=8)
-    assert (int(full.overflow), int(cut.overflow)) == (0, 4)
-    assert float(full.alpha[12, 20]) == pytest.approx(0.75, abs=1e-2)
-    assert float(cut.alpha[12, 20]) == pytest.approx(0.5, abs=1e-2)
-    assert all_finite(gradients(scene, "xla", max_intersections=8))
+    near = facing_surfel(depth=1.0, scale=200.0, opacity=0.5)
+    far = facing_surfel(depth=2.0, scale=200.0, opacity=0.5)
+    scene = concatenate(far, near)  # each on all 7 x 6 tiles; the last 20 entries of the far one do not fit
+    full, cut = render(scene, "xla").image, call(scene, "xla", max_intersections=64)
+    assert (int(full.overflow), int(cut.overflow)) == (0, 20)
+    assert float(full.alpha[43, 49]) == pytest.approx(0.75, abs=1e-2)
+    assert float(cut.alpha[43, 49]) == pytest.approx(0.5, abs=1e-2)
+    assert float(cut.alpha[0, 0]) == pytest.approx(0.75, abs=1e-2)
 
 
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
@@ -203,13 +205,13 @@ def test_nan_reaches_the_output(implementation, name):
     scene = facing_surfel()
     value = getattr(scene, name)
     scene = scene._replace(**{name: value.at[(0,) * value.ndim].set(jnp.nan)})
-    assert np.isnan(np.asarray(render(scene, implementation).color)).all()
+    assert np.isnan(np.asarray(render(scene, implementation).image.color)).all()
 
 
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 def test_one_pixel_image(implementation):
     scene = facing_surfel()._replace(intrinsics=jnp.array([[1.0, 0, 0.5], [0, 1, 0.5], [0, 0, 1]]))
-    image = render(scene, implementation, width=1, height=1)
+    image = call(scene, implementation, width=1, height=1)
     assert image.color.shape == (1, 1, 3)
     assert float(image.alpha[0, 0]) == pytest.approx(0.8, abs=1e-5)
 
@@ -235,9 +237,9 @@ def test_one_pixel_image(implementation):
 )
 def test_bad_calls_name_the_argument(change, error, words):
     scene = facing_surfel()
-    fields = {k: v for k, v in change.items() if k in scene._fields}
-    options = {k: v for k, v in change.items() if k not in scene._fields}
+    fields = {name: value for name, value in change.items() if name in scene._fields}
+    options = {name: value for name, value in change.items() if name not in scene._fields}
     with pytest.raises(error) as caught:
-        render(scene._replace(**fields), **{"implementation": None, **options})
+        call(scene._replace(**fields), **{"implementation": None, **options})
     for word in words:
         assert word in str(caught.value)
