@@ -55,15 +55,17 @@ def test_sphere_throws_no_shadow_on_itself():
 
 
 def test_a_roof_takes_the_light_from_above():
-    floor = np.array([[-0.1, 0, -0.1], [-0.1, 0, 0.1], [0.1, 0, 0.1], [0.1, 0, -0.1]], np.float32)
-    vertices = np.concatenate([floor, floor * [3, 1, 3] + [0, 0.03, 0]]).astype(np.float32)
-    square = np.array([[0, 1, 2], [0, 2, 3]])
-    middle = np.concatenate([vertices, [[0, 0, 0]]]).astype(np.float32)
-    faces = np.concatenate([square, square + 4, [[0, 1, 8], [1, 2, 8]]])
-    light = np.asarray(sh_basis(np.array([[0.0, 1.0, 0.0]], np.float32)))[0]
-    reached = light_transfer(middle, faces)[8] @ light
-    open_sky = float(np.asarray(sh_basis(np.array([0.0, 1.0, 0.0], np.float32))) * LAMBERT_FACTORS @ light)
-    assert reached < 0.6 * open_sky
+    """Under a plate of 0.6 m, 0.03 m overhead, hardly anything of the sky is left: only grazing light comes in."""
+    import trimesh
+
+    floor = trimesh.creation.box([0.1, 0.002, 0.1])
+    roof = trimesh.creation.box([0.6, 0.002, 0.6]).apply_translation([0, 0.03, 0]).subdivide_to_size(0.006)
+    both = trimesh.util.concatenate([floor.subdivide_to_size(0.03), roof])
+    vertices, faces = np.asarray(both.vertices, np.float32), np.asarray(both.faces)
+    top = np.argmin(np.linalg.norm(vertices - [0, 0.001, 0], axis=1))
+    overhead = np.asarray(sh_basis(np.array([0.0, 1.0, 0.0], np.float32)))
+    open_sky = float(overhead * LAMBERT_FACTORS @ overhead)
+    assert light_transfer(vertices, faces)[top] @ overhead < 0.1 * open_sky
 
 
 def test_frame_heads_meets_the_crop_rule_without_jitter():
