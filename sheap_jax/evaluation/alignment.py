@@ -22,6 +22,11 @@ class Similarity(NamedTuple):
     def apply_inverse(self, points: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:
         return (points - self.translation) @ self.rotation / self.scale
 
+    def without_scale(self, fixed: Float[np.ndarray, "3"]) -> "Similarity":
+        """The rigid motion with the same rotation that still maps to `fixed` what this one does."""
+        source = (fixed - self.translation) @ self.rotation / self.scale
+        return Similarity(1.0, self.rotation, fixed - self.rotation @ source)
+
 
 def procrustes(source: Float[np.ndarray, "n 3"], target: Float[np.ndarray, "n 3"], *, with_scale: bool) -> Similarity:
     """The similarity (or rigid motion) of `source` that lies closest to `target` in the least-squares sense.

@@ -159,13 +159,11 @@ def geometry_errors(
     per_person = errors[NEUTRAL][MEAN_HEAD]
     errors[NEUTRAL][MEAN_HEAD] = [per_person[i] for i in truth.identity_index]
     moving = moving_points(truth)
-    if any(mask.any() for mask in moving):
-        errors[MOVING] = {
-            method: [
-                ScanErrors(one.similarity[mask], one.rigid[mask]) for one, mask in zip(values, moving, strict=True)
-            ]
-            for method, values in errors[EXPRESSIVE].items()
-        }
+    if moving.any():
+        errors[MOVING] = {}
+        for method, frame_errors in errors[EXPRESSIVE].items():
+            masked = zip(frame_errors, moving, strict=True)
+            errors[MOVING][method] = [ScanErrors(one.similarity[mask], one.rigid[mask]) for one, mask in masked]
     return errors
 
 
@@ -175,12 +173,10 @@ def moving_points(truth: Truth) -> Bool[np.ndarray, "n p"]:
     Most of a face keeps still in most expressions, so that errors of the whole face say little about them. The head
     pose is taken out by eye corners and nose base, which no expression moves much.
     """
-    neutral_scans = _scans(truth.neutral, truth.landmarks7_neutral, truth.face_mask)
+    people = _scans(truth.neutral, truth.landmarks7_neutral, truth.face_mask)
+    frames = _scans(truth.posed, truth.landmarks7_posed, truth.face_mask)
     moved = []
-    for scan, identity in zip(
-        _scans(truth.posed, truth.landmarks7_posed, truth.face_mask), truth.identity_index, strict=True
-    ):
-        still = neutral_scans[identity]
+    for scan, still in zip(frames, (people[i] for i in truth.identity_index), strict=True):
         pose = procrustes(scan.landmarks[:STILL_LANDMARKS], still.landmarks[:STILL_LANDMARKS], with_scale=False)
         moved.append(np.linalg.norm(pose.apply(scan.points) - still.points, axis=-1) > MOVED)
     return np.stack(moved)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from sheap_jax.evaluation.alignment import procrustes
+from sheap_jax.evaluation.alignment import Similarity, procrustes
 from sheap_jax.evaluation.point_to_surface import Surface
 from sheap_jax.evaluation.refinement import refine
 
@@ -53,15 +53,20 @@ class Statistics(NamedTuple):
 
 
 def scan_errors(scan: Scan, mesh: Mesh, faces: Int[np.ndarray, "f 3"]) -> ScanErrors:
-    """Errors of one head: landmark alignment, refinement, distances (NoW's protocol and its metrical variant)."""
+    """Errors of one head: landmark alignment, refinement, distances (NoW's protocol and its metrical variant).
+
+    The rigid search starts from the similarity's optimum at scale 1, not from the landmarks again: it ends in the same
+    place after a third of the steps.
+    """
     surface = Surface(mesh.vertices, faces)
 
-    def errors(*, with_scale: bool) -> Float[np.ndarray, "n"]:
-        start = procrustes(mesh.landmarks, scan.landmarks, with_scale=with_scale)
-        motion = refine(scan.points, surface, start, with_scale=with_scale).motion
+    def distances(motion: Similarity) -> Float[np.ndarray, "n"]:
         return MILLIMETRES * motion.scale * surface.closest(motion.apply_inverse(scan.points)).distances
 
-    return ScanErrors(similarity=errors(with_scale=True), rigid=errors(with_scale=False))
+    start = procrustes(mesh.landmarks, scan.landmarks, with_scale=True)
+    similarity = refine(scan.points, surface, start, with_scale=True).motion
+    rigid = refine(scan.points, surface, similarity.without_scale(scan.points.mean(axis=0)), with_scale=False).motion
+    return ScanErrors(distances(similarity), distances(rigid))
 
 
 def errors_of_all(

@@ -19,7 +19,7 @@ from sheap_jax.evaluation.alignment import Similarity
 from sheap_jax.evaluation.point_to_surface import Surface
 
 MAX_STEPS = 30
-TOLERANCE = 1e-5  # relative fall of the mean squared distance at which the iteration ends
+TOLERANCE = 1e-4  # relative fall of the mean squared distance at which the iteration ends
 EXACT = 1e-7  # distance in units of the scan's size that counts as none
 CANDIDATES = 8  # triangles tried per point during the iteration; the error itself is measured exactly
 MAX_POINTS = 600  # points of the scan that steer the iteration

@@ -59,6 +59,15 @@ def test_inverse_undoes_the_motion():
     np.testing.assert_allclose(motion.apply_inverse(motion.apply(_points(6))), _points(6), atol=1e-12)
 
 
+def test_dropping_the_scale_keeps_one_point_and_the_rotation():
+    motion = Similarity(2.5, Rotation.random(random_state=7).as_matrix(), np.array([1.0, 2.0, 3.0]))
+    points = _points(8)
+    rigid = motion.without_scale(motion.apply(points)[2])
+    np.testing.assert_allclose(rigid.apply(points)[2], motion.apply(points)[2], atol=1e-12)
+    expected = (motion.apply(points) - motion.apply(points)[2]) / 2.5
+    np.testing.assert_allclose(rigid.apply(points) - rigid.apply(points)[2], expected, atol=1e-12)
+
+
 @pytest.mark.parametrize(
     ("source", "target", "message"),
     [
