@@ -58,6 +58,7 @@ def head_shell(count: int, pixels: int, batch: int, *, seed: int = 0) -> SurfelI
 
 def measure(function: Callable, *arguments: object) -> dict[str, float]:
     """Compile time, and the best of REPEATS runs, in milliseconds."""
+    jax.clear_caches()
     start = time.perf_counter()
     compiled = jax.jit(function).lower(*arguments).compile()
     compile_seconds = time.perf_counter() - start
