@@ -129,7 +129,11 @@ def compose(
     inward = jnp.where(hair.facing > 0, 1.0, 0.3)[..., None]
     sheen = 0.35 * strands[..., :3] ** 0.5 * _specular(hair, light, 8) * 0.3
     lit = (strands[..., :3] * hair.irradiance + sheen) * inward
-    alpha = jnp.clip((hair.coordinates[..., 2] - strands[..., 3]) / 0.005, 0, 1) * hair_amount
+    # Over the backdrop more hair of the shell's far side lies behind a gap, which a z-buffer does not keep.
+    ragged = strands[..., 3] * jnp.where(solid.kind < 0, 0.2, 1.0)
+    alpha = (
+        jnp.clip((hair.coordinates[..., 2] - ragged) / 0.005 + jnp.where(solid.kind < 0, 0.5, 0.0), 0, 1) * hair_amount
+    )
     alpha = jnp.where(hair.depth < solid.depth, alpha, 0.0)
     image = image + alpha[..., None] * (lit - image)
     head = (solid.kind >= 0) & (solid.kind != CLOTH) & (alpha < 0.5)
