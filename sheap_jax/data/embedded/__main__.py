@@ -16,7 +16,7 @@ def main() -> None:
     for field in dataclasses.fields(EmbeddedConfig):
         option = "--" + field.name.replace("_", "-")
         if field.name == "truth_splits":
-            parser.add_argument(option, nargs="*", choices=["train", "test"], default=list(field.default))
+            parser.add_argument(option, nargs="*", choices=["train", "test"], default=["test"])
         elif field.name == "processes":
             parser.add_argument(option, type=int, default=None, help="worker processes, default one per core")
         else:

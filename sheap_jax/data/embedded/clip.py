@@ -131,13 +131,14 @@ def _on_stage(
     """Split head from hair and add the garment, which turns about the root joint less than the head."""
     count = vertices.shape[1] - hair.SHELL_VERTICES  # head and teeth
     base = np.asarray(model.joint_regressor[0] @ model.template)
-    body = Rotation.from_rotvec(BODY_SHARE * motion.rotations[:, 0]).as_matrix()
+    body = Rotation.from_rotvec(BODY_SHARE * np.asarray(motion.rotations[:, 0])).as_matrix()
     worn = garment @ np.swapaxes(body, 1, 2) + base + translation[:, None]
-    skull = Rotation.from_rotvec(motion.rotations[:, 0]) * Rotation.from_rotvec(motion.rotations[:, 1])
+    root, neck = np.moveaxis(np.asarray(motion.rotations[:, :2]), 1, 0)
+    skull = Rotation.from_rotvec(root) * Rotation.from_rotvec(neck)
     return Posed(
-        solid=np.concatenate([vertices[:, :count], worn], axis=1).astype(np.float32),
-        hair=vertices[:, count:].astype(np.float32),
-        head_rotation=skull.as_matrix().astype(np.float32),
+        solid=jnp.asarray(np.concatenate([vertices[:, :count], worn], axis=1), jnp.float32),
+        hair=jnp.asarray(vertices[:, count:]),
+        head_rotation=jnp.asarray(skull.as_matrix(), jnp.float32),
     )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from sheap_jax.data.codec import Record
@@ -144,7 +145,7 @@ class _TruthCollector:
 
     def build(self, model: MorphableModel) -> Truth:
         neutral = np.stack([part for part, _ in self.parts])
-        fixed = points_on_faces(neutral, model.faces, model.landmark_faces, model.landmark_barycentrics)
+        fixed = points_on_faces(jnp.asarray(neutral), model.faces, model.landmark_faces, model.landmark_barycentrics)
         posed3d = np.concatenate([filmed.landmarks3d for _, filmed in self.parts])
         index = np.repeat(np.arange(len(self.parts)), [len(filmed.posed) for _, filmed in self.parts])
         return Truth(

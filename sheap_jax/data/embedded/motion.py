@@ -2,8 +2,9 @@
 
 from typing import NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float
 from scipy.interpolate import CubicSpline
 
 from sheap_jax.morphable.model import MorphableModel
@@ -17,8 +18,8 @@ ROOT_SHARE = (0.35, 0.75)  # part of a head turn that the whole body makes, the 
 class Motion(NamedTuple):
     """Model coefficients of the frames of one clip."""
 
-    expression: Float[np.ndarray, "n e"]
-    rotations: Float[np.ndarray, "n j 3"]
+    expression: Float[Array, "n e"]
+    rotations: Float[Array, "n j 3"]
 
 
 def draw_motion(rng: np.random.Generator, model: MorphableModel, frames: int) -> Motion:
@@ -40,7 +41,8 @@ def draw_motion(rng: np.random.Generator, model: MorphableModel, frames: int) ->
     for name, index in joints.items():
         if "eye" in name:
             rotations[:, index, :2] = gaze
-    return Motion(_expressions(rng, time, model).astype(np.float32), rotations.astype(np.float32))
+    expression = _expressions(rng, time, model)
+    return Motion(jnp.asarray(expression, jnp.float32), jnp.asarray(rotations, jnp.float32))
 
 
 def track(rng: np.random.Generator, time: Float[np.ndarray, "n"], pace: float) -> Float[np.ndarray, "n"]:

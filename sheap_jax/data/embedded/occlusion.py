@@ -4,6 +4,7 @@ Precomputed radiance transfer (Sloan, Kautz and Snyder, SIGGRAPH 2002) of order 
 from splatting the surface into a coarse depth buffer per direction, which is accurate to some millimetres.
 """
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
@@ -21,7 +22,7 @@ def light_transfer(vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f
     `sheap_jax.lighting.shade`.
     """
     directions = _sphere(DIRECTIONS)
-    basis = np.asarray(sh_basis(directions))
+    basis = np.asarray(sh_basis(jnp.asarray(directions)))
     normals = vertex_normals(vertices, faces)
     samples = _surface_samples(vertices, faces)
     seen = np.stack([_visible(vertices + 0.002 * normals, samples, d) for d in directions], axis=1)
@@ -31,7 +32,7 @@ def light_transfer(vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f
 
 def unshadowed_transfer(normals: Float[np.ndarray, "v 3"]) -> Float[np.ndarray, "v 9"]:
     """What `light_transfer` gives where nothing is hidden."""
-    return np.asarray(sh_basis(normals)) * np.array(LAMBERT_FACTORS, np.float32)
+    return np.asarray(sh_basis(jnp.asarray(normals))) * np.array(LAMBERT_FACTORS, np.float32)
 
 
 def vertex_normals(vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3"]) -> Float[np.ndarray, "v 3"]:

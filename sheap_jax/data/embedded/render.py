@@ -63,7 +63,7 @@ def _shrink(image: np.ndarray, size: int) -> np.ndarray:
 def _look_up(texture: np.ndarray, texel: np.ndarray, border: int) -> Float[np.ndarray, "b h w c"]:
     """Bilinear look-up; texel coordinates with the first centre at 0.5."""
     at = texel.astype(np.float32) - 0.5
-    return np.stack([cv2.remap(texture, one, None, cv2.INTER_LINEAR, borderMode=border) for one in at])
+    return np.stack([cv2.remap(texture, one[..., 0], one[..., 1], cv2.INTER_LINEAR, borderMode=border) for one in at])
 
 
 def _specular(layer: Layer, light: Light, exponent: int) -> Float[Array, "b h w 3"]:

@@ -43,7 +43,7 @@ def _decode(filmed: Footage, i: int, marked: bool) -> np.ndarray:
     import cv2
 
     record = filmed.records[i]
-    image = cv2.imdecode(np.frombuffer(record.image, np.uint8), cv2.IMREAD_COLOR)
+    image = np.asarray(cv2.imdecode(np.frombuffer(record.image, np.uint8), cv2.IMREAD_COLOR))
     if marked:
         for x, y in record.landmarks[list(_SHOWN)]:
             cv2.circle(image, (int(x), int(y)), 1, (80, 255, 80), -1)

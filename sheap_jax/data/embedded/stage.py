@@ -4,6 +4,7 @@ The arrays that are the same for all people are gathered once (`build_stage`); `
 person, whose template also carries the hair.
 """
 
+import dataclasses
 from typing import NamedTuple
 
 import numpy as np
@@ -86,7 +87,8 @@ def dress(
     def pad(basis: Array) -> Float[np.ndarray, "k w 3"]:
         return np.pad(np.asarray(basis), ((0, 0), (0, len(extra)), (0, 0)))
 
-    return model.replace(
+    return dataclasses.replace(
+        model,
         template=np.concatenate([neutral, extra]),
         identity_basis=np.zeros((0, len(neutral) + len(extra), 3), np.float32),
         expression_basis=pad(model.expression_basis),
