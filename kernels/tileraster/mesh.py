@@ -5,8 +5,8 @@ intersected once more, differentiably, which costs one gather of three vertices 
 
 Intersection as in Woop, Benthin and Wald, "Watertight Ray/Triangle Intersection" (JCGT 2013): vertices are sheared so
 that the pixel's ray becomes the z axis; the three edge functions are then 2D cross products of small, accurate
-numbers, and neighbouring faces compute the same number (up to sign) for their shared edge, so that no ray slips
-between them. It needs no clipping: vertices behind the camera are fine.
+numbers, and neighbouring faces compute the same number (up to sign and the last bit) for their shared edge, so that no
+ray slips between them. It needs no clipping: vertices behind the camera are fine.
 """
 
 import functools
@@ -45,7 +45,9 @@ def intersect(corners: Float[Array, "*p 3 3"], ray: Float[Array, "*p 2"]) -> Hit
     edge = jnp.stack([x[..., j] * y[..., k] - y[..., j] * x[..., k] for j, k in ((1, 2), (2, 0), (0, 1))], axis=-1)
     total = edge[..., 0] + edge[..., 1] + edge[..., 2]
     hit = jnp.all(edge >= 0, axis=-1) | jnp.all(edge <= 0, axis=-1)
-    hit &= total != 0
+    # Twice the projected area. Where it is rounding error (fused multiply-adds leave some), the face is degenerate.
+    size = jnp.max(jnp.abs(x), axis=-1) * jnp.max(jnp.abs(y), axis=-1)
+    hit &= jnp.abs(total) > 4 * jnp.finfo(total.dtype).eps * size
     barycentric = edge / jnp.where(hit, total, 1.0)[..., None]
     depth = jnp.sum(barycentric * corners[..., 2], axis=-1)
     return Hit(depth=depth, barycentric=barycentric, inside=hit)
