@@ -11,7 +11,7 @@ def get_config() -> Config:
         batch_size=8,
         image_size=96,
         morphable="embedded:coarse",
-        data=Data(directory=".cache/embedded-quickstart", embedded=EmbeddedData()),
+        data=Data(embedded=EmbeddedData(train_identities=256, clips_per_identity=1, frames_per_clip=2)),
         estimator=Estimator(
             patch=12, width=192, depth=4, heads=4, head_width=192, feature_dim=128, light_components=9
         ),

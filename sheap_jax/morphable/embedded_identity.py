@@ -141,7 +141,7 @@ def identity_names() -> tuple[str, ...]:
 
 
 # Individual detail: (width of the bumps, root mean square height) in millimetres, from asymmetries to small bumps.
-DETAIL_SCALES = ((34.0, 1.45), (20.0, 1.05), (12.0, 0.6), (7.0, 0.22))
+DETAIL_SCALES = ((34.0, 0.87), (20.0, 0.63), (12.0, 0.36), (7.0, 0.13))
 
 
 def individual_detail(mesh: HeadMesh, rng: np.random.Generator) -> Points:
