@@ -41,6 +41,7 @@ class Estimator:
     light_components: int = 16  # ours
     feature_dim: int = 512  # ours
     head_width: int = 512  # hidden units of the heads. Ours
+    conv_stem: bool = False  # patches by strided convolutions: for training without pretrained weights. Ours
     bfloat16: bool = False
     remat: bool = False
 

@@ -33,6 +33,7 @@ class Vit(nn.Module):
     mlp_ratio: float = 4.0
     dtype: Dtype = jnp.float32  # of the matrix products; parameters and residual stream stay float32
     remat: bool = False  # recompute blocks in the backward pass to save memory
+    conv_stem: bool = False  # embed patches by strided convolutions
 
     @nn.compact
     def __call__(self, images: Float[Array, "b h w 3"]) -> VitTokens:
@@ -41,7 +42,10 @@ class Vit(nn.Module):
         if height % self.patch or width % self.patch:
             raise ValueError(f"image of {height} x {width} pixels does not divide into patches of {self.patch}")
         rows, columns = height // self.patch, width // self.patch
-        tokens = nn.Dense(self.width, dtype=self.dtype, name="patch_embedding")(split_patches(images, self.patch))
+        if self.conv_stem:
+            tokens = ConvStem(self.patch, self.width, self.dtype, name="stem")(images)
+        else:
+            tokens = nn.Dense(self.width, dtype=self.dtype, name="patch_embedding")(split_patches(images, self.patch))
         positions = self.param("positions", sine_positions, (self.grid, self.grid, self.width))
         tokens = tokens.astype(jnp.float32) + resize_positions(positions, rows, columns)
         extra = self.param("extra_tokens", nn.initializers.normal(0.5), (self.num_extra, self.width))
@@ -51,6 +55,30 @@ class Vit(nn.Module):
             tokens = block(self.heads, self.mlp_ratio, self.dtype, name=f"block_{layer}")(tokens)
         tokens = nn.LayerNorm(name="norm")(tokens)
         return VitTokens(patches=tokens[:, : rows * columns], extra=tokens[:, rows * columns :])
+
+
+class ConvStem(nn.Module):
+    """Patch embedding by 3x3 convolutions of stride 2 (Xiao et al., "Early convolutions help transformers see better",
+    NeurIPS 2021): without pretrained weights a transformer on raw patches learns several times slower.
+    """
+
+    patch: int
+    width: int
+    dtype: Dtype
+
+    @nn.compact
+    def __call__(self, images: Float[Array, "b h w 3"]) -> Float[Array, "b t d"]:
+        """Tokens in row-major order; ValueError if `patch` is no power of two."""
+        stages = self.patch.bit_length() - 1
+        if self.patch != 2**stages:
+            raise ValueError(f"a convolutional stem needs a patch size that is a power of two, not {self.patch}")
+        maps = images
+        for stage in range(stages):
+            channels = max(self.width >> (stages - stage), 16)
+            maps = nn.Conv(channels, (3, 3), strides=2, dtype=self.dtype, name=f"conv_{stage}")(maps)
+            maps = gelu(nn.LayerNorm(dtype=self.dtype, name=f"norm_{stage}")(maps))
+        tokens = nn.Dense(self.width, dtype=self.dtype, name="out")(maps)
+        return tokens.reshape(tokens.shape[0], -1, self.width)
 
 
 class TransformerBlock(nn.Module):

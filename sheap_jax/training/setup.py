@@ -56,6 +56,7 @@ def build_networks(config: Config, model: MorphableModel) -> Networks:
         head_width=size.head_width,
         dtype=dtype,
         remat=size.remat,
+        conv_stem=size.conv_stem,
     )
     regressor = GaussianRegressor(
         uv_size=config.regressor.uv_size,
