@@ -49,7 +49,10 @@ class Vit(nn.Module):
         positions = self.param("positions", sine_positions, (self.grid, self.grid, self.width))
         tokens = tokens.astype(jnp.float32) + resize_positions(positions, rows, columns)
         extra = self.param("extra_tokens", nn.initializers.normal(0.5), (self.num_extra, self.width))
-        tokens = jnp.concatenate([tokens, jnp.broadcast_to(extra, (batch, *extra.shape))], axis=1)
+        extra = jnp.broadcast_to(extra, (batch, *extra.shape))
+        if self.conv_stem:
+            extra = extra + TokenSeed(self.num_extra, self.width, self.dtype, name="token_seed")(tokens)
+        tokens = jnp.concatenate([tokens, extra], axis=1)
         block = nn.remat(TransformerBlock) if self.remat else TransformerBlock
         for layer in range(self.depth):
             tokens = block(self.heads, self.mlp_ratio, self.dtype, name=f"block_{layer}")(tokens)
@@ -79,6 +82,26 @@ class ConvStem(nn.Module):
             maps = gelu(nn.LayerNorm(dtype=self.dtype, name=f"norm_{stage}")(maps))
         tokens = nn.Dense(self.width, dtype=self.dtype, name="out")(maps)
         return tokens.reshape(tokens.shape[0], -1, self.width)
+
+
+class TokenSeed(nn.Module):
+    """Starts the extra tokens from a linear view of the whole patch grid instead of from constants.
+
+    Attention that has yet to be learned averages over the patches and loses where things are: without this, a
+    transformer trained from nothing predicts the mean pose for hundreds of steps. Binds the network to one grid size.
+    """
+
+    num_extra: int
+    width: int
+    dtype: Dtype
+
+    @nn.compact
+    def __call__(self, patches: Float[Array, "b t d"]) -> Float[Array, "b k d"]:
+        narrow = nn.Dense(16, dtype=self.dtype, name="narrow")(patches)
+        seeds = nn.Dense(self.num_extra * self.width, dtype=self.dtype, name="seeds")(
+            narrow.reshape(len(narrow), -1)
+        )
+        return seeds.reshape(-1, self.num_extra, self.width).astype(jnp.float32)
 
 
 class TransformerBlock(nn.Module):

@@ -37,6 +37,19 @@ def _mesh(detail: str) -> HeadMesh:
 
 
 @functools.cache
+def _basis(detail: str) -> np.ndarray:
+    """Identity basis [s, v, 3] in millimetres."""
+    return identity_basis(_mesh(detail))
+
+
+@functools.cache
+def _projector() -> np.ndarray:
+    """[s, 3 v]: coefficients of the coarse basis that come nearest to a displacement of the coarse mesh."""
+    basis = _basis("coarse")
+    return np.linalg.pinv(basis.reshape(len(basis), -1).T)
+
+
+@functools.cache
 def embedded_head(*, detail: str = "coarse") -> MorphableModel:
     """The generated head at one of two mesh densities; coefficients mean the same at both.
 
@@ -58,7 +71,7 @@ def embedded_head(*, detail: str = "coarse") -> MorphableModel:
 
     return MorphableModel(
         template=floats(to_world(mesh.points)),
-        identity_basis=floats(identity_basis(mesh) / 1000.0),
+        identity_basis=floats(_basis(detail) / 1000.0),
         expression_basis=floats(expression_basis(mesh) / 1000.0),
         pose_basis=jnp.zeros((0, len(mesh.points), 3), jnp.float32),
         joint_regressor=floats(joint_regressor(mesh)),
@@ -85,13 +98,12 @@ def embedded_person(seed: int, *, detail: str = "fine") -> EmbeddedPerson:
     least squares, with the same correction at every detail.
     """
     rng = np.random.default_rng([seed, 68])
-    coefficients = rng.normal(size=len(embedded_head(detail="coarse").identity_basis))
-    mesh, coarse = _mesh(detail), _mesh("coarse")
-    basis, coarse_basis = identity_basis(mesh), identity_basis(coarse)
+    mesh, coarse, basis = _mesh(detail), _mesh("coarse"), _basis(detail)
+    coefficients = rng.normal(size=len(basis))
     state = rng.bit_generator.state
     coarse_detail = individual_detail(coarse, rng)
     rng.bit_generator.state = state
-    spanned = np.linalg.lstsq(coarse_basis.reshape(len(coarse_basis), -1).T, coarse_detail.ravel(), rcond=None)[0]
+    spanned = _projector() @ coarse_detail.ravel()
     residual = (individual_detail(mesh, rng) - np.tensordot(spanned, basis, axes=1)) / 1000.0
     neutral = to_world(mesh.points) + np.tensordot(coefficients, basis, axes=1) / 1000.0 + residual
     return EmbeddedPerson(
