@@ -12,7 +12,6 @@ import sys
 from pathlib import Path
 
 import jax
-import numpy as np
 from tqdm import tqdm
 
 from sheap_jax import config_files
@@ -113,6 +112,7 @@ def train(config: Config) -> Path:
 def main(arguments: list[str]) -> None:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger("absl").setLevel(logging.ERROR)
+    jax.config.update("jax_compilation_cache_dir", str(Path(".cache/xla").absolute()))  # a resume compiles nothing
     config = config_files.parse_arguments(arguments, default="configs/quickstart.py", description=__doc__ or "")
     run = train(config)
     if config.data.embedded is not None:

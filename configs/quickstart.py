@@ -6,18 +6,25 @@ from sheap_jax.config import Config, Data, EmbeddedData, Estimator, Log, LossWei
 def get_config() -> Config:
     return Config(
         name="quickstart",
-        steps=1000,
-        geometry_steps=600,
+        steps=1040,
+        geometry_steps=1000,
         batch_size=8,
         image_size=96,
         morphable="embedded:coarse",
         data=Data(embedded=EmbeddedData(train_identities=256, clips_per_identity=1, frames_per_clip=2)),
         estimator=Estimator(
-            patch=12, width=192, depth=4, heads=4, head_width=192, feature_dim=128, light_components=9
+            patch=16,
+            conv_stem=True,
+            width=96,
+            depth=2,
+            heads=3,
+            head_width=96,
+            feature_dim=64,
+            light_components=9,
         ),
         regressor=Regressor(uv_size=32, uv_channels=24, embedding_dim=16, graph_width=32, graph_depth=2),
         prototypes=Prototypes(per_face=1, capacity_per_face=1.0, densify_every=0),
-        losses=LossWeights(landmarks=20.0),
-        optimizer=Optimizer(learning_rate=1e-3, regressor_learning_rate=2e-3, warmup_steps=50),
-        log=Log(metrics_every=10, pictures_every=200, checkpoint_every=200),
+        losses=LossWeights(landmarks=20.0, shape=0.05, expression=0.01),
+        optimizer=Optimizer(learning_rate=1.5e-3, regressor_learning_rate=5e-3, warmup_steps=50),
+        log=Log(metrics_every=10, pictures_every=0, checkpoint_every=200),
     )

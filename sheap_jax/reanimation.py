@@ -1,7 +1,7 @@
 """The method's forward pass: from a source and a target image to the rendered target.
 
-    source --estimator--> shape, light, f, (its own expression and pose)      target --estimator--> expression, pose
-    f + context --regressor--> local surfels --binding to the target's mesh--> surfels --light of the source--> image
+source --estimator--> shape, light, f, (its own expression and pose)      target --estimator--> expression, pose
+f + context --regressor--> local surfels --binding to the target's mesh--> surfels --light of the source--> image
 """
 
 from typing import Any, NamedTuple

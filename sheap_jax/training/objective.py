@@ -115,9 +115,7 @@ def _consistency_terms(
 ) -> dict[str, LossTerm]:
     """Surfels and mesh tell the same geometry: this is how pictures teach the mesh."""
     surfels, mesh = rendering.surfels, rendering.mesh
-    normal = consistency.normal_error(
-        avatar.surfels.quats, head.vertices, assets.model.faces, prototypes.parent_face
-    )
+    normal = consistency.normal_error(avatar.surfels.quats, head.vertices, assets.model.faces, prototypes.parent_face)
     depth = consistency.depth_error(
         surfels.depth, surfels.alpha, mesh.depth, mesh.mask, length_scale=DEPTH_SCALE, cutoff=DEPTH_CUTOFF
     )

@@ -40,9 +40,7 @@ def _render(networks: Networks, settings: RenderSettings):
     """The jitted re-animation, compiled once per run."""
 
     def render(state: TrainState, assets: Assets, batch: Batch) -> Rendering:
-        pair = reanimation.estimate_pair(
-            networks, state.params, assets, batch.source.image, batch.target.image
-        )
+        pair = reanimation.estimate_pair(networks, state.params, assets, batch.source.image, batch.target.image)
         avatar = reanimation.build_avatar(networks, state.params, assets, state.prototypes, pair)
         background = reanimation.border_color(batch.target.image)
         return reanimation.render(assets, avatar, pair.target.vertices, background, **settings._asdict())

@@ -1,8 +1,10 @@
 """A run small enough for tests: a morphable ellipsoid, a few frames, networks of a few units."""
 
 import dataclasses
+import os
 
 import cv2
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -72,9 +74,33 @@ def frames(count: int = 12) -> list[Record]:
     return records
 
 
+@pytest.fixture(scope="session", autouse=True)
+def compilation_cache(tmp_path_factory):
+    """Every run of a test file compiles the same programs: once is enough, subprocesses included."""
+    directory = tmp_path_factory.getbasetemp().parent / "sheap-compilation-cache"
+    os.environ |= {
+        "JAX_COMPILATION_CACHE_DIR": str(directory),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "1",
+    }
+    jax.config.update("jax_compilation_cache_dir", str(directory))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 1)
+    yield
+    jax.config.update("jax_compilation_cache_dir", None)
+
+
 @pytest.fixture
 def tiny_config(tmp_path) -> config.Config:
     """A configuration whose shards and morphable model lie in `tmp_path`."""
+    return make_config(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def module_config(tmp_path_factory) -> config.Config:
+    """The same for all tests of a file, so that they can share what is compiled."""
+    return make_config(tmp_path_factory.mktemp("tiny"))
+
+
+def make_config(tmp_path) -> config.Config:
     save_model(ellipsoid(), tmp_path / "ellipsoid.npz")
     write_split(tmp_path / "shards", "train", frames(), settings={})
     return config.Config(
