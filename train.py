@@ -17,12 +17,12 @@ from tqdm import tqdm
 from sheap_jax import config_files
 from sheap_jax.config import Config
 from sheap_jax.data.pairs import pair_batches
-from sheap_jax.data.records import Split
+from sheap_jax.data.records import ShardError, Split
 from sheap_jax.training import setup
 from sheap_jax.training.checkpoint import CheckpointError, Checkpoints
+from sheap_jax.training.densify import make_densify
 from sheap_jax.training.metrics import MetricWriter
 from sheap_jax.training.pictures import make_pictures
-from sheap_jax.training.densify import make_densify
 from sheap_jax.training.step import make_step
 from sheap_jax.training.watch import NotFiniteError, StopSignal, check_batch, check_report
 
@@ -81,9 +81,9 @@ def train(config: Config) -> Path:
                 check_report(*before, split.key)
             before = (report, done, batch.record)
 
-            if setup.is_due(done, config.prototypes.densify_every) and config.geometry_steps < done:
-                if done <= config.prototypes.densify_until:
-                    state = densify(state)
+            densifies = config.geometry_steps < done <= config.prototypes.densify_until
+            if densifies and setup.is_due(done, config.prototypes.densify_every):
+                state = densify(state)
             last = done == config.steps or stop.received
             if last or setup.is_due(done, config.log.metrics_every):
                 check_report(*before, split.key)
@@ -94,7 +94,7 @@ def train(config: Config) -> Path:
             if last or setup.is_due(done, config.log.pictures_every):
                 picture = make_pictures(networks, state, assets, batch, settings)
                 setup.save_picture(run / "pictures" / f"{done:07d}.png", picture)
-                writer.write_image(done, "source | target | render | overlay | normals", picture)
+                writer.write_image(done, "source-target-render-overlay-normals", picture)
             if last or setup.is_due(done, config.log.checkpoint_every):
                 check_report(*before, split.key)
                 checkpoints.save(state)
@@ -124,5 +124,5 @@ def main(arguments: list[str]) -> None:
 if __name__ == "__main__":
     try:
         main(sys.argv[1:])
-    except (config_files.ConfigError, CheckpointError, NotFiniteError, OSError) as error:
+    except (config_files.ConfigError, CheckpointError, NotFiniteError, ShardError, OSError) as error:
         sys.exit(f"{type(error).__name__}: {error}")

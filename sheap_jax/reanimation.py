@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
+from tileraster import MeshImage, SurfelImage
 
 from sheap_jax import geometry, lighting, rendering
 from sheap_jax.binding import bind
@@ -19,7 +20,6 @@ from sheap_jax.models.regressor import GaussianRegressor
 from sheap_jax.morphable import MorphableModel, forward, landmarks
 from sheap_jax.morphable.model import points_on_faces
 from sheap_jax.types import Camera, Estimate, HeadParams, LocalSurfels, Prototypes, Surfels
-from tileraster import MeshImage, SurfelImage
 
 
 class Networks(NamedTuple):

@@ -1,0 +1,38 @@
+"""Real clips prepared by sheap_jax.data.prepare, with the converted ICT head: overfits a few people on purpose.
+
+    python -m sheap_jax.morphable.ict ICT-FaceKit assets/ict.npz
+    python -m sheap_jax.data.prepare VIDEOS --landmarks LANDMARKS.npz --output assets/clips
+    python train.py --config configs/clip.py
+
+Not run to the end yet: no result is stated.
+"""
+
+from sheap_jax.config import Config, Data, Estimator, Log, LossWeights, Optimizer, Prototypes, Regressor
+
+
+def get_config() -> Config:
+    return Config(
+        name="clip",
+        steps=3_000,
+        geometry_steps=1_000,
+        batch_size=8,
+        image_size=96,
+        morphable="assets/ict.npz",
+        data=Data(directory="assets/clips", embedded=None, flip=False),
+        estimator=Estimator(
+            patch=16,
+            conv_stem=True,
+            width=128,
+            depth=3,
+            heads=4,
+            head_width=128,
+            free_joints=("root",),
+            feature_dim=128,
+            light_components=9,
+        ),
+        regressor=Regressor(uv_size=64, uv_channels=24, embedding_dim=16, graph_width=32, graph_depth=2),
+        prototypes=Prototypes(per_face=1, capacity_per_face=1.0, densify_every=0),
+        losses=LossWeights(landmarks=20.0, shape=0.02, expression=0.02),
+        optimizer=Optimizer(learning_rate=1e-3, regressor_learning_rate=5e-3, warmup_steps=100),
+        log=Log(metrics_every=20, pictures_every=250, checkpoint_every=250),
+    )
