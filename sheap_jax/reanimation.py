@@ -85,7 +85,7 @@ def estimate_pair(
     target: Float[Array, "b h w 3"],
 ) -> Pair:
     """Both images through the estimator in one batch; geometry identity from the source, motion from the target."""
-    output = networks.estimator.apply({"params": params["estimator"]}, jnp.concatenate([source, target]))
+    output: Any = networks.estimator.apply({"params": params["estimator"]}, jnp.concatenate([source, target]))
     first, second = (jax.tree.map(lambda x, k=k: jnp.split(x, 2)[k], output) for k in range(2))
     driven = second.estimate.head._replace(shape=first.estimate.head.shape)
     return Pair(
@@ -101,7 +101,7 @@ def build_avatar(
     networks: Networks, params: dict[str, Any], assets: Assets, prototypes: Prototypes, pair: Pair
 ) -> Avatar:
     """Gaussians of the source person on the target's mesh, with their lit colours: albedo x Lambertian SH shading."""
-    local = networks.regressor.apply(
+    local: Any = networks.regressor.apply(
         {"params": params["regressor"]},
         pair.source_estimate.features,
         pair.context,

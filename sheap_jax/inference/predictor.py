@@ -2,6 +2,7 @@
 
 import functools
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -46,7 +47,12 @@ class Predictor:
     @functools.cached_property
     def _estimate(self):
         params = self.state.params["estimator"]
-        return jax.jit(lambda images: self.networks.estimator.apply({"params": params}, images).estimate.head)
+
+        def estimate(images):
+            output: Any = self.networks.estimator.apply({"params": params}, images)
+            return output.estimate.head
+
+        return jax.jit(estimate)
 
     @functools.cached_property
     def _render(self):

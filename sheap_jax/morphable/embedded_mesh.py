@@ -232,7 +232,7 @@ def _match(wanted: Points, chart: Points) -> np.ndarray:
     distance, index = KDTree(chart).query(wanted)
     if np.max(distance) > 1e-6:
         raise RuntimeError("embedded head: a loop point is missing from the mesh")
-    return index
+    return np.asarray(index)
 
 
 def _close(loop: np.ndarray) -> np.ndarray:

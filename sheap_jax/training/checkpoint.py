@@ -96,7 +96,8 @@ class Checkpoints:
                 damaged = self.verify(step)
                 if damaged:
                     raise CheckpointError(f"{damaged} does not have the checksum it was written with")
-                return self._manager.restore(step, args=self._args.StandardRestore(_abstract(like)))
+                restored: Any = self._manager.restore(step, args=self._args.StandardRestore(_abstract(like)))
+                return restored
             except Exception as error:
                 log.warning("checkpoint %s is damaged, trying the one before: %s", self.root / str(step), error)
                 self._set_aside(step)

@@ -1,5 +1,6 @@
 """Densification as a step of its own: prototypes, their embeddings and the optimiser's rows change together."""
 
+import dataclasses
 from collections.abc import Callable
 
 import jax
@@ -32,7 +33,8 @@ def make_densify(*, share: float, min_per_face: int = 1, max_per_face: int = 6) 
         for i, tree in moments.items():
             leaves[i] = ravel_pytree(tree | {"embedding": result.moments[i]})[0]
         regressor = state.params["regressor"] | {"embedding": result.embedding}
-        return state.replace(
+        return dataclasses.replace(
+            state,
             params=state.params | {"regressor": regressor},
             opt_state=state.opt_state | {"regressor": jax.tree.unflatten(structure, leaves)},
             prototypes=result.prototypes,

@@ -1,5 +1,6 @@
 """One training step: gradients, update, prototype statistics. Pure and jitted; nothing is sent to the host."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -64,8 +65,8 @@ def make_step(
             params[name] = optax.apply_updates(state.params[name], updates)
         norms = {f"gradient_norm/{name}": optax.global_norm(own) for name, own in gradient.items()}
         applied = jnp.isfinite(jnp.stack([loss, *norms.values()])).all()
-        proposed = state.replace(params=params, opt_state=opt_state, prototypes=prototypes)
-        state = _keep_unless(applied, proposed, state).replace(step=state.step + 1)
+        proposed = dataclasses.replace(state, params=params, opt_state=opt_state, prototypes=prototypes)
+        state = dataclasses.replace(_keep_unless(applied, proposed, state), step=state.step + 1)
         return state, _report(loss, objective, norms, applied)
 
     sharding = None if settings.mesh is None else NamedSharding(settings.mesh, P("data"))
@@ -87,7 +88,7 @@ def _keep_unless(applied: Bool[Array, ""], proposed: TrainState, state: TrainSta
         (proposed.params, proposed.opt_state, proposed.prototypes),
         (state.params, state.opt_state, state.prototypes),
     )
-    return state.replace(params=kept[0], opt_state=kept[1], prototypes=kept[2])
+    return dataclasses.replace(state, params=kept[0], opt_state=kept[1], prototypes=kept[2])
 
 
 def _report(

@@ -4,6 +4,7 @@ import signal
 from collections.abc import Callable
 
 import numpy as np
+from jaxtyping import Array, Int
 
 from sheap_jax.training.step import StepReport
 from sheap_jax.types import Batch
@@ -26,7 +27,7 @@ def check_batch(batch: Batch, record_key: Callable[[int], str]) -> None:
         )
 
 
-def check_report(report: StepReport, step: int, records: np.ndarray, record_key: Callable[[int], str]) -> None:
+def check_report(report: StepReport, step: int, records: Int[Array, "b 2"], record_key: Callable[[int], str]) -> None:
     """Stop after a step that was not applied because something in it was not finite. Waits for that step.
 
     Raises NotFiniteError with the records whose pictures or landmarks were not finite, or with the whole batch if
@@ -42,8 +43,8 @@ def check_report(report: StepReport, step: int, records: np.ndarray, record_key:
     )
 
 
-def _names(records: np.ndarray, bad: np.ndarray, record_key: Callable[[int], str]) -> str:
-    pairs = [f"{record_key(int(source))} -> {record_key(int(target))}" for source, target in records[bad]]
+def _names(records: Int[Array, "b 2"], bad: np.ndarray, record_key: Callable[[int], str]) -> str:
+    pairs = [f"{record_key(int(source))} -> {record_key(int(target))}" for source, target in np.asarray(records)[bad]]
     more = f" and {len(pairs) - 4} more" if len(pairs) > 4 else ""
     return ", ".join(pairs[:4]) + more
 

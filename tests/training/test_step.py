@@ -155,7 +155,8 @@ mesh = setup.device_mesh(config.batch_size)
 model = setup.load_morphable(config.morphable)
 assets, networks = setup.build_assets(config, model), setup.build_networks(config, model)
 state, assets = setup.replicate((setup.initial_state(config, networks, assets), assets), mesh)
-step = make_step(networks, setup.build_optimizers(config), config.losses, setup.render_settings(config, mesh), rendered=True)
+settings = setup.render_settings(config, mesh)
+step = make_step(networks, setup.build_optimizers(config), config.losses, settings, rendered=True)
 with pair_batches(config.data.directory, split="train", batch_size=2, image_size=config.image_size, seed=0) as batches:
     for _ in range(3):
         state, report = step(state, assets, setup.shard(next(batches), mesh))
