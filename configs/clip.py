@@ -27,6 +27,7 @@ def get_config() -> Config:
             heads=4,
             head_width=128,
             free_joints=("root",),
+            nonnegative_expression=True,
             feature_dim=128,
             light_components=9,
         ),

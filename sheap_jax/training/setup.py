@@ -57,6 +57,7 @@ def build_networks(config: Config, model: MorphableModel) -> Networks:
         dtype=dtype,
         remat=size.remat,
         conv_stem=size.conv_stem,
+        nonnegative_expression=size.nonnegative_expression,
     )
     regressor = GaussianRegressor(
         uv_size=config.regressor.uv_size,
