@@ -37,11 +37,11 @@ class Predictor:
         self.state = self._restore(directory)
 
     def predict(self, images: Float[Array, "n h w 3"]) -> HeadParams:
-        """Head parameters of each image, numpy arrays."""
+        """Head parameters of each image as numpy arrays: radians and metres, in the frame of the official camera."""
         return _in_batches(self._estimate, np.asarray(images))
 
     def reanimate(self, source: Float[Array, "n h w 3"], target: Float[Array, "n h w 3"]) -> np.ndarray:
-        """The person of each source image with pose and expression of the target image, rendered [n, h, w, 3]."""
+        """The person of each source image with pose and expression of the target image, rendered [n, h, w, 3] in [0, 1]."""
         return _in_batches(self._render, np.asarray(source), np.asarray(target))
 
     @functools.cached_property
