@@ -41,7 +41,7 @@ class Predictor:
         return _in_batches(self._estimate, np.asarray(images))
 
     def reanimate(self, source: Float[Array, "n h w 3"], target: Float[Array, "n h w 3"]) -> np.ndarray:
-        """The person of each source image with pose and expression of the target image, rendered [n, h, w, 3] in [0, 1]."""
+        """The person of each source image with the target's pose and expression, rendered [n, h, w, 3] in [0, 1]."""
         return _in_batches(self._render, np.asarray(source), np.asarray(target))
 
     @functools.cached_property
