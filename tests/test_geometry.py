@@ -87,7 +87,8 @@ def test_official_camera_is_the_releases_formula():
         ],
         axis=-1,
     )
-    np.testing.assert_allclose(project(jnp.asarray(points, jnp.float32), camera), expected, rtol=1e-5)
+    # Ten roundings of float32 at 224 pixels; relative errors mean nothing where a coordinate is near zero.
+    np.testing.assert_allclose(project(jnp.asarray(points, jnp.float32), camera), expected, rtol=1e-5, atol=2e-4)
 
 
 def test_project_broadcasts_over_cameras():
