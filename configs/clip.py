@@ -21,7 +21,7 @@ def get_config() -> Config:
         data=Data(directory="assets/clips", embedded=None, flip=False),
         estimator=Estimator(
             patch=16,
-            conv_stem=True,
+            from_scratch=True,
             width=128,
             depth=3,
             heads=4,

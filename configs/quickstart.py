@@ -18,7 +18,7 @@ def get_config() -> Config:
         data=Data(embedded=EmbeddedData(train_identities=256, clips_per_identity=1, frames_per_clip=2)),
         estimator=Estimator(
             patch=16,
-            conv_stem=True,
+            from_scratch=True,
             width=96,
             depth=2,
             heads=3,

@@ -20,7 +20,7 @@ def get_config() -> Config:
         ),
         estimator=Estimator(
             patch=16,
-            conv_stem=True,
+            from_scratch=True,
             width=128,
             depth=3,
             heads=4,

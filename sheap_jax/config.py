@@ -41,7 +41,7 @@ class Estimator:
     light_components: int = 16  # ours
     feature_dim: int = 512  # ours
     head_width: int = 512  # hidden units of the heads. Ours
-    conv_stem: bool = False  # patches by strided convolutions: for training without pretrained weights. Ours
+    from_scratch: bool = False  # stem and token seeds for training without pretrained weights (models/vit.py). Ours
     nonnegative_expression: bool = False  # for blendshapes that only make sense between 0 and 1 (ICT)
     bfloat16: bool = False
     remat: bool = False

@@ -48,7 +48,7 @@ class Estimator(nn.Module):
     nonnegative_expression: bool = False  # for blendshapes that only make sense between 0 and 1
     dtype: Dtype = jnp.float32
     remat: bool = False
-    conv_stem: bool = False  # see vit.ConvStem
+    from_scratch: bool = False  # see vit.MergeStem and vit.TokenSeed
 
     @nn.compact
     def __call__(self, images: Float[Array, "b h w 3"]) -> EstimatorOutput:
@@ -63,7 +63,7 @@ class Estimator(nn.Module):
             mlp_ratio=self.mlp_ratio,
             dtype=self.dtype,
             remat=self.remat,
-            conv_stem=self.conv_stem,
+            from_scratch=self.from_scratch,
             name="vit",
         )
         tokens = vit(2.0 * images - 1.0)

@@ -14,9 +14,10 @@ from jaxtyping import Float
 from sheap_jax.morphable.embedded_anatomy import to_world
 from sheap_jax.morphable.embedded_density import DENSITIES
 from sheap_jax.morphable.embedded_expressions import EXPRESSIONS, expression_basis
-from sheap_jax.morphable.embedded_identity import identity_basis, individual_detail
+from sheap_jax.morphable.embedded_identity import identity_basis, identity_names, individual_detail
 from sheap_jax.morphable.embedded_landmarks import contour_table, landmark_chart, locate
 from sheap_jax.morphable.embedded_mesh import HeadMesh, build_mesh
+from sheap_jax.morphable.embedded_population import Population, draw_population, draw_shape
 from sheap_jax.morphable.embedded_skeleton import JOINTS, PARENTS, joint_regressor, regions, skinning_weights
 from sheap_jax.morphable.model import MorphableModel
 
@@ -24,7 +25,8 @@ from sheap_jax.morphable.model import MorphableModel
 class EmbeddedPerson(NamedTuple):
     """A person: neutral = template + identity basis @ shape + residual."""
 
-    shape: Float[np.ndarray, "s"]  # coefficients, standard normal
+    population: Population  # what shape and appearance have in common
+    shape: Float[np.ndarray, "s"]  # coefficients, each of mean 0 and variance 1
     residual: Float[np.ndarray, "v 3"]  # metres, what the basis does not span
     neutral: Float[np.ndarray, "v 3"]  # metres
 
@@ -99,7 +101,8 @@ def embedded_person(seed: int, *, detail: str = "fine") -> EmbeddedPerson:
     """
     rng = np.random.default_rng([seed, 68])
     mesh, coarse, basis = _mesh(detail), _mesh("coarse"), _basis(detail)
-    coefficients = rng.normal(size=len(basis))
+    population = draw_population(rng)
+    coefficients = draw_shape(population, identity_names(), rng)
     state = rng.bit_generator.state
     coarse_detail = individual_detail(coarse, rng)
     rng.bit_generator.state = state
@@ -107,6 +110,7 @@ def embedded_person(seed: int, *, detail: str = "fine") -> EmbeddedPerson:
     residual = (individual_detail(mesh, rng) - np.tensordot(spanned, basis, axes=1)) / 1000.0
     neutral = to_world(mesh.points) + np.tensordot(coefficients, basis, axes=1) / 1000.0 + residual
     return EmbeddedPerson(
+        population=population,
         shape=coefficients.astype(np.float32),
         residual=residual.astype(np.float32),
         neutral=neutral.astype(np.float32),

@@ -150,12 +150,13 @@ def individual_detail(mesh: HeadMesh, rng: np.random.Generator) -> Points:
     outward = outward / np.linalg.norm(outward, axis=1, keepdims=True)
     strength = np.zeros((len(mesh.anchor), 3))
     for width, height in DETAIL_SCALES:
-        waves = rng.normal(size=(96, 3)) / width
-        phase = rng.uniform(0, 2 * np.pi, 96)
-        mix = rng.normal(size=(96, 3)) * np.sqrt(2.0 / 96)
+        # float32: cosines are the cost of a person, and errors of a nanometre are none.
+        waves = (rng.normal(size=(96, 3)) / width).astype(np.float32)
+        phase = rng.uniform(0, 2 * np.pi, 96).astype(np.float32)
+        mix = (rng.normal(size=(96, 3)) * np.sqrt(2.0 / 96)).astype(np.float32)
 
         def noise(p: Points, waves=waves, phase=phase, mix=mix) -> Points:
-            return np.cos(p @ waves.T + phase) @ mix
+            return np.cos(p.astype(np.float32) @ waves.T + phase) @ mix
 
         value = _with_eyes(noise, mesh)
         strength += height * (value[:, :1] * outward + 0.35 * value)

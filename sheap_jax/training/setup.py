@@ -56,7 +56,7 @@ def build_networks(config: Config, model: MorphableModel) -> Networks:
         head_width=size.head_width,
         dtype=dtype,
         remat=size.remat,
-        conv_stem=size.conv_stem,
+        from_scratch=size.from_scratch,
         nonnegative_expression=size.nonnegative_expression,
     )
     regressor = GaussianRegressor(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sheap_jax.data.embedded import EmbeddedConfig, generate, load_truth
-from sheap_jax.data.embedded.dataset import cast_people
+from sheap_jax.data.embedded.dataset import cast_person
 from sheap_jax.data.records import Split
 from sheap_jax.geometry import official_camera, project
 
@@ -94,12 +94,14 @@ def test_detected_landmarks_are_near_the_truth_and_framed_by_the_crop_rule(gener
 
 
 def test_people_are_distinct_and_do_not_depend_on_how_many_there_are():
-    few = list(cast_people(TINY))
-    many = list(cast_people(dataclasses.replace(TINY, train_identities=3)))
-    by_name = {cast.name: cast.neutral for cast in many}
-    for cast in few:
-        np.testing.assert_array_equal(by_name[cast.name], cast.neutral)
-    spread = np.linalg.norm(many[0].neutral - many[1].neutral, axis=-1).mean()
+    more = dataclasses.replace(TINY, train_identities=3)
+    one, same, other, unseen = (
+        cast_person(*person).neutral
+        for person in (("train", 0, TINY), ("train", 0, more), ("train", 1, more), ("test", 0, TINY))
+    )
+    np.testing.assert_array_equal(one, same)
+    assert np.abs(one - unseen).max() > 0.0005
+    spread = np.linalg.norm(one - other, axis=-1).mean()
     assert spread > 0.0005
 
 

@@ -7,7 +7,7 @@ import pytest
 from sheap_jax.data.cropping import crop_box
 from sheap_jax.data.embedded import EmbeddedConfig
 from sheap_jax.data.embedded.clip import film
-from sheap_jax.data.embedded.dataset import cast_people
+from sheap_jax.data.embedded.dataset import cast_person
 from sheap_jax.data.embedded.detector import draw_noise, frame_heads
 from sheap_jax.data.embedded.occlusion import light_transfer, unshadowed_transfer, vertex_normals
 from sheap_jax.data.embedded.render import linear_to_srgb
@@ -23,7 +23,7 @@ SIZE = 64
 def filmed():
     config = EmbeddedConfig(1, 1, 1, 2, image_size=SIZE, detail="coarse", processes=1)
     model = embedded_head(detail="coarse")
-    return film(next(cast_people(config)), model, build_stage(model), config)
+    return film(cast_person("train", 0, config), model, build_stage(model), config)
 
 
 def test_rendered_head_lies_within_the_projected_mesh(filmed):

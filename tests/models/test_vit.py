@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import erf, softmax
 
-from sheap_jax.models.vit import Vit, gelu, resize_positions, sine_positions, split_patches
+from sheap_jax.models.vit import MergeStem, Vit, gelu, resize_positions, sine_positions, split_patches
 from tests.models.random_params import random_params
 
 VIT = Vit(patch=4, width=16, depth=2, heads=2, grid=3, num_extra=2, mlp_ratio=2.0)
@@ -104,3 +104,29 @@ def test_gelu_is_exact():
     x = np.linspace(-6, 6, 101)
     np.testing.assert_allclose(gelu(jnp.asarray(x, jnp.float32)), 0.5 * x * (1 + erf(x / np.sqrt(2))), atol=1e-6)
     assert gelu(jnp.ones(3, jnp.bfloat16)).dtype == jnp.bfloat16
+
+
+def test_merge_stem_sees_each_patch_alone():
+    stem = MergeStem(patch=8, width=12, dtype=jnp.float32)
+    images = jnp.asarray(np.random.default_rng(2).uniform(size=(1, 16, 24, 3)), jnp.float32)
+    params = random_params(stem.init, images)
+    before, after = stem.apply(params, images), stem.apply(params, images.at[0, 9, 17].add(0.5))
+    assert before.shape == (1, 6, 12)
+    changed = np.abs(np.asarray(after - before)[0]).max(axis=-1) > 1e-6
+    np.testing.assert_array_equal(changed, [False, False, False, False, False, True])  # row 1, column 2 of 2 x 3
+
+
+@pytest.mark.parametrize("patch", [2, 6, 14])
+def test_merge_stem_refuses_patches_it_cannot_reach(patch):
+    with pytest.raises(ValueError, match="patch size"):
+        MergeStem(patch=patch, width=12, dtype=jnp.float32).init(jax.random.key(0), jnp.zeros((1, 84, 84, 3)))
+
+
+def test_token_seed_tells_where_things_are():
+    """The same patches in another order give other tokens, which a mean over patches could not."""
+    vit = VIT.clone(from_scratch=True, depth=0)
+    params = random_params(vit.init, IMAGES)
+    mirrored = IMAGES.reshape(2, 12, 3, 4, 3)[:, :, ::-1].reshape(IMAGES.shape)  # columns of patches swapped
+    params["params"]["positions"] = jnp.zeros_like(params["params"]["positions"])
+    before, after = (vit.apply(params, images).extra for images in (IMAGES, mirrored))
+    assert jnp.abs(before - after).max() > 1e-2

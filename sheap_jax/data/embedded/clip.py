@@ -20,6 +20,7 @@ from sheap_jax.data.embedded.skin import paint_skin
 from sheap_jax.data.embedded.stage import Stage, dress
 from sheap_jax.data.embedded.studio import draw_light, paint_backdrop
 from sheap_jax.data.embedded.traits import Traits, draw_traits
+from sheap_jax.morphable.embedded_population import Population
 from sheap_jax.morphable.model import MorphableModel, forward, landmarks
 from sheap_jax.types import HeadParams
 
@@ -33,6 +34,7 @@ class Cast(NamedTuple):
     name: str
     split: str
     entropy: tuple[int, ...]  # seed of everything but the geometry
+    population: Population
     neutral: Float32[np.ndarray, "v 3"]
 
 
@@ -66,7 +68,7 @@ def film(cast: Cast, model: MorphableModel, stage: Stage, config: EmbeddedConfig
 
 def _make_up(cast: Cast, model: MorphableModel, stage: Stage) -> _Look:
     rng = np.random.default_rng([*cast.entropy, 0])
-    traits = draw_traits(rng)
+    traits = draw_traits(cast.population, rng)
     azimuth = texel_grid()[0]
     dense = np.linspace(-np.pi, np.pi, 361)
     edge = hair.hairline(traits.haircut, dense, rng)

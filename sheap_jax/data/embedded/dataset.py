@@ -1,13 +1,15 @@
 """The whole data set: people are filmed in worker processes, shards and ground truth are written as they come."""
 
+import contextlib
 import logging
 import multiprocessing
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -96,39 +98,63 @@ def _generate_into(directory: Path, config: EmbeddedConfig, *, progress: bool) -
     sheet.save(directory / "samples.png")
 
 
-def cast_people(config: EmbeddedConfig) -> Iterator[Cast]:
-    """All people, train before test; seeds of the splits never meet, whatever their sizes."""
-    for split, count in (("train", config.train_identities), ("test", config.test_identities)):
-        for number in range(count):
-            entropy = (config.seed, _SPLIT_CODE[split], number)
-            seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
-            neutral = embedded_person(seed, detail=config.detail).neutral
-            yield Cast(f"{split}-{number:05d}", split, entropy, np.asarray(neutral, np.float32))
+def cast_person(split: str, number: int, config: EmbeddedConfig) -> Cast:
+    """Person `number` of a split; seeds of the splits never meet, whatever their sizes."""
+    entropy = (config.seed, _SPLIT_CODE[split], number)
+    seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
+    person = embedded_person(seed, detail=config.detail)
+    return Cast(f"{split}-{number:05d}", split, entropy, person.population, np.asarray(person.neutral, np.float32))
 
 
 def _film_all(studio: _Studio) -> Iterator[tuple[Cast, Footage]]:
-    """Film everybody in order, in this process or in several."""
-    people = cast_people(studio.config)
+    """Film everybody in order, train before test, in this process or in several."""
+    sizes = {"train": studio.config.train_identities, "test": studio.config.test_identities}
+    people = ((split, number) for split, count in sizes.items() for number in range(count))
     processes = studio.config.processes or min(os.cpu_count() or 1, 8)
     if processes == 1:
-        for cast in people:
+        for person in people:
+            cast = cast_person(*person, studio.config)
             yield cast, film(cast, studio.model, studio.stage, studio.config)
         return
     # spawn: a forked process would inherit XLA's threads in an unknown state
-    pool = multiprocessing.get_context("spawn").Pool(processes, _start_worker, (studio,))
+    context = multiprocessing.get_context("spawn")
+    cores = context.SimpleQueue()
+    for number in range(processes):
+        cores.put(number)
+    with _single_threaded_libraries():
+        pool = context.Pool(processes, _start_worker, (studio, cores))
     with pool:
         yield from pool.imap(_film_in_worker, people, chunksize=1)
+
+
+@contextlib.contextmanager
+def _single_threaded_libraries() -> Iterator[None]:
+    """Processes started in here use one thread each for NumPy: the spinning threads of several eat up the cores."""
+    names = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(dict.fromkeys(names, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
 _studio: _Studio  # of this worker process
 
 
-def _start_worker(studio: _Studio) -> None:
+def _start_worker(studio: _Studio, cores: Any) -> None:
+    """Keep the studio, and this process on one core: thread pools that share cores take more than twice as long."""
     global _studio
     _studio = studio
+    cv2.setNumThreads(1)
+    if hasattr(os, "sched_setaffinity"):  # Linux; must come before XLA counts the cores
+        allowed = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {allowed[cores.get() % len(allowed)]})
 
 
-def _film_in_worker(cast: Cast) -> tuple[Cast, Footage]:
+def _film_in_worker(person: tuple[str, int]) -> tuple[Cast, Footage]:
+    cast = cast_person(*person, _studio.config)
     return cast, film(cast, _studio.model, _studio.stage, _studio.config)
 
 

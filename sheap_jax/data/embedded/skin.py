@@ -70,11 +70,22 @@ def _mix(fields: _Fields, traits: Traits) -> Float[np.ndarray, "h w 3"]:
 
 def _tint(color: np.ndarray, mask: np.ndarray, factor: np.ndarray) -> None:
     """Multiply `color` by `factor` where `mask` is 1, in place."""
-    color *= 1 + mask[..., None] * (factor - 1)
+    part = _painted(mask)
+    color[part] *= 1 + mask[part][..., None] * (np.asarray(factor, np.float32) - 1)
 
 
 def _cover(color: np.ndarray, mask: np.ndarray, paint: np.ndarray) -> None:
-    color += mask[..., None] * (paint - color)
+    """Replace `color` by `paint` where `mask` is 1, in place."""
+    part = _painted(mask)
+    color[part] += mask[part][..., None] * (np.asarray(paint, np.float32) - color[part])
+
+
+def _painted(mask: np.ndarray) -> tuple[slice, slice]:
+    """The rectangle outside which a mask is zero: most paint is local."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        return slice(0), slice(0)
+    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
 
 
 def _complexion(fields: _Fields, texels: Texels, traits: Traits, rng: np.random.Generator) -> None:

@@ -5,6 +5,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from sheap_jax.morphable.embedded_population import Population
+
 Color = Float[np.ndarray, "3"]  # linear RGB reflectance
 
 # sRGB anchors, chosen by eye from light to dark.
@@ -57,11 +59,9 @@ def srgb_to_linear(value: Float[np.ndarray, "*n"]) -> Float[np.ndarray, "*n"]:
     return np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4).astype(np.float32)
 
 
-def draw_traits(rng: np.random.Generator) -> Traits:
-    """A random person; traits that go together in people (dark skin and dark hair, age and grey) are correlated."""
-    darkness = float(rng.beta(1.1, 1.6))
-    masculine = float(rng.random() < 0.5)
-    age = float(rng.beta(1.3, 1.6))
+def draw_traits(person: Population, rng: np.random.Generator) -> Traits:
+    """Random looks that suit a person; what goes together in people (dark skin and dark hair, age and grey) does."""
+    darkness, masculine, age = person.ancestry, person.masculine, person.age
     skin = srgb_to_linear(_interpolate(_SKIN, darkness) / 255.0)
     skin = skin * np.exp(rng.normal(0, [0.05, 0.04, 0.06])).astype(np.float32)
     hair = _hair_color(rng, darkness, age)
