@@ -65,6 +65,7 @@ def train(config: Config) -> Path:
         allow_self_pairs=config.data.allow_self_pairs,
         flip=config.data.flip,
         color_jitter=config.data.color_jitter,
+        crop_jitter=config.data.crop_jitter,
     )
     stop, before = StopSignal(), None
     progress = tqdm(range(first, config.steps), initial=first, total=config.steps, unit="step", desc=config.name)

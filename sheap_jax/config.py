@@ -27,6 +27,7 @@ class Data:
     allow_self_pairs: bool = False  # stills: source = target
     flip: bool = True  # mirror pairs at random
     color_jitter: float = 0.1  # gain of each colour channel, shared by both frames
+    crop_jitter: float = 0.0  # zoom and shift of each frame on its own, share of the image
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class LossWeights:
     """Weights of the terms in sheap_jax/training/objective.py (all ours: the paper's are unpublished)."""
 
     landmarks: float = 1.0
-    contour: float = 0.3  # relative weight of the jaw line within the landmark term
+    contour: float = 1.0  # relative weight of the jaw line within the landmark term
     l1: float = 1.0
     ssim: float = 0.2
     gradient: float = 0.5
