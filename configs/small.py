@@ -15,7 +15,6 @@ def get_config() -> Config:
         image_size=96,
         morphable="embedded:coarse",
         data=Data(
-            directory=".cache/embedded-small",
             embedded=EmbeddedData(train_identities=3_000, test_identities=48, clips_per_identity=1, frames_per_clip=2),
             crop_jitter=0.03,
         ),

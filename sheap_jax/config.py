@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class EmbeddedData:
-    """How the embedded clips are generated (sheap_jax/data/embedded)."""
+    """Size and difficulty of the embedded clips (sheap_jax/data/embedded)."""
 
     train_identities: int = 192
     test_identities: int = 24
@@ -16,12 +16,26 @@ class EmbeddedData:
     frames_per_clip: int = 4
     image_size: int = 128  # pixels of the stored frames
     seed: int = 0
+    detail: str = "fine"  # mesh resolution of the people, see sheap_jax.morphable.embedded
+    supersampling: float = 1.5  # rendered pixels per stored pixel and axis
+    landmark_noise: float = 0.012  # standard deviation per point, in distances between the eyes
+    missing_landmarks: float = 0.01  # share of landmarks that the simulated detector loses (weight 0)
+    truth_splits: tuple[str, ...] = ("test",)
+    processes: int | None = None  # None: one per core, at most 8; does not change the result
+
+    def __post_init__(self) -> None:
+        for name in ("train_identities", "test_identities", "clips_per_identity", "frames_per_clip", "image_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"EmbeddedData.{name} is {getattr(self, name)}, it must be at least 1")
+        unknown = set(self.truth_splits) - {"train", "test"}
+        if unknown:
+            raise ValueError(f"EmbeddedData.truth_splits names {sorted(unknown)}; the splits are train and test")
 
 
 @dataclass(frozen=True)
 class Data:
-    directory: str = ".cache/embedded"  # shards; generated there first if `embedded` is set
-    embedded: EmbeddedData | None = field(default_factory=EmbeddedData)  # None: the directory holds real shards
+    directory: str = ".cache/embedded-{settings}"  # shards; {settings} becomes a short name of what `embedded` says
+    embedded: EmbeddedData | None = field(default_factory=EmbeddedData)  # None: real shards
     workers: int = 0  # decoding processes; 0 decodes in threads of this process
     across_clips: bool = False  # pairs across clips of one identity (their light differs)
     allow_self_pairs: bool = False  # stills: source = target

@@ -95,10 +95,7 @@ def bin_primitives(boxes: ScreenBoxes, grid: TileGrid, *, capacity: int) -> Bins
 def _bin_image(boxes: ScreenBoxes, grid: TileGrid, *, capacity: int) -> _ImageBins:
     count = boxes.depth.shape[0]
     order = jnp.argsort(jnp.where(boxes.visible, boxes.depth, jnp.inf), stable=True).astype(jnp.int32)
-    shape = jnp.array([grid.columns, grid.rows], boxes.low.dtype)
-    low = jnp.clip(jnp.floor(boxes.low / grid.tile), 0, shape).astype(jnp.int32)[order]
-    high = jnp.clip(jnp.floor(boxes.high / grid.tile) + 1, 0, shape).astype(jnp.int32)[order]
-    extent = jnp.where(boxes.visible[order, None], jnp.maximum(high - low, 0), 0)
+    low, extent = (corner[order] for corner in tile_rectangles(boxes, grid))
     touched = extent[:, 0] * extent[:, 1]
     end = _saturating_cumsum(touched, most=count * grid.tiles)
     start = jnp.minimum(end - touched, capacity)
@@ -125,6 +122,20 @@ def _bin_image(boxes: ScreenBoxes, grid: TileGrid, *, capacity: int) -> _ImageBi
         entries=jnp.zeros((count,), jnp.int32).at[order].set(kept),
         overflow=end[-1] - total,
     )
+
+
+class TileRectangles(NamedTuple):
+    """The tiles of each primitive's box."""
+
+    low: Int[Array, "*b n 2"]  # column, row
+    extent: Int[Array, "*b n 2"]  # columns, rows; 0 for invisible primitives
+
+
+def tile_rectangles(boxes: ScreenBoxes, grid: TileGrid) -> TileRectangles:
+    shape = jnp.array([grid.columns, grid.rows], boxes.low.dtype)
+    low = jnp.clip(jnp.floor(boxes.low / grid.tile), 0, shape).astype(jnp.int32)
+    high = jnp.clip(jnp.floor(boxes.high / grid.tile) + 1, 0, shape).astype(jnp.int32)
+    return TileRectangles(low, jnp.where(boxes.visible[..., None], jnp.maximum(high - low, 0), 0))
 
 
 def _saturating_cumsum(values: Int[Array, "n"], *, most: int) -> Int[Array, "n"]:

@@ -4,5 +4,7 @@ ALPHA_MIN = 1.0 / 255.0  # a pair of pixel and primitive with a smaller alpha is
 ALPHA_MAX = 0.99
 TRANSMITTANCE_STOP = 1e-4  # compositing stops before the primitive that would leave this much or less
 FILTER_INVERSE_SQUARE = 2.0  # 1 / sigma^2 of the surfels' screen-space low-pass filter, sigma = sqrt(1/2) pixel
+DILATION = 0.3  # square pixels added to the screen covariance of ellipsoids (3DGS)
+FRUSTUM_MARGIN = 0.3  # half image sizes beyond the border where ellipsoids stop to be linearised where they are (3DGS)
 DISTORTION_NEAR = 0.2  # depth range of the distortion's m(z)
 DISTORTION_FAR = 100.0

@@ -238,7 +238,7 @@ def _boxes(
         return jnp.full((size,), padding, jnp.int32).at[slot].set(values.reshape(-1), mode="drop")
 
     return _Boxes(
-        face=compact(jnp.arange(kept.size), 0),
+        face=compact(jnp.arange(kept.size, dtype=jnp.int32), 0),
         start=compact(end - kept, end[-1]),
         left=compact(low[..., 0], 0),
         top=compact(low[..., 1], 0),

@@ -5,7 +5,8 @@ implementations, so that the two check each other. Pixels go in chunks whose int
 backward pass: memory stays at chunk x primitives.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +24,7 @@ from tileraster.constants import (
 from tileraster.types import SurfelImage
 
 PIXELS_PER_CHUNK = 128
+T = TypeVar("T")
 
 
 class SurfelInputs(NamedTuple):
@@ -61,25 +63,32 @@ class _Sums(NamedTuple):
 
 def render_surfels_reference(inputs: SurfelInputs, *, width: int, height: int, near: float) -> SurfelImage:
     """`rasterize_surfels` for a flat batch."""
-    y, x = jnp.mgrid[:height, :width]
-    pixels = jnp.stack([x, y], axis=-1).reshape(-1, 2).astype(inputs.means.dtype) + 0.5
-    padded = -len(pixels) % PIXELS_PER_CHUNK
-    chunks = jnp.pad(pixels, ((0, padded), (0, 0))).reshape(-1, PIXELS_PER_CHUNK, 2)
 
     def one_image(image: SurfelInputs) -> _Sums:
         surfels = _project(image, near=near)
-        composite = jax.checkpoint(lambda chunk: _composite(surfels, image.background, chunk, near=near))
-        sums = jax.lax.map(composite, chunks)
-        return jax.tree.map(
-            lambda value: value.reshape(-1, *value.shape[2:])[: width * height].reshape(
-                height, width, *value.shape[2:]
-            ),
-            sums,
+        return pixel_chunks(
+            lambda pixels: _composite(surfels, image.background, pixels, near=near),
+            width=width,
+            height=height,
+            dtype=image.means.dtype,
         )
 
     sums = jax.lax.map(one_image, inputs)
     overflow = jnp.zeros((inputs.means.shape[0],), jnp.int32)
     return SurfelImage(**sums._asdict(), overflow=overflow)
+
+
+def pixel_chunks(render: Callable[[Float[Array, "p 2"]], T], *, width: int, height: int, dtype: jnp.dtype) -> T:
+    """Run `render` on all pixel centres, a chunk at a time, and put its arrays [p, ...] together as [h, w, ...]."""
+    y, x = jnp.mgrid[:height, :width]
+    pixels = jnp.stack([x, y], axis=-1).reshape(-1, 2).astype(dtype) + 0.5
+    padded = -len(pixels) % PIXELS_PER_CHUNK
+    chunks = jnp.pad(pixels, ((0, padded), (0, 0))).reshape(-1, PIXELS_PER_CHUNK, 2)
+
+    def join(value: Array) -> Array:
+        return value.reshape(-1, *value.shape[2:])[: width * height].reshape(height, width, *value.shape[2:])
+
+    return jax.tree.map(join, jax.lax.map(jax.checkpoint(render), chunks))
 
 
 def _project(inputs: SurfelInputs, *, near: float) -> _Surfels:
@@ -148,9 +157,7 @@ def _pairs(surfels: _Surfels, pixels: Float[Array, "p 2"], *, near: float) -> _P
 
 def _composite(surfels: _Surfels, background: Float[Array, "c"], pixels: Float[Array, "p 2"], *, near: float) -> _Sums:
     alpha, z = _pairs(surfels, pixels, near=near)
-    after = jnp.cumprod(1.0 - alpha, axis=1)
-    before = jnp.concatenate([jnp.ones_like(after[:, :1]), after[:, :-1]], axis=1)
-    weight = jnp.where(after > TRANSMITTANCE_STOP, alpha * before, 0.0)
+    weight, before = weights_of(alpha)
     total = jnp.sum(weight, axis=1)
 
     def in_front(value: Float[Array, "p n"]) -> Float[Array, "p n"]:
@@ -158,16 +165,36 @@ def _composite(surfels: _Surfels, background: Float[Array, "c"], pixels: Float[A
 
     m = DISTORTION_FAR / (DISTORTION_FAR - DISTORTION_NEAR) * (1.0 - DISTORTION_NEAR / z)
     spread = m * m * in_front(weight) + in_front(weight * m * m) - 2.0 * m * in_front(weight * m)
-    in_first_half = jax.lax.stop_gradient((weight > 0) & (before > 0.5))
-    count = alpha.shape[1]
-    last = count - 1 - jnp.argmax(in_first_half[:, ::-1], axis=1)
-    median = jnp.take_along_axis(jax.lax.stop_gradient(z), last[:, None], axis=1)[:, 0]
     with jax.default_matmul_precision("highest"):
         return _Sums(
             color=weight @ surfels.color + (1.0 - total)[:, None] * background,
             alpha=total,
             depth=jnp.sum(weight * z, axis=1),
-            median_depth=jnp.where(jnp.any(in_first_half, axis=1), median, 0.0),
+            median_depth=last_in_first_half(z, weight, before),
             normal=weight @ surfels.normal,
             distortion=jnp.sum(weight * spread, axis=1),
         )
+
+
+class Weights(NamedTuple):
+    """Of each primitive, front to back."""
+
+    weight: Float[Array, "p n"]  # its share of the pixel
+    before: Float[Array, "p n"]  # transmittance in front of it
+
+
+def weights_of(alpha: Float[Array, "p n"]) -> Weights:
+    """w_i = alpha_i prod_{j < i} (1 - alpha_j); ends before the product falls to TRANSMITTANCE_STOP."""
+    after = jnp.cumprod(1.0 - alpha, axis=1)
+    before = jnp.concatenate([jnp.ones_like(after[:, :1]), after[:, :-1]], axis=1)
+    return Weights(jnp.where(after > TRANSMITTANCE_STOP, alpha * before, 0.0), before)
+
+
+def last_in_first_half(
+    z: Float[Array, "p n"], weight: Float[Array, "p n"], before: Float[Array, "p n"]
+) -> Float[Array, "p"]:
+    """Depth of the last primitive that contributes and has more than half the light in front of it; no gradient."""
+    chosen = jax.lax.stop_gradient((weight > 0) & (before > 0.5))
+    last = z.shape[1] - 1 - jnp.argmax(chosen[:, ::-1], axis=1)
+    median = jnp.take_along_axis(jax.lax.stop_gradient(z), last[:, None], axis=1)[:, 0]
+    return jnp.where(jnp.any(chosen, axis=1), median, 0.0)

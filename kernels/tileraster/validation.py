@@ -1,5 +1,7 @@
 """Checks of a call's arguments. Every failure is one error: which argument, what came, what was wanted."""
 
+import functools
+import logging
 from collections.abc import Mapping, Sequence
 
 import jax
@@ -73,6 +75,7 @@ def check_faces(faces: jax.Array) -> None:
 def choose_implementation(requested: str | None) -> str:
     """The implementation to run; None picks the best one there is for the default device."""
     if requested is None:
+        _log_choice("xla", jax.default_backend())
         return "xla"
     if requested not in IMPLEMENTATIONS:
         raise ValueError(f"implementation: got {requested!r}, wanted None or one of {', '.join(IMPLEMENTATIONS)}")
@@ -81,6 +84,12 @@ def choose_implementation(requested: str | None) -> str:
             f"implementation: got {requested!r}, which is not there yet; wanted None, 'xla' (any device) or 'reference'"
         )
     return requested
+
+
+@functools.cache
+def _log_choice(implementation: str, device: str) -> None:
+    """Once per process and device."""
+    logging.getLogger("tileraster").info("implementation %r on %s", implementation, device)
 
 
 def _describe(value: object) -> str:

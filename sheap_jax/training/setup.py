@@ -1,6 +1,5 @@
 """From a configuration to the things a run is made of."""
 
-import dataclasses
 from pathlib import Path
 from typing import TypeVar
 
@@ -147,12 +146,12 @@ def start_run(config: Config) -> Path:
 
 def ensure_data(config: Config) -> Path:
     """Directory of the shards; embedded clips are generated on first use."""
-    directory = Path(config.data.directory)
-    if config.data.embedded is None:
-        return directory
-    from sheap_jax.data.embedded import EmbeddedConfig, generate
+    embedded = config.data.embedded
+    if embedded is None:
+        return Path(config.data.directory)
+    from sheap_jax.data.embedded import generate, settings_name
 
-    return generate(directory, EmbeddedConfig(**dataclasses.asdict(config.data.embedded)))
+    return generate(config.data.directory.format(settings=settings_name(embedded)), embedded)
 
 
 def device_mesh(batch_size: int) -> jax.sharding.Mesh | None:

@@ -7,12 +7,13 @@ import cv2
 import numpy as np
 import pytest
 
-from sheap_jax.data.embedded import EmbeddedConfig, generate, load_truth
+from sheap_jax.config import EmbeddedData
+from sheap_jax.data.embedded import generate, load_truth, settings_name
 from sheap_jax.data.embedded.dataset import cast_person
 from sheap_jax.data.records import Split
 from sheap_jax.geometry import official_camera, project
 
-TINY = EmbeddedConfig(
+TINY = EmbeddedData(
     train_identities=2, test_identities=1, clips_per_identity=1, frames_per_clip=2, image_size=48, detail="coarse",
     processes=1,
 )  # fmt: skip
@@ -114,3 +115,11 @@ def test_missing_truth_names_the_setting(generated):
 def test_config_refuses_nonsense(field):
     with pytest.raises(ValueError, match=field):
         dataclasses.replace(TINY, **{field: 0})
+
+
+def test_name_of_a_cache_tells_settings_apart_but_not_processes():
+    names = {
+        settings_name(dataclasses.replace(TINY, **change)) for change in ({}, {"seed": 1}, {"supersampling": 1.25})
+    }
+    assert len(names) == 3
+    assert settings_name(dataclasses.replace(TINY, processes=7)) in names

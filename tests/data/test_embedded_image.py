@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
+from sheap_jax.config import EmbeddedData
 from sheap_jax.data.cropping import crop_box
-from sheap_jax.data.embedded import EmbeddedConfig
 from sheap_jax.data.embedded.clip import film
 from sheap_jax.data.embedded.dataset import cast_person
 from sheap_jax.data.embedded.detector import draw_noise, frame_heads
@@ -21,7 +21,7 @@ SIZE = 64
 
 @pytest.fixture(scope="module")
 def filmed():
-    config = EmbeddedConfig(1, 1, 1, 2, image_size=SIZE, detail="coarse", processes=1)
+    config = EmbeddedData(1, 1, 1, 2, image_size=SIZE, detail="coarse", processes=1)
     model = embedded_head(detail="coarse")
     return film(cast_person("train", 0, config), model, build_stage(model), config)
 

@@ -4,8 +4,7 @@ People are drawn from the embedded morphable model plus what its basis does not 
 are rendered as textured meshes with a z-buffer: never with the surfels that training fits to the images.
 """
 
-from sheap_jax.data.embedded.config import EmbeddedConfig
-from sheap_jax.data.embedded.dataset import generate
+from sheap_jax.data.embedded.dataset import generate, settings_name
 from sheap_jax.data.embedded.truth import Truth, load_truth
 
-__all__ = ["EmbeddedConfig", "Truth", "generate", "load_truth"]
+__all__ = ["Truth", "generate", "load_truth", "settings_name"]

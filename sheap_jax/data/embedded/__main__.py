@@ -6,14 +6,14 @@ import json
 import logging
 import time
 
-from sheap_jax.data.embedded.config import EmbeddedConfig
+from sheap_jax.config import EmbeddedData
 from sheap_jax.data.embedded.dataset import generate
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m sheap_jax.data.embedded", description=__doc__)
     parser.add_argument("directory", help="where the splits go; reused if it was made with the same settings")
-    for field in dataclasses.fields(EmbeddedConfig):
+    for field in dataclasses.fields(EmbeddedData):
         option = "--" + field.name.replace("_", "-")
         if field.name == "truth_splits":
             parser.add_argument(option, nargs="*", choices=["train", "test"], default=["test"])
@@ -27,7 +27,7 @@ def main() -> None:
     logging.basicConfig(format="%(message)s")
     logging.getLogger("sheap_jax").setLevel(logging.INFO)
     start = time.perf_counter()
-    path = generate(directory, EmbeddedConfig(**arguments))
+    path = generate(directory, EmbeddedData(**arguments))
     print(f"{path}: {json.dumps(arguments)} in {time.perf_counter() - start:.0f} s")
 
 

@@ -8,10 +8,10 @@ import numpy as np
 from jaxtyping import Array, Float, Float32
 from scipy.spatial.transform import Rotation
 
+from sheap_jax.config import EmbeddedData
 from sheap_jax.data.codec import Record
 from sheap_jax.data.embedded import clothes, hair
 from sheap_jax.data.embedded.chart import texel_grid
-from sheap_jax.data.embedded.config import EmbeddedConfig
 from sheap_jax.data.embedded.detector import draw_noise, frame_heads
 from sheap_jax.data.embedded.layers import Posed
 from sheap_jax.data.embedded.motion import SECONDS_PER_FRAME, Motion, draw_motion, tracks
@@ -58,7 +58,7 @@ class _Look(NamedTuple):
     model: MorphableModel
 
 
-def film(cast: Cast, model: MorphableModel, stage: Stage, config: EmbeddedConfig) -> Footage:
+def film(cast: Cast, model: MorphableModel, stage: Stage, config: EmbeddedData) -> Footage:
     """All clips of one person; depends on nothing but the arguments."""
     look = _make_up(cast, model, stage)
     clips = [_film_clip(cast, look, stage, config, number) for number in range(config.clips_per_identity)]
@@ -82,7 +82,7 @@ def _make_up(cast: Cast, model: MorphableModel, stage: Stage) -> _Look:
     )
 
 
-def _film_clip(cast: Cast, look: _Look, stage: Stage, config: EmbeddedConfig, number: int) -> Footage:
+def _film_clip(cast: Cast, look: _Look, stage: Stage, config: EmbeddedData, number: int) -> Footage:
     rng = np.random.default_rng([*cast.entropy, 1 + number])
     frames, size = config.frames_per_clip, config.image_size
     motion = draw_motion(rng, look.model, frames)

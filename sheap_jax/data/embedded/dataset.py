@@ -1,6 +1,9 @@
 """The whole data set: people are filmed in worker processes, shards and ground truth are written as they come."""
 
 import contextlib
+import dataclasses
+import hashlib
+import json
 import logging
 import multiprocessing
 import os
@@ -14,9 +17,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from sheap_jax.config import EmbeddedData
 from sheap_jax.data.codec import Record
 from sheap_jax.data.embedded.clip import Cast, Footage, film
-from sheap_jax.data.embedded.config import EmbeddedConfig
 from sheap_jax.data.embedded.samples import SampleSheet
 from sheap_jax.data.embedded.stage import Stage, build_stage
 from sheap_jax.data.embedded.truth import LANDMARKS_7, Truth, save_truth
@@ -25,6 +28,7 @@ from sheap_jax.data.records import write_split
 from sheap_jax.morphable.embedded import embedded_head, embedded_person
 from sheap_jax.morphable.model import MorphableModel, points_on_faces
 
+GENERATOR_VERSION = 3  # raise it when the same settings give other images
 _SPLIT_CODE = {"train": 0, "test": 1}
 _log = logging.getLogger(__name__)
 
@@ -34,10 +38,10 @@ class _Studio(NamedTuple):
 
     model: MorphableModel
     stage: Stage
-    config: EmbeddedConfig
+    config: EmbeddedData
 
 
-def generate(directory: str | os.PathLike[str], config: EmbeddedConfig, *, progress: bool = True) -> Path:
+def generate(directory: str | os.PathLike[str], config: EmbeddedData, *, progress: bool = True) -> Path:
     """Make the splits `train` and `test`, or reuse them if `directory` holds them with equal settings.
 
     Work goes on in a temporary directory beside `directory`, which takes its place when finished. The result depends
@@ -64,14 +68,26 @@ def generate(directory: str | os.PathLike[str], config: EmbeddedConfig, *, progr
     return directory
 
 
-def _finished(directory: Path, config: EmbeddedConfig) -> bool:
+def generator_settings(config: EmbeddedData) -> dict[str, Any]:
+    """What decides the content, as JSON values: how many processes work on it does not."""
+    values = dataclasses.asdict(config)
+    del values["processes"]
+    return {**values, "truth_splits": list(config.truth_splits), "generator_version": GENERATOR_VERSION}
+
+
+def settings_name(config: EmbeddedData) -> str:
+    """Eight digits that differ between settings, for the name of a cache."""
+    return hashlib.sha256(json.dumps(generator_settings(config), sort_keys=True).encode()).hexdigest()[:8]
+
+
+def _finished(directory: Path, config: EmbeddedData) -> bool:
     if not (directory / MANIFEST).exists():
         return False
     splits = read_manifest(directory)["splits"]
-    return all(split in splits and splits[split]["settings"] == config.settings() for split in _SPLIT_CODE)
+    return all(split in splits and splits[split]["settings"] == generator_settings(config) for split in _SPLIT_CODE)
 
 
-def _generate_into(directory: Path, config: EmbeddedConfig, *, progress: bool) -> None:
+def _generate_into(directory: Path, config: EmbeddedData, *, progress: bool) -> None:
     from tqdm import tqdm
 
     model: MorphableModel = jax.tree.map(np.asarray, embedded_head(detail=config.detail))
@@ -92,13 +108,13 @@ def _generate_into(directory: Path, config: EmbeddedConfig, *, progress: bool) -
                     bar.update(per_identity)
                     yield from filmed.records
 
-            write_split(directory, split, records(), settings=config.settings())
+            write_split(directory, split, records(), settings=generator_settings(config))
             if collector.wanted:
                 save_truth(directory, split, collector.build(model))
     sheet.save(directory / "samples.png")
 
 
-def cast_person(split: str, number: int, config: EmbeddedConfig) -> Cast:
+def cast_person(split: str, number: int, config: EmbeddedData) -> Cast:
     """Person `number` of a split; seeds of the splits never meet, whatever their sizes."""
     entropy = (config.seed, _SPLIT_CODE[split], number)
     seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])

@@ -36,7 +36,7 @@ def load_truth(directory: str | os.PathLike[str], split: str) -> Truth:
     """
     path = truth_path(directory, split)
     if not path.exists():
-        raise FileNotFoundError(f"{path}: no ground truth; generate with {split!r} in EmbeddedConfig.truth_splits")
+        raise FileNotFoundError(f"{path}: no ground truth; generate with {split!r} in EmbeddedData.truth_splits")
     with np.load(path) as data:
         missing = set(Truth._fields) - set(data.files)
         if missing:

@@ -1,0 +1,77 @@
+"""How many (tile, primitive) entries to make room for: `max_intersections`, measured on scenes like those to come."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from tileraster import validation
+from tileraster.binning import TileGrid, tile_rectangles
+from tileraster.ellipsoids import EllipsoidInputs, ellipsoid_boxes, project_ellipsoids
+from tileraster.projection import project_surfels
+from tileraster.reference import SurfelInputs
+from tileraster.surfels import TILE
+
+
+def measure_capacity(
+    means: Float[Array, "*b n 3"],
+    quats: Float[Array, "*b n 4"],
+    scales: Float[Array, "*b n k"],
+    opacities: Float[Array, "*b n"],
+    viewmats: Float[Array, "*b 4 4"],
+    intrinsics: Float[Array, "*b 3 3"],
+    *,
+    width: int,
+    height: int,
+    near: float = 0.01,
+    headroom: float = 1.5,
+) -> int:
+    """The `max_intersections` that holds sample scenes with room to spare: a power of two, to be used for all calls.
+
+    Args: as in `rasterize_surfels` (scales with two columns) or `rasterize_ellipsoids` (three). `headroom` multiplies
+    the entries of the fullest image before rounding up.
+
+    Raises:
+        TypeError, ValueError: an argument has the wrong dtype or shape; the message names it.
+    """
+    arrays = {
+        "means": means, "quats": quats, "scales": scales, "opacities": opacities,
+        "viewmats": viewmats, "intrinsics": intrinsics,
+    }  # fmt: skip
+    kinds = jnp.shape(scales)[-1:]
+    if kinds not in ((2,), (3,)):
+        raise ValueError(
+            f"scales: got shape {jnp.shape(scales)}, wanted [*B, N, 2] (surfels) or [*B, N, 3] (ellipsoids)"
+        )
+    specs = {
+        "means": ("N", 3), "quats": ("N", 4), "scales": ("N", *kinds), "opacities": ("N",),
+        "viewmats": (4, 4), "intrinsics": (3, 3),
+    }  # fmt: skip
+    batch = validation.check_arrays(arrays, specs)
+    validation.check_size(width=width, height=height)
+    flat = {name: jnp.reshape(value, (-1, *jnp.shape(value)[len(batch) :])) for name, value in arrays.items()}
+    zeros = {"colors": (*flat["opacities"].shape, 1), "background": (len(flat["means"]), 1)}
+    unused = {name: jnp.zeros(shape, means.dtype) for name, shape in zeros.items()}
+    unused["screen_probe"] = jnp.zeros((*flat["opacities"].shape, 2), means.dtype)
+    if kinds == (2,):
+        boxes = project_surfels(SurfelInputs(**flat, **unused), near=near).boxes
+    else:
+        inputs = EllipsoidInputs(**flat, **unused)
+        boxes = ellipsoid_boxes(project_ellipsoids(inputs, width=width, height=height, near=near))
+    extent = tile_rectangles(boxes, TileGrid(width=width, height=height, tile=TILE)).extent
+    # On the host in 64 bits: the sum may exceed what the device's integers hold.
+    entries = np.asarray(jax.device_get(extent), np.int64).prod(axis=-1).sum(axis=-1)
+    return _power_of_two(int(np.ceil(headroom * entries.max(initial=1))))
+
+
+def grow_capacity(max_intersections: int, overflow: Int[Array, "*b"]) -> int:
+    """The next `max_intersections` after images with this `overflow`: enough for them, unchanged if all were complete.
+
+    Shapes depend on it, so that a larger one compiles anew.
+    """
+    validation.check_capacity(max_intersections)
+    return _power_of_two(max_intersections + int(np.asarray(overflow).max(initial=0)))
+
+
+def _power_of_two(value: int) -> int:
+    return 1 << (max(value, 1) - 1).bit_length()

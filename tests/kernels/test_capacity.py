@@ -1,0 +1,62 @@
+"""The measured capacity holds its scenes, and growing ends every overflow at once."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tileraster import grow_capacity, measure_capacity, rasterize_ellipsoids, rasterize_surfels
+
+SIZE = {"width": 80, "height": 72}
+COUNT = 300
+
+
+def scene(columns: int) -> list:
+    rng = np.random.default_rng(0)
+    arrays = (
+        rng.uniform([-0.5, -0.5, 1.0], [0.5, 0.5, 2.0], (2, COUNT, 3)),
+        rng.normal(size=(2, COUNT, 4)),
+        rng.uniform(0.02, 0.1, (2, COUNT, columns)),
+        rng.uniform(0.2, 1, (2, COUNT)),
+        np.tile(np.eye(4), (2, 1, 1)),
+        np.tile([[80.0, 0, 40], [0, 80, 36], [0, 0, 1]], (2, 1, 1)),
+    )
+    return [jnp.asarray(array, jnp.float32) for array in arrays]
+
+
+def overflow(arrays: list, capacity: int) -> np.ndarray:
+    rasterize = rasterize_surfels if arrays[2].shape[-1] == 2 else rasterize_ellipsoids
+    colors = jnp.ones((*arrays[3].shape, 1))
+    image = rasterize(*arrays[:4], colors, *arrays[4:], **SIZE, max_intersections=capacity)
+    return np.asarray(image.overflow)
+
+
+@pytest.mark.parametrize("columns", [2, 3])
+def test_measured_capacity_is_the_smallest_that_fits(columns):
+    arrays = scene(columns)
+    capacity = measure_capacity(*arrays, **SIZE, headroom=1.0)
+    assert overflow(arrays, capacity).max() == 0
+    assert overflow(arrays, capacity // 2).max() > 0
+    roomy = measure_capacity(*arrays, **SIZE, headroom=4.0)
+    assert roomy == 4 * capacity
+
+
+def test_growing_once_is_enough_and_a_complete_image_changes_nothing():
+    arrays = scene(2)
+    lost = overflow(arrays, 256)
+    assert lost.max() > 0
+    grown = grow_capacity(256, lost)
+    assert overflow(arrays, grown).max() == 0
+    assert overflow(arrays, grown // 2).max() > 0
+    assert grow_capacity(grown, overflow(arrays, grown)) == grown
+
+
+def test_wrong_scales_are_named():
+    arrays = scene(2)
+    arrays[2] = arrays[2][..., :1]
+    with pytest.raises(ValueError, match="scales"):
+        measure_capacity(*arrays, **SIZE)
+
+
+def test_nothing_visible_still_gives_a_capacity():
+    arrays = scene(2)
+    arrays[0] = arrays[0] - jnp.array([0, 0, 10.0])
+    assert measure_capacity(*arrays, **SIZE) >= 1
