@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tileraster import rasterize_surfels
 
 from tests.kernels.cases import (
     IMPLEMENTATIONS,
@@ -197,6 +198,29 @@ def test_entries_beyond_the_capacity_are_the_farthest_and_counted():
     assert float(full.alpha[43, 49]) == pytest.approx(0.75, abs=1e-2)
     assert float(cut.alpha[43, 49]) == pytest.approx(0.5, abs=1e-2)
     assert float(cut.alpha[0, 0]) == pytest.approx(0.75, abs=1e-2)
+
+
+def test_a_hundred_thousand_surfels_on_one_tile():
+    """Flat discs of opacity a compose to 1 - (1 - a)^k, the first k that leave more than 1e-4; gradients are finite."""
+    count, opacity = 100_000, 0.01
+    means = jnp.tile(jnp.array([0.0, 0, 2]), (count, 1)).at[:, 2].add(1e-5 * jnp.arange(count))
+    scene = facing_surfel(scale=100.0)
+    many = [jnp.tile(value, (count, 1)) for value in (scene.quats, scene.scales, scene.colors)]
+
+    def alpha(opacities):
+        image = rasterize_surfels(
+            means, many[0], many[1], opacities, many[2], scene.viewmats, scene.intrinsics,
+            width=8, height=8, max_intersections=1 << 17,
+        )  # fmt: skip
+        return jnp.mean(image.alpha), image.overflow
+
+    (found, overflow), gradient = jax.jit(jax.value_and_grad(alpha, has_aux=True))(jnp.full(count, opacity))
+    drawn = int(np.log(1e-4) / np.log(1 - opacity))
+    assert int(overflow) == 0
+    assert float(found) == pytest.approx(1 - (1 - opacity) ** drawn, abs=1e-4)
+    assert np.isfinite(gradient).all()
+    assert (np.asarray(gradient[:drawn]) > 0).all()
+    assert not np.asarray(gradient[drawn + 2 :]).any()
 
 
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
