@@ -10,17 +10,17 @@ from sheap_jax.config import Config, Data, EmbeddedData, Estimator, Log, LossWei
 def get_config() -> Config:
     return Config(
         name="quickstart",
-        steps=1040,
-        geometry_steps=1000,
+        steps=3080,
+        geometry_steps=3000,
         batch_size=8,
         image_size=96,
         morphable="embedded:coarse",
-        data=Data(embedded=EmbeddedData(train_identities=256, clips_per_identity=1, frames_per_clip=2)),
+        data=Data(embedded=EmbeddedData(train_identities=1000, clips_per_identity=1, frames_per_clip=2)),
         estimator=Estimator(
             patch=16,
             from_scratch=True,
             width=96,
-            depth=2,
+            depth=1,
             heads=3,
             head_width=96,
             feature_dim=64,
@@ -30,5 +30,5 @@ def get_config() -> Config:
         prototypes=Prototypes(per_face=1, capacity_per_face=1.0, densify_every=0),
         losses=LossWeights(landmarks=20.0, shape=0.05, expression=0.01),
         optimizer=Optimizer(learning_rate=1.5e-3, regressor_learning_rate=5e-3, warmup_steps=50),
-        log=Log(metrics_every=10, pictures_every=0, checkpoint_every=200),
+        log=Log(metrics_every=20, pictures_every=0, checkpoint_every=500),
     )
