@@ -1,6 +1,8 @@
-"""Embedded heads on two CPU cores in at most 90 minutes: more people, the full method for most of the run.
+"""Embedded heads on two CPU cores in 35 minutes: three thousand people, and a thousand rendered steps at the end.
 
-Aim: held-out neutral median error at most 0.5 of the mean head's. Not run yet: no result is stated.
+Measured (seed 0, two cores): 4 min for the data, 31 min for training and evaluation; neutral median 1.14 mm against the
+mean head's 1.35 (ratio 0.85; the aim is 0.5), landmarks 0.66 px against 5.76, re-animated faces 22.6 dB. The rendered
+steps (3 per second) took the neutral ratio from 0.86 to 0.85.
 """
 
 from sheap_jax.config import Config, Data, EmbeddedData, Estimator, Log, LossWeights, Optimizer, Prototypes, Regressor
