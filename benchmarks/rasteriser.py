@@ -22,13 +22,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "kernels"))
 import tileraster
 from tileraster.binning import TileGrid, bin_primitives, default_capacity
 from tileraster.projection import project_surfels
-from tileraster.reference import SurfelInputs
 from tileraster.surfels import TILE
+from tileraster.types import SplatInputs
 
 REPEATS = 7
 
 
-def head_shell(count: int, pixels: int, batch: int, *, seed: int = 0) -> SurfelInputs:
+def head_shell(count: int, pixels: int, batch: int, *, seed: int = 0) -> SplatInputs:
     """Surfels that cover an ellipsoid of a head's size, one metre in front of a camera that it fills."""
     rng = np.random.default_rng(seed)
     axes = np.array([0.075, 0.1, 0.085])
@@ -53,7 +53,7 @@ def head_shell(count: int, pixels: int, batch: int, *, seed: int = 0) -> SurfelI
         np.zeros((batch, 3)),
         np.zeros((batch, count, 2)),
     )
-    return SurfelInputs(*(jnp.asarray(value, jnp.float32) for value in arrays))
+    return SplatInputs(*(jnp.asarray(value, jnp.float32) for value in arrays))
 
 
 def measure(function: Callable, *arguments: object) -> dict[str, float]:
@@ -88,17 +88,17 @@ def benchmark(count: int, pixels: int, batch: int, implementation: str | None) -
     grid = TileGrid(width=pixels, height=pixels, tile=TILE)
     capacity = default_capacity(count, grid)
 
-    def image(inputs: SurfelInputs) -> tileraster.SurfelImage:
+    def image(inputs: SplatInputs) -> tileraster.SurfelImage:
         size = {"width": pixels, "height": pixels}
         return tileraster.rasterize_surfels(
             *inputs[:7], **size, background=inputs.background, implementation=implementation
         )
 
-    def loss(inputs: SurfelInputs) -> jax.Array:
+    def loss(inputs: SplatInputs) -> jax.Array:
         out = image(inputs)
         return sum(jnp.sum(value * value) for value in (out.color, out.alpha, out.depth, out.normal, out.distortion))
 
-    def bins(inputs: SurfelInputs) -> object:
+    def bins(inputs: SplatInputs) -> object:
         return bin_primitives(project_surfels(inputs, near=0.01).boxes, grid, capacity=capacity)
 
     entries = jax.jit(bins)(inputs).entries

@@ -5,8 +5,8 @@
     python train.py --config configs/clip.py
 
 Measured on 3 clips (309 frames), two CPU cores: 6 min 43 s; rendered targets 24 dB on the training frames, recognisably
-the person with the target's pose and mouth, the mesh lies on the face. With a tenth of these priors on shape and
-expression the landmarks fit as well and the blendshapes puff up the mouth.
+the person with the target's pose and mouth, the mesh lies on the face. With weaker priors (0.02 on shape and
+expression) the landmarks fit as well and the blendshapes puff up the mouth.
 """
 
 from sheap_jax.config import Config, Data, Estimator, Log, LossWeights, Optimizer, Prototypes, Regressor

@@ -1,23 +1,13 @@
-"""The public functions: check the call, choose an implementation, run it on one flat batch axis."""
+"""The public functions: each says what its image is, checks the call and runs it on one flat batch axis."""
 
-import functools
-import math
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from tileraster import mesh, validation
-from tileraster.ellipsoids import EllipsoidInputs, render_ellipsoids_xla
-from tileraster.ellipsoids_reference import render_ellipsoids_reference
-from tileraster.poison import poison_of
-from tileraster.reference import SurfelInputs, render_surfels_reference
-from tileraster.surfels import render_surfels_xla
+from tileraster.splatting import flatten, splat
 from tileraster.types import EllipsoidImage, MeshImage, SurfelImage
-
-Splats = TypeVar("Splats", bound=SurfelInputs | EllipsoidInputs)
 
 
 def rasterize_surfels(
@@ -81,7 +71,7 @@ def rasterize_surfels(
         "viewmats": viewmats, "intrinsics": intrinsics, "background": background, "screen_probe": screen_probe,
     }  # fmt: skip
     options: dict[str, Any] = {"implementation": implementation, "max_intersections": max_intersections}
-    return _splat(SurfelInputs, arrays, scales=2, width=width, height=height, near=near, **options)
+    return splat("surfels", arrays, width=width, height=height, near=near, **options)
 
 
 def rasterize_ellipsoids(
@@ -127,93 +117,7 @@ def rasterize_ellipsoids(
         "viewmats": viewmats, "intrinsics": intrinsics, "background": background, "screen_probe": screen_probe,
     }  # fmt: skip
     options: dict[str, Any] = {"implementation": implementation, "max_intersections": max_intersections}
-    return _splat(EllipsoidInputs, arrays, scales=3, width=width, height=height, near=near, **options)
-
-
-def _splat(
-    bundle: type,
-    arrays: dict[str, Array | None],
-    *,
-    scales: int,
-    width: int,
-    height: int,
-    near: float,
-    implementation: str | None,
-    max_intersections: int | None,
-) -> Any:
-    """Check a call, fill in what was left out, run it on one batch axis."""
-    batch = validation.check_arrays(arrays, {**_SPLAT_SPECS, "scales": ("N", scales)})
-    means, colors = arrays["means"], arrays["colors"]
-    assert means is not None
-    assert colors is not None
-    count, channels = colors.shape[-2:]
-    validation.check_size(width=width, height=height, channels=channels)
-    validation.check_capacity(max_intersections)
-    if arrays["background"] is None:
-        arrays["background"] = jnp.zeros((*batch, channels), colors.dtype)
-    if arrays["screen_probe"] is None:
-        arrays["screen_probe"] = jnp.zeros((*batch, count, 2), means.dtype)
-    image = _render_splats(
-        bundle(**{name: _flatten(value, batch) for name, value in arrays.items() if value is not None}),
-        width=width,
-        height=height,
-        near=float(near),
-        implementation=validation.choose_implementation(implementation),
-        max_intersections=max_intersections,
-    )
-    return jax.tree.map(lambda value: value.reshape(batch + value.shape[1:]), image)
-
-
-_SPLAT_SPECS = {
-    "means": ("N", 3), "quats": ("N", 4), "scales": ("N", 3), "opacities": ("N",), "colors": ("N", "C"),
-    "viewmats": (4, 4), "intrinsics": (3, 3), "background": ("C",), "screen_probe": ("N", 2),
-}  # fmt: skip
-
-
-# One compiled program per shape, also for calls outside jit.
-@functools.partial(jax.jit, static_argnames=("width", "height", "near", "implementation", "max_intersections"))
-def _render_splats(
-    inputs: SurfelInputs | EllipsoidInputs,
-    *,
-    width: int,
-    height: int,
-    near: float,
-    implementation: str,
-    max_intersections: int | None,
-) -> Any:
-    """The image of either primitive, NaN where an input is."""
-    poison = poison_of(*inputs)
-    if inputs.opacities.shape[1] == 0:
-        inputs = _with_one_invisible(inputs)
-    size: dict[str, Any] = {"width": width, "height": height, "near": near}
-    reference, xla = _RENDERERS[type(inputs)]
-    if implementation == "reference":
-        image = reference(inputs, **size)
-    else:
-        image = xla(inputs, **size, max_intersections=max_intersections)
-    poisoned = {
-        name: value + poison.reshape(-1, *(1,) * (value.ndim - 1))
-        for name, value in image._asdict().items()
-        if name != "overflow"
-    }
-    return image._replace(**poisoned)
-
-
-_RENDERERS: dict[type, tuple[Callable[..., Any], Callable[..., Any]]] = {
-    SurfelInputs: (render_surfels_reference, render_surfels_xla),
-    EllipsoidInputs: (render_ellipsoids_reference, render_ellipsoids_xla),
-}
-
-
-def _with_one_invisible(inputs: Splats) -> Splats:
-    """Empty axes cannot be sorted or gathered from; opacity 0 draws nothing."""
-    cameras = ("viewmats", "intrinsics", "background")
-    padded = {
-        name: jnp.pad(value, ((0, 0), (0, 1)) + ((0, 0),) * (value.ndim - 2))
-        for name, value in inputs._asdict().items()
-        if name not in cameras
-    }
-    return inputs._replace(**padded)
+    return splat("ellipsoids", arrays, width=width, height=height, near=near, **options)
 
 
 def rasterize_mesh(
@@ -259,10 +163,10 @@ def rasterize_mesh(
     validation.check_capacity(max_intersections)
     chosen = validation.choose_implementation(implementation)
     image = mesh.render_mesh(
-        _flatten(vertices, batch),
+        flatten(vertices, batch),
         faces,
-        _flatten(viewmats, batch),
-        _flatten(intrinsics, batch),
+        flatten(viewmats, batch),
+        flatten(intrinsics, batch),
         width=width,
         height=height,
         near=float(near),
@@ -271,8 +175,3 @@ def rasterize_mesh(
         max_intersections=max_intersections,
     )
     return jax.tree.map(lambda value: value.reshape(batch + value.shape[1:]), image)
-
-
-def _flatten(array: Array, batch: tuple[int, ...]) -> Array:
-    """One leading axis in the place of all batch axes."""
-    return jnp.reshape(array, (math.prod(batch), *jnp.shape(array)[len(batch) :]))

@@ -7,10 +7,10 @@ from jaxtyping import Array, Float, Int
 
 from tileraster import validation
 from tileraster.binning import TileGrid, tile_rectangles
-from tileraster.ellipsoids import EllipsoidInputs, ellipsoid_boxes, project_ellipsoids
+from tileraster.ellipsoids import ellipsoid_boxes, project_ellipsoids
 from tileraster.projection import project_surfels
-from tileraster.reference import SurfelInputs
 from tileraster.surfels import TILE
+from tileraster.types import SplatInputs
 
 
 def measure_capacity(
@@ -53,10 +53,10 @@ def measure_capacity(
     zeros = {"colors": (*flat["opacities"].shape, 1), "background": (len(flat["means"]), 1)}
     unused = {name: jnp.zeros(shape, means.dtype) for name, shape in zeros.items()}
     unused["screen_probe"] = jnp.zeros((*flat["opacities"].shape, 2), means.dtype)
+    inputs = SplatInputs(**flat, **unused)
     if kinds == (2,):
-        boxes = project_surfels(SurfelInputs(**flat, **unused), near=near).boxes
+        boxes = project_surfels(inputs, near=near).boxes
     else:
-        inputs = EllipsoidInputs(**flat, **unused)
         boxes = ellipsoid_boxes(project_ellipsoids(inputs, width=width, height=height, near=near))
     extent = tile_rectangles(boxes, TileGrid(width=width, height=height, tile=TILE)).extent
     # On the host in 64 bits: the sum may exceed what the device's integers hold.

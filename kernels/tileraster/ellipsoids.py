@@ -18,23 +18,9 @@ from tileraster.compositing import VARYING, Composited, composite
 from tileraster.constants import ALPHA_MIN, DILATION, FRUSTUM_MARGIN
 from tileraster.projection import ScreenBoxes
 from tileraster.surfels import TILE, join_tiles
-from tileraster.types import EllipsoidImage
+from tileraster.types import EllipsoidImage, SplatInputs
 
 _NO_FILTER = 1e6  # pixels: where the surfels' low-pass filter is put to be without effect
-
-
-class EllipsoidInputs(NamedTuple):
-    """The arguments of `rasterize_ellipsoids` for a batch of images (or, without `b`, for one)."""
-
-    means: Float[Array, "*b n 3"]
-    quats: Float[Array, "*b n 4"]
-    scales: Float[Array, "*b n 3"]
-    opacities: Float[Array, "*b n"]
-    colors: Float[Array, "*b n c"]
-    viewmats: Float[Array, "*b 4 4"]
-    intrinsics: Float[Array, "*b 3 3"]
-    background: Float[Array, "*b c"]
-    screen_probe: Float[Array, "*b n 2"]
 
 
 class ProjectedEllipsoids(NamedTuple):
@@ -48,7 +34,7 @@ class ProjectedEllipsoids(NamedTuple):
 
 
 def render_ellipsoids_xla(
-    inputs: EllipsoidInputs, *, width: int, height: int, near: float, max_intersections: int | None
+    inputs: SplatInputs, *, width: int, height: int, near: float, max_intersections: int | None
 ) -> EllipsoidImage:
     """`rasterize_ellipsoids` for a flat batch."""
     batch, count = inputs.opacities.shape
@@ -70,7 +56,7 @@ def render_ellipsoids_xla(
     )
 
 
-def project_ellipsoids(inputs: EllipsoidInputs, *, width: int, height: int, near: float) -> ProjectedEllipsoids:
+def project_ellipsoids(inputs: SplatInputs, *, width: int, height: int, near: float) -> ProjectedEllipsoids:
     """Splat the ellipsoids of a batch of images. Invisible ones get opacity 0."""
     center = to_camera(inputs.means, inputs.viewmats)
     visible = (center[..., 2] > near) & (inputs.opacities >= ALPHA_MIN)

@@ -8,9 +8,8 @@ from jaxtyping import Array, Float
 
 from tileraster.camera import rotation_matrix
 from tileraster.constants import ALPHA_MAX, ALPHA_MIN, DILATION, FRUSTUM_MARGIN
-from tileraster.ellipsoids import EllipsoidInputs
 from tileraster.reference import last_in_first_half, pixel_chunks, weights_of
-from tileraster.types import EllipsoidImage
+from tileraster.types import EllipsoidImage, SplatInputs
 
 
 class _Gaussians(NamedTuple):
@@ -30,10 +29,10 @@ class _Sums(NamedTuple):
     median_depth: Float[Array, "p"]
 
 
-def render_ellipsoids_reference(inputs: EllipsoidInputs, *, width: int, height: int, near: float) -> EllipsoidImage:
+def render_ellipsoids_reference(inputs: SplatInputs, *, width: int, height: int, near: float) -> EllipsoidImage:
     """`rasterize_ellipsoids` for a flat batch."""
 
-    def one_image(image: EllipsoidInputs) -> _Sums:
+    def one_image(image: SplatInputs) -> _Sums:
         gaussians = _project(image, width=width, height=height, near=near)
         return pixel_chunks(
             lambda pixels: _composite(gaussians, image.background, pixels),
@@ -46,7 +45,7 @@ def render_ellipsoids_reference(inputs: EllipsoidInputs, *, width: int, height: 
     return EllipsoidImage(**sums._asdict(), overflow=jnp.zeros((inputs.means.shape[0],), jnp.int32))
 
 
-def _project(inputs: EllipsoidInputs, *, width: int, height: int, near: float) -> _Gaussians:
+def _project(inputs: SplatInputs, *, width: int, height: int, near: float) -> _Gaussians:
     with jax.default_matmul_precision("highest"):
         rotation = inputs.viewmats[:3, :3]
         center = inputs.means @ rotation.T + inputs.viewmats[:3, 3]

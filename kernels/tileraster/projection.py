@@ -20,7 +20,7 @@ from jaxtyping import Array, Bool, Float
 
 from tileraster.camera import rotation_matrix, to_camera
 from tileraster.constants import ALPHA_MIN
-from tileraster.reference import SurfelInputs
+from tileraster.types import SplatInputs
 
 
 class ScreenBoxes(NamedTuple):
@@ -40,7 +40,7 @@ class ProjectedSurfels(NamedTuple):
     boxes: ScreenBoxes
 
 
-def project_surfels(inputs: SurfelInputs, *, near: float) -> ProjectedSurfels:
+def project_surfels(inputs: SplatInputs, *, near: float) -> ProjectedSurfels:
     """Project the surfels of a batch of images. Invisible ones get opacity 0 and an empty box."""
     view = inputs.viewmats[:, None, :3, :3]
     axes = jnp.einsum("...ij,...jk->...ik", view, rotation_matrix(inputs.quats), precision="highest")

@@ -21,24 +21,10 @@ from tileraster.constants import (
     FILTER_INVERSE_SQUARE,
     TRANSMITTANCE_STOP,
 )
-from tileraster.types import SurfelImage
+from tileraster.types import SplatInputs, SurfelImage
 
 PIXELS_PER_CHUNK = 128
 T = TypeVar("T")
-
-
-class SurfelInputs(NamedTuple):
-    """The arguments of `rasterize_surfels` for a batch of images (or, without `b`, for one)."""
-
-    means: Float[Array, "*b n 3"]
-    quats: Float[Array, "*b n 4"]
-    scales: Float[Array, "*b n 2"]
-    opacities: Float[Array, "*b n"]
-    colors: Float[Array, "*b n c"]
-    viewmats: Float[Array, "*b 4 4"]
-    intrinsics: Float[Array, "*b 3 3"]
-    background: Float[Array, "*b c"]
-    screen_probe: Float[Array, "*b n 2"]
 
 
 class _Surfels(NamedTuple):
@@ -61,10 +47,10 @@ class _Sums(NamedTuple):
     distortion: Float[Array, "p"]
 
 
-def render_surfels_reference(inputs: SurfelInputs, *, width: int, height: int, near: float) -> SurfelImage:
+def render_surfels_reference(inputs: SplatInputs, *, width: int, height: int, near: float) -> SurfelImage:
     """`rasterize_surfels` for a flat batch."""
 
-    def one_image(image: SurfelInputs) -> _Sums:
+    def one_image(image: SplatInputs) -> _Sums:
         surfels = _project(image, near=near)
         return pixel_chunks(
             lambda pixels: _composite(surfels, image.background, pixels, near=near),
@@ -91,7 +77,7 @@ def pixel_chunks(render: Callable[[Float[Array, "p 2"]], T], *, width: int, heig
     return jax.tree.map(join, jax.lax.map(jax.checkpoint(render), chunks))
 
 
-def _project(inputs: SurfelInputs, *, near: float) -> _Surfels:
+def _project(inputs: SplatInputs, *, near: float) -> _Surfels:
     with jax.default_matmul_precision("highest"):
         rotation = inputs.viewmats[:3, :3]
         axes = rotation @ rotation_matrix(inputs.quats)

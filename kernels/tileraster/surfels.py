@@ -6,14 +6,13 @@ from jaxtyping import Array, Float
 from tileraster.binning import TileGrid, bin_primitives, default_capacity
 from tileraster.compositing import VARYING, Composited, composite
 from tileraster.projection import project_surfels
-from tileraster.reference import SurfelInputs
-from tileraster.types import SurfelImage
+from tileraster.types import SplatInputs, SurfelImage
 
 TILE = 8
 
 
 def render_surfels_xla(
-    inputs: SurfelInputs, *, width: int, height: int, near: float, max_intersections: int | None
+    inputs: SplatInputs, *, width: int, height: int, near: float, max_intersections: int | None
 ) -> SurfelImage:
     """`rasterize_surfels` for a flat batch."""
     batch, count = inputs.opacities.shape

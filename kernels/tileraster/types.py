@@ -1,4 +1,4 @@
-"""What the rasterisers return. `*b` are leading batch axes, H x W the image, C the number of colour channels."""
+"""What rasterisers take and return. `*b` are leading batch axes, H x W the image, C the number of colour channels."""
 
 from typing import NamedTuple
 
@@ -36,3 +36,17 @@ class MeshImage(NamedTuple):
     barycentric: Float[Array, "*b h w 3"]  # weights of the face's three vertices (perspective-correct); 0 where none
     mask: Bool[Array, "*b h w"]
     overflow: Int[Array, "*b"]  # (pixel, face) candidates that were not tested; 0 is a complete image
+
+
+class SplatInputs(NamedTuple):
+    """The arguments of `rasterize_surfels` (k = 2) or `rasterize_ellipsoids` (k = 3) for one batch axis, or none."""
+
+    means: Float[Array, "*b n 3"]
+    quats: Float[Array, "*b n 4"]
+    scales: Float[Array, "*b n k"]
+    opacities: Float[Array, "*b n"]
+    colors: Float[Array, "*b n c"]
+    viewmats: Float[Array, "*b 4 4"]
+    intrinsics: Float[Array, "*b 3 3"]
+    background: Float[Array, "*b c"]
+    screen_probe: Float[Array, "*b n 2"]

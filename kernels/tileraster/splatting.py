@@ -1,0 +1,113 @@
+"""What surfels and ellipsoids have in common: check a call, choose an implementation, run it."""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from tileraster import validation
+from tileraster.ellipsoids import render_ellipsoids_xla
+from tileraster.ellipsoids_reference import render_ellipsoids_reference
+from tileraster.poison import poison_of
+from tileraster.reference import render_surfels_reference
+from tileraster.surfels import render_surfels_xla
+from tileraster.types import SplatInputs
+
+
+def splat(
+    primitive: str,
+    arrays: dict[str, Array | None],
+    *,
+    width: int,
+    height: int,
+    near: float,
+    implementation: str | None,
+    max_intersections: int | None,
+) -> Any:
+    """Check a call, fill in what was left out, run it on one batch axis."""
+    scales = {"surfels": 2, "ellipsoids": 3}[primitive]
+    batch = validation.check_arrays(arrays, {**_SPLAT_SPECS, "scales": ("N", scales)})
+    means, colors = arrays["means"], arrays["colors"]
+    assert means is not None
+    assert colors is not None
+    count, channels = colors.shape[-2:]
+    validation.check_size(width=width, height=height, channels=channels)
+    validation.check_capacity(max_intersections)
+    if arrays["background"] is None:
+        arrays["background"] = jnp.zeros((*batch, channels), colors.dtype)
+    if arrays["screen_probe"] is None:
+        arrays["screen_probe"] = jnp.zeros((*batch, count, 2), means.dtype)
+    image = _render_splats(
+        SplatInputs(**{name: flatten(value, batch) for name, value in arrays.items() if value is not None}),
+        primitive,
+        width=width,
+        height=height,
+        near=float(near),
+        implementation=validation.choose_implementation(implementation),
+        max_intersections=max_intersections,
+    )
+    return jax.tree.map(lambda value: value.reshape(batch + value.shape[1:]), image)
+
+
+_SPLAT_SPECS = {
+    "means": ("N", 3), "quats": ("N", 4), "scales": ("N", 3), "opacities": ("N",), "colors": ("N", "C"),
+    "viewmats": (4, 4), "intrinsics": (3, 3), "background": ("C",), "screen_probe": ("N", 2),
+}  # fmt: skip
+
+
+# One compiled program per shape, also for calls outside jit.
+@functools.partial(
+    jax.jit, static_argnames=("primitive", "width", "height", "near", "implementation", "max_intersections")
+)
+def _render_splats(
+    inputs: SplatInputs,
+    primitive: str,
+    *,
+    width: int,
+    height: int,
+    near: float,
+    implementation: str,
+    max_intersections: int | None,
+) -> Any:
+    """The image of either primitive, NaN where an input is."""
+    poison = poison_of(*inputs)
+    if inputs.opacities.shape[1] == 0:
+        inputs = _with_one_invisible(inputs)
+    size: dict[str, Any] = {"width": width, "height": height, "near": near}
+    reference, xla = _RENDERERS[primitive]
+    if implementation == "reference":
+        image = reference(inputs, **size)
+    else:
+        image = xla(inputs, **size, max_intersections=max_intersections)
+    poisoned = {
+        name: value + poison.reshape(-1, *(1,) * (value.ndim - 1))
+        for name, value in image._asdict().items()
+        if name != "overflow"
+    }
+    return image._replace(**poisoned)
+
+
+_RENDERERS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
+    "surfels": (render_surfels_reference, render_surfels_xla),
+    "ellipsoids": (render_ellipsoids_reference, render_ellipsoids_xla),
+}
+
+
+def _with_one_invisible(inputs: SplatInputs) -> SplatInputs:
+    """Empty axes cannot be sorted or gathered from; opacity 0 draws nothing."""
+    cameras = ("viewmats", "intrinsics", "background")
+    padded = {
+        name: jnp.pad(value, ((0, 0), (0, 1)) + ((0, 0),) * (value.ndim - 2))
+        for name, value in inputs._asdict().items()
+        if name not in cameras
+    }
+    return inputs._replace(**padded)
+
+
+def flatten(array: Array, batch: tuple[int, ...]) -> Array:
+    """One leading axis in the place of all batch axes."""
+    return jnp.reshape(array, (math.prod(batch), *jnp.shape(array)[len(batch) :]))
