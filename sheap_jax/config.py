@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class EmbeddedData:
-    """Size and difficulty of the embedded clips (sheap_jax/data/embedded)."""
+    """Size and difficulty of the embedded clips (sheap_jax/data/embedded). All but `processes` name the cache."""
 
     train_identities: int = 192
     test_identities: int = 24

@@ -54,7 +54,7 @@ def splat(
 
 
 _SPLAT_SPECS = {
-    "means": ("N", 3), "quats": ("N", 4), "scales": ("N", 3), "opacities": ("N",), "colors": ("N", "C"),
+    "means": ("N", 3), "quats": ("N", 4), "opacities": ("N",), "colors": ("N", "C"),
     "viewmats": (4, 4), "intrinsics": (3, 3), "background": ("C",), "screen_probe": ("N", 2),
 }  # fmt: skip
 

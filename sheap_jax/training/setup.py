@@ -151,7 +151,7 @@ def ensure_data(config: Config) -> Path:
         return Path(config.data.directory)
     from sheap_jax.data.embedded import generate, settings_name
 
-    return generate(config.data.directory.format(settings=settings_name(embedded)), embedded)
+    return generate(config.data.directory.replace("{settings}", settings_name(embedded)), embedded)
 
 
 def device_mesh(batch_size: int) -> jax.sharding.Mesh | None:

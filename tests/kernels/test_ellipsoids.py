@@ -113,7 +113,7 @@ def test_images_are_those_of_the_brute_force(seed, implementation):
 
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 def test_sphere_before_the_camera_is_its_gaussian(implementation):
-    """On the axis S = (f s / z)^2 + 0.3, isotropic."""
+    """On the axis S is diagonal: (fx s / z)^2 + 0.3 and (fy s / z)^2 + 0.3."""
     scene = random_scene(0)._replace(viewmats=np.eye(4), background=np.zeros(3))
     opacities, means = np.zeros(COUNT), np.tile([0.0, 0.0, 2.0], (COUNT, 1))
     opacities[3] = 0.8
