@@ -20,7 +20,8 @@ from sheap_jax.morphable.embedded import embedded_head
 from sheap_jax.morphable.storage import load_model
 from sheap_jax.reanimation import Assets, Networks
 from sheap_jax.training.objective import RenderSettings
-from sheap_jax.training.state import Optimizers, TrainState, init_state, make_optimizer
+from sheap_jax.training.optimizer import make_optimizer, make_schedule
+from sheap_jax.training.state import Optimizers, TrainState, init_state
 from sheap_jax.types import Batch
 
 T = TypeVar("T")
@@ -80,22 +81,27 @@ def build_assets(config: Config, model: MorphableModel) -> Assets:
 
 
 def build_optimizers(config: Config) -> Optimizers:
-    """One for each network; the regressor's schedule starts when rendering does."""
+    """One for each network. When rendering begins the estimator's schedule starts anew, and the regressor's starts."""
     options = config.optimizer
-
-    def one(steps: int, learning_rate: float):
-        return make_optimizer(
-            steps=steps,
-            learning_rate=learning_rate,
-            warmup_steps=options.warmup_steps,
-            final_share=options.final_share,
-            weight_decay=options.weight_decay,
-            clip_norm=options.clip_norm,
-        )
-
+    shared = {"warmup_steps": options.warmup_steps, "final_share": options.final_share}
+    estimator = make_schedule(
+        steps=config.steps,
+        learning_rate=options.learning_rate,
+        restart_step=config.geometry_steps,
+        restart_share=options.rendered_share,
+        **shared,
+    )
+    regressor = make_schedule(
+        steps=config.steps - config.geometry_steps,
+        learning_rate=options.regressor_learning_rate,
+        restart_step=0,
+        restart_share=1.0,
+        **shared,
+    )
+    limits = {"weight_decay": options.weight_decay, "clip_norm": options.clip_norm}
     return {
-        "estimator": one(config.steps, options.learning_rate),
-        "regressor": one(config.steps - config.geometry_steps, options.regressor_learning_rate),
+        "estimator": make_optimizer(estimator, muon=options.muon, **limits),
+        "regressor": make_optimizer(regressor, **limits),
     }
 
 

@@ -71,7 +71,8 @@ def test_float32_stays_within_the_tolerances(shared_golden, name):
 
 
 @pytest.mark.parametrize(
-    ("implementation", "exact"), [("xla", False), pytest.param("reference", True, marks=pytest.mark.slow)]
+    ("implementation", "exact"),
+    [("xla", False), ("xla", True), pytest.param("reference", True, marks=pytest.mark.slow)],
 )
 def test_head_of_2000_surfels(shared_golden, implementation, exact):
     golden = load(shared_golden, "head_shell_2000")

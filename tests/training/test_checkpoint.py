@@ -7,10 +7,12 @@ import shutil
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from sheap_jax.training.checkpoint import CheckpointError, Checkpoints, checksums
-from sheap_jax.training.state import TrainState, init_state, make_optimizer
+from sheap_jax.training.optimizer import make_optimizer
+from sheap_jax.training.state import TrainState, init_state
 from sheap_jax.types import Prototypes
 
 
@@ -27,9 +29,7 @@ def make_state(step: int, *, width: int = 4) -> TrainState:
         opacity_mean=jnp.zeros(5),
         gradient_norm=jnp.zeros(5),
     )
-    optimizer = make_optimizer(
-        steps=9, learning_rate=1e-3, warmup_steps=2, final_share=0.1, weight_decay=0.0, clip_norm=1.0
-    )
+    optimizer = make_optimizer(optax.constant_schedule(1e-3), weight_decay=0.0, clip_norm=1.0, muon=True)
     optimizers = {"estimator": optimizer, "regressor": optimizer}
     state = init_state(params, prototypes, optimizers, jax.random.key(step))
     return state.replace(step=jnp.asarray(step, jnp.int32))

@@ -1,0 +1,72 @@
+"""How parameters move: one optimiser for each network, by Adam alone or with orthogonalised updates for matrices."""
+
+import jax
+import jax.numpy as jnp
+import optax
+from optax import contrib
+
+# Orthogonal updates this large move a matrix's entries about as far as Adam would at the same learning rate.
+MUON_SCALE = 0.4
+# Orthogonalising takes ten products of a matrix with itself: beyond this side it would cost more than the network.
+MUON_LARGEST_SIDE = 512
+
+
+def make_schedule(
+    *, steps: int, learning_rate: float, warmup_steps: int, final_share: float, restart_step: int, restart_share: float
+) -> optax.Schedule:
+    """Learning rate by step: linear warm-up and cosine decay to `final_share`, once more from `restart_step` on.
+
+    The second time the peak is `restart_share` of the first. There is no second time where `restart_step` is not
+    between 0 and `steps`.
+    """
+
+    def one(length: int, peak: float) -> optax.Schedule:
+        warmup = min(warmup_steps, max(length - 1, 1))
+        return optax.warmup_cosine_decay_schedule(0.0, peak, warmup, max(length, 2), end_value=peak * final_share)
+
+    if not 0 < restart_step < steps:
+        return one(steps, learning_rate)
+    phases = [one(restart_step, learning_rate), one(steps - restart_step, learning_rate * restart_share)]
+    return optax.join_schedules(phases, [restart_step])
+
+
+def make_optimizer(
+    schedule: optax.Schedule, *, weight_decay: float, clip_norm: float, muon: bool = False
+) -> optax.GradientTransformation:
+    """Gradient clipping and AdamW; with `muon`, the matrices of dense layers by Muon.
+
+    Muon (Jordan et al. 2024) replaces the momentum of a matrix by the nearest orthogonal one, so that directions with
+    small gradients move as far as those with large ones. It is scaled to the size of Adam's updates (Liu et al. 2025,
+    arXiv:2502.16982, eq. 4, with another factor): one learning rate suits both. Matrices decay; vectors do not.
+    """
+    # The moments of all arrays are one flat vector: a hundred small arrays would each compile to kernels of their own,
+    # which costs more than everything else in a small program.
+    adam = optax.flatten(optax.scale_by_adam(b2=0.99))
+    direction = optax.partition({"muon": _orthogonal_updates(), "adam": adam}, _kinds) if muon else adam
+    return optax.chain(
+        optax.clip_by_global_norm(clip_norm),
+        direction,
+        optax.add_decayed_weights(weight_decay, mask=lambda params: jax.tree.map(lambda leaf: leaf.ndim > 1, params)),
+        optax.scale_by_learning_rate(schedule),
+    )
+
+
+def _orthogonal_updates() -> optax.GradientTransformation:
+    def scale(updates: optax.Updates, params: optax.Params | None) -> optax.Updates:
+        del params
+        return jax.tree.map(lambda update: MUON_SCALE * jnp.sqrt(float(max(update.shape))) * update, updates)
+
+    every_matrix = contrib.scale_by_muon(
+        weight_dimension_numbers=lambda updates: jax.tree.map(lambda _: contrib.MuonDimensionNumbers(), updates)
+    )
+    return optax.chain(every_matrix, optax.stateless(scale))
+
+
+def _kinds(params: optax.Params) -> optax.Params:
+    """ "muon" for the kernels of dense layers that are not too large, "adam" for all else."""
+
+    def kind(path: tuple, leaf: jax.Array) -> str:
+        is_kernel = jax.tree_util.keystr(path).endswith("['kernel']") and leaf.ndim == 2
+        return "muon" if is_kernel and max(leaf.shape) <= MUON_LARGEST_SIDE else "adam"
+
+    return jax.tree_util.tree_map_with_path(kind, params)
