@@ -19,7 +19,7 @@ from sheap_jax.types import Prototypes
 def make_state(step: int, *, width: int = 4) -> TrainState:
     rng = np.random.default_rng(step)
     params = {
-        "estimator": {"kernel": jnp.asarray(rng.normal(size=(3, width)), jnp.float32)},
+        "estimator": {"kernel": jnp.asarray(rng.normal(size=(3, width)), jnp.float32), "bias": jnp.zeros(width)},
         "regressor": {"embedding": jnp.asarray(rng.normal(size=(5, 2)), jnp.float32)},
     }
     prototypes = Prototypes(
