@@ -115,11 +115,15 @@ def _generate_into(directory: Path, config: EmbeddedData, *, progress: bool) -> 
 
 
 def cast_person(split: str, number: int, config: EmbeddedData) -> Cast:
-    """Person `number` of a split; seeds of the splits never meet, whatever their sizes."""
+    """Person `number` of a split, ready to be filmed."""
+    person = embedded_person(person_seed(split, number, config), detail=config.detail)
     entropy = (config.seed, _SPLIT_CODE[split], number)
-    seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
-    person = embedded_person(seed, detail=config.detail)
     return Cast(f"{split}-{number:05d}", split, entropy, person.population, np.asarray(person.neutral, np.float32))
+
+
+def person_seed(split: str, number: int, config: EmbeddedData) -> int:
+    """Seed of a person's geometry; those of the splits never meet, whatever their sizes."""
+    return int(np.random.SeedSequence((config.seed, _SPLIT_CODE[split], number)).generate_state(1)[0])
 
 
 def _film_all(studio: _Studio) -> Iterator[tuple[Cast, Footage]]:

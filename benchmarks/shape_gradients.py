@@ -1,0 +1,114 @@
+"""Does each loss know the shape? For a trained run on embedded people: its gradient against the true error of shape.
+
+    python benchmarks/shape_gradients.py runs/small > benchmarks/results/shape_gradients_small.json
+
+For every test person the gradient of each term with respect to that pair's shape coefficients is compared with
+(predicted - true) coefficients. A cosine above 0 means that a step down this term's gradient brings the shape closer to
+the truth, on average over people; below 0, that the term leads away. Weights do not matter for the cosine; the norm is
+per unit of weight.
+"""
+
+import argparse
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+from timing import environment
+
+from sheap_jax.config import EmbeddedData, LossWeights
+from sheap_jax.data.embedded.dataset import person_seed
+from sheap_jax.data.frames import decode_frame, stack_frames
+from sheap_jax.data.records import Split
+from sheap_jax.inference.predictor import Predictor
+from sheap_jax.morphable.embedded import embedded_person
+from sheap_jax.training import setup
+from sheap_jax.training.objective import full_objective
+from sheap_jax.types import Batch
+
+TERMS = ("landmarks", "l1", "ssim", "gradient", "normal", "depth", "shape")
+FIXED = {"contour": 1.0, "background": LossWeights().background}  # not terms, but parts of them
+
+
+def shape_gradients(predictor: Predictor, batch: Batch) -> Float[Array, "t b s"]:
+    """Gradient of each term with respect to the shape coefficients of each pair by itself.
+
+    A change of the bias of the shape head's last layer is a change of the coefficients.
+    """
+    settings = setup.render_settings(predictor.config, None)
+    state = predictor.state
+    off = {field.name: 0.0 for field in dataclasses.fields(LossWeights)} | FIXED
+
+    def loss(change: Float[Array, "s"], chosen: Float[Array, "t"], pair: Batch) -> Array:
+        params = jax.tree.map(lambda x: x, state.params)
+        last = params["estimator"]["shape_head"]["out"]
+        last["bias"] = last["bias"] + change
+        weights = dataclasses.replace(LossWeights(), **off | dict(zip(TERMS, chosen, strict=True)))
+        probe = jnp.zeros((1, state.prototypes.parent_face.shape[0], 2))
+        return full_objective(
+            params, probe, predictor.networks, predictor.assets, state.prototypes, pair, weights, settings
+        )[0]
+
+    @jax.jit
+    def all_terms(batch: Batch) -> Float[Array, "t b s"]:
+        zero = jnp.zeros(predictor.model.identity_basis.shape[0])
+        pairs = jax.tree.map(lambda x: x[:, None], batch)
+        return jax.lax.map(
+            lambda chosen: jax.lax.map(lambda pair: jax.grad(loss)(zero, chosen, pair), pairs), jnp.eye(len(TERMS))
+        )
+
+    return all_terms(batch)
+
+
+def first_pairs(split: Split, people: int, *, image_size: int) -> tuple[Batch, list[int]]:
+    """The first two frames of each of the first people, and the people's numbers."""
+    records, numbers = [], []
+    for number in np.unique(split.index.identity)[:people]:
+        of_person = np.flatnonzero(split.index.identity == number)
+        if len(of_person) >= 2:
+            records.append(of_person[:2])
+            numbers.append(int(number))
+    frames = [[decode_frame(split[int(k)], image_size=image_size) for k in pair] for pair in records]
+    source, target = (stack_frames([pair[k] for pair in frames]) for k in range(2))
+    return Batch(source, target, np.stack(records).astype(np.int32)), numbers
+
+
+def compare(gradient: Float[np.ndarray, "b s"], error: Float[np.ndarray, "b s"]) -> dict[str, float]:
+    """Mean cosine over the pairs with its standard error, and the mean norm of the gradient."""
+    norm = np.linalg.norm(gradient, axis=1)
+    cosine = np.sum(gradient * error, axis=1) / np.maximum(norm * np.linalg.norm(error, axis=1), 1e-30)
+    return {
+        "cosine": float(cosine.mean()),
+        "standard_error": float(cosine.std(ddof=1) / np.sqrt(len(cosine))),
+        "gradient_norm": float(norm.mean()),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", help="directory of a finished run on embedded heads")
+    parser.add_argument("--people", type=int, default=48)
+    arguments = parser.parse_args()
+    predictor = Predictor(arguments.run)
+    config = predictor.config
+    if not isinstance(config.data.embedded, EmbeddedData):
+        parser.error(f"{arguments.run} was trained on real frames: only embedded people have a known shape")
+    split = Split(setup.ensure_data(config), "test")
+    batch, numbers = first_pairs(split, arguments.people, image_size=config.image_size)
+    seeds = [person_seed("test", number, config.data.embedded) for number in numbers]
+    true = np.stack([embedded_person(seed, detail="coarse").shape for seed in seeds])
+    error = np.asarray(predictor.predict(batch.source.image).shape) - true
+    gradients = np.asarray(shape_gradients(predictor, batch))
+    report = environment() | {
+        "config": config.name,
+        "step": int(predictor.state.step),
+        "pairs": len(numbers),
+        "terms": {name: compare(gradients[k], error) for k, name in enumerate(TERMS)},
+    }
+    print(json.dumps(report, indent=1))
+
+
+if __name__ == "__main__":
+    main()
