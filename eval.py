@@ -1,68 +1,102 @@
-"""Evaluate a trained checkpoint.
+"""Evaluate a trained checkpoint, or compare two evaluations.
 
     python eval.py --checkpoint runs/quickstart
-    python eval.py --checkpoint runs/quickstart --data SHARDS --output results
+    python eval.py --checkpoint runs/base --benchmark embedded,now --data now=NOW_DIR
+    python eval.py --compare runs/a/evaluation/results.json runs/b/evaluation/results.json
 
-Reads the configuration saved beside the checkpoint, scores the network on people it has never seen, prints the table
-and writes it with the error curves and sample pictures.
+Reads the configuration saved beside the checkpoint, runs the benchmarks (embedded, now, expressive, affectnet), prints
+their tables and writes one report with error curves and sample pictures. The embedded benchmark makes its own data,
+the same for everybody; docs/benchmarks.md says what the others need.
 """
 
 import argparse
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
 
 from sheap_jax.config_files import ConfigError
 from sheap_jax.data.records import ShardError
-from sheap_jax.evaluation.embedded import evaluate_embedded
-from sheap_jax.evaluation.report import Report, markdown_table, write_report
+from sheap_jax.evaluation.benchmarks import BENCHMARKS, Task, run_benchmark
+from sheap_jax.evaluation.compare import compare_files
+from sheap_jax.evaluation.report import Report, markdown_table, write_reports
 from sheap_jax.inference.predictor import Predictor
-from sheap_jax.training import setup
 from sheap_jax.training.checkpoint import CheckpointError
-
-BENCHMARKS: dict[str, Callable[..., Report]] = {"embedded": evaluate_embedded}
 
 
 def evaluate(
     checkpoint: str | Path,
     *,
-    benchmark: str = "embedded",
-    data: str | Path | None = None,
+    benchmarks: Sequence[str] = ("embedded",),
+    data: Mapping[str, str | Path] | None = None,
     output: str | Path | None = None,
-) -> Report:
+    allow_missing: bool = False,
+) -> list[Report]:
     """Score the newest checkpoint of a run and write the report.
 
     Args:
         checkpoint: directory of the run.
-        benchmark: a key of BENCHMARKS.
-        data: directory of the benchmark's data; default: that of the run's configuration.
+        benchmarks: keys of BENCHMARKS.
+        data: directory of each benchmark's data; the embedded one has its own.
         output: where the report goes; default: `evaluation/` in the run.
+        allow_missing: score what there is of incomplete data, and list the rest.
 
     Raises:
         CheckpointError, ConfigError: no readable checkpoint or configuration.
         ShardError, OSError, ValueError: missing or damaged data.
     """
-    score = BENCHMARKS[benchmark]
     predictor = Predictor(checkpoint)
-    directory = Path(data) if data else setup.ensure_data(predictor.config)
-    bar = functools.partial(tqdm, desc="scan-to-mesh errors", unit="mesh", leave=False)
-    report = score(predictor, directory, image_size=predictor.config.image_size, progress=bar)
-    files = write_report(report, output or Path(checkpoint) / "evaluation")
-    print(markdown_table(report))
+    directory = Path(output or Path(checkpoint) / "evaluation")
+    reports = []
+    for name in benchmarks:
+        bar = functools.partial(tqdm, desc=name, leave=False)
+        place = (data or {}).get(name)
+        task = Task(Path(place) if place else None, directory, predictor.config.image_size, allow_missing, bar)
+        reports.append(run_benchmark(name, predictor, task))
+    files = write_reports(reports, directory)
+    print(*map(markdown_table, reports), sep="\n")
     print("written:", *files, sep="\n  ")
-    return report
+    return reports
+
+
+def parse_data(places: Sequence[str], benchmarks: Sequence[str]) -> dict[str, str]:
+    """NAME=PATH by name; a plain PATH belongs to the only benchmark. Raises ValueError if it is unclear whose it is."""
+    data = {}
+    for place in places:
+        name, equals, path = place.partition("=")
+        if not equals or name not in BENCHMARKS:
+            if len(benchmarks) != 1:
+                raise ValueError(f"--data {place}: say whose data they are, as in --data {benchmarks[-1]}={place}")
+            name, path = benchmarks[0], place
+        if name in data or name not in benchmarks:
+            raise ValueError(f"--data {place}: {name} {'has data already' if name in data else 'is not asked for'}")
+        data[name] = path
+    return data
 
 
 def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", required=True, metavar="DIR", help="directory of a training run")
-    parser.add_argument("--benchmark", default="embedded", choices=sorted(BENCHMARKS))
-    parser.add_argument("--data", metavar="DIR", help="data of the benchmark (default: those of the run)")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--checkpoint", metavar="DIR", help="directory of a training run")
+    what.add_argument("--compare", nargs=2, metavar="JSON", help="two results.json")
+    parser.add_argument("--benchmark", action="append", metavar="NAME", help="one or more of " + ", ".join(BENCHMARKS))
+    parser.add_argument("--data", action="append", default=[], metavar="[NAME=]PATH", help="data of a benchmark")
     parser.add_argument("--output", metavar="DIR", help="where the report goes (default: DIR/evaluation)")
-    evaluate(**vars(parser.parse_args(arguments)))
+    parser.add_argument("--allow-missing", action="store_true", help="score incomplete data and list what is missing")
+    options = parser.parse_args(arguments)
+    if options.compare:
+        print(compare_files(*options.compare))
+        return
+    names = list(dict.fromkeys(",".join(options.benchmark or ["embedded"]).split(",")))
+    evaluate(
+        options.checkpoint,
+        benchmarks=names,
+        data=parse_data(options.data, names),
+        output=options.output,
+        allow_missing=options.allow_missing,
+    )
 
 
 if __name__ == "__main__":

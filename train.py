@@ -119,7 +119,8 @@ def main(arguments: list[str]) -> None:
     if config.data.embedded is not None:
         from eval import evaluate
 
-        evaluate(run)
+        # On this run's own test people; eval.py alone takes those that are the same for everybody.
+        evaluate(run, data={"embedded": setup.ensure_data(config)})
 
 
 if __name__ == "__main__":

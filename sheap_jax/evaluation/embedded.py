@@ -25,8 +25,13 @@ from sheap_jax.data.pair_table import evaluation_pairs
 from sheap_jax.data.records import Split
 from sheap_jax.evaluation import image_scores
 from sheap_jax.evaluation.alignment import procrustes
-from sheap_jax.evaluation.geometry_scores import Scan, ScanErrors, errors_of_all, pool, statistics
+from sheap_jax.evaluation.embedded_set import DataVersion, version_of
+from sheap_jax.evaluation.geometry_report import geometry_comparisons, geometry_curves, values_per_image
+from sheap_jax.evaluation.geometry_scores import Scan, ScanErrors, errors_of_all
 from sheap_jax.evaluation.predictions import (
+    MEAN_HEAD,
+    NO_EXPRESSION,
+    OURS,
     Heads,
     Predictor,
     expressionless,
@@ -34,7 +39,7 @@ from sheap_jax.evaluation.predictions import (
     pose_heads,
     project_landmarks,
 )
-from sheap_jax.evaluation.report import Comparison, Report
+from sheap_jax.evaluation.report import Measured, PerImage, Report
 from sheap_jax.evaluation.samples import sample_grid
 from sheap_jax.morphable import MorphableModel
 from sheap_jax.morphable.model import CONTOUR_LANDMARKS, mean_params
@@ -49,9 +54,6 @@ EYE_CORNERS = (36, 45)  # outer: their distance normalises the landmark error
 SAMPLES = 6  # pairs in the picture
 
 NEUTRAL, EXPRESSIVE, MOVING = "neutral heads", "expressive heads", "where expressions move the face"
-OURS = "ours"
-MEAN_HEAD = "mean head"
-NO_EXPRESSION = "predicted head without expression"
 
 
 class Frames(NamedTuple):
@@ -60,6 +62,9 @@ class Frames(NamedTuple):
     images: Float[np.ndarray, "n h w 3"]
     pairs: Int[np.ndarray, "p 2"]  # records (source, target)
     truth: Truth  # with landmarks2d in pixels of `images`
+    names: list[str]
+    people: list[str]
+    version: DataVersion
 
 
 def evaluate_embedded(
@@ -91,9 +96,13 @@ def evaluate_embedded(
     errors = geometry_errors(model, params, posed, truth, progress=progress)
     source, target = frames.images[frames.pairs[:, 0]], frames.images[frames.pairs[:, 1]]
     rendered = np.asarray(predictor.reanimate(jnp.asarray(source), jnp.asarray(target)))
+    landmarks = landmark_scores(model, posed, truth, image_size=image_size)
+    pictures = picture_scores(source, target, rendered, truth.landmarks2d[frames.pairs[:, 1]])
     shown = _spread(len(frames.pairs), SAMPLES)
     return Report(
         benchmark="embedded",
+        version=frames.version.name,
+        settings=frames.version.settings,
         counts={
             "frames": len(frames.images),
             "identities": len(truth.neutral),
@@ -102,13 +111,10 @@ def evaluate_embedded(
         },
         comparisons=[
             *geometry_comparisons(errors),
-            *landmark_comparisons(model, posed, truth, image_size=image_size),
-            *image_comparisons(source, target, rendered, truth.landmarks2d[frames.pairs[:, 1]]),
+            *(one.comparison() for one in landmarks + pictures),
         ],
-        curves={
-            f"{kind}, similarity": {name: pool(values).similarity for name, values in methods.items()}
-            for kind, methods in errors.items()
-        },
+        per_image=per_image_values(frames, errors, landmarks, pictures),
+        curves=geometry_curves(errors),
         samples=sample_grid(model, params, frames.pairs[shown], frames.images, rendered[shown]),
     )
 
@@ -125,7 +131,14 @@ def load_frames(directory: str | os.PathLike[str], split: str, *, image_size: in
     images = np.concatenate([np.asarray(batch.frame.image)[batch.valid] for batch in batches])
     stored = shards.manifest["settings"]["image_size"]
     truth = truth._replace(landmarks2d=truth.landmarks2d * np.float32(image_size / stored))
-    return Frames(images, evaluation_pairs(shards, per_identity=PAIRS_PER_IDENTITY), truth)
+    return Frames(
+        images,
+        evaluation_pairs(shards, per_identity=PAIRS_PER_IDENTITY),
+        truth,
+        [shards.key(record) for record in range(len(shards))],
+        [shards.key(record).split("/")[0] for record in range(len(shards))],
+        version_of(directory, split),
+    )
 
 
 def geometry_errors(
@@ -182,23 +195,8 @@ def moving_points(truth: Truth) -> Bool[np.ndarray, "n p"]:
     return np.stack(moved)
 
 
-def geometry_comparisons(errors: dict[str, dict[str, list[ScanErrors]]]) -> list[Comparison]:
-    """Median, mean and standard deviation of the pooled errors, by kind, alignment and baseline."""
-    rows = []
-    for kind, methods in errors.items():
-        pooled = {name: pool(values)._asdict() for name, values in methods.items()}
-        for alignment in ScanErrors._fields:
-            ours, *baselines = ((name, statistics(values[alignment])) for name, values in pooled.items())
-            for name, baseline in baselines:
-                rows += [
-                    Comparison(f"{kind}, {alignment}, {field}", "mm", False, value, name, getattr(baseline, field))
-                    for field, value in ours[1]._asdict().items()
-                ]
-    return rows
-
-
-def landmark_comparisons(model: MorphableModel, posed: Heads, truth: Truth, *, image_size: int) -> list[Comparison]:
-    """Mean distance of projected landmarks to the noise-free ones, in pixels and in distances between the eyes."""
+def landmark_scores(model: MorphableModel, posed: Heads, truth: Truth, *, image_size: int) -> list[Measured]:
+    """Distance of projected landmarks to the noise-free ones, in pixels and in distances between the eyes."""
     ours = project_landmarks(posed, image_size=image_size)
     mean_head = pose_heads(model, mean_params(model, len(truth.posed)))
     still = project_landmarks(mean_head, image_size=image_size)
@@ -212,18 +210,18 @@ def landmark_comparisons(model: MorphableModel, posed: Heads, truth: Truth, *, i
         ("landmarks / distance of the eyes", "", ours / eyes, still / eyes),
     ]
     return [
-        Comparison(name, unit, False, float(mean.mean()), MEAN_HEAD, float(baseline.mean()))
-        for name, unit, mean, baseline in rows
+        Measured(name, unit, False, values.mean(axis=1), MEAN_HEAD, baseline.mean(axis=1))
+        for name, unit, values, baseline in rows
     ]
 
 
-def image_comparisons(
+def picture_scores(
     source: Float[np.ndarray, "p h w 3"],
     target: Float[np.ndarray, "p h w 3"],
     rendered: Float[np.ndarray, "p h w 3"],
     landmarks: Float[np.ndarray, "p 68 2"],
-) -> list[Comparison]:
-    """PSNR and SSIM against the target, mean over pairs: in the face (hull of its landmarks) and in the whole frame."""
+) -> list[Measured]:
+    """PSNR and SSIM against the target: in the face (hull of its landmarks) and in the whole frame."""
     height, width = target.shape[1:3]
     face = np.stack([image_scores.hull_mask(points, height=height, width=width) for points in landmarks])
     rows = []
@@ -232,14 +230,32 @@ def image_comparisons(
         color = (target * weights).sum(axis=(1, 2), keepdims=True) / weights.sum(axis=(1, 2), keepdims=True)
         baselines = {"source image": source, "mean colour of the target": np.broadcast_to(color, target.shape)}
         for score, unit, measure in (("PSNR", "dB", image_scores.psnr), ("SSIM", "", image_scores.ssim)):
-            ours = float(measure(rendered, target, mask).mean())
+            ours = measure(rendered, target, mask)
             rows += [
-                Comparison(
-                    f"re-animation, {region}, {score}", unit, True, ours, name, float(measure(b, target, mask).mean())
-                )
-                for name, b in baselines.items()
+                Measured(f"re-animation, {region}, {score}", unit, True, ours, name, measure(picture, target, mask))
+                for name, picture in baselines.items()
             ]
     return rows
+
+
+def per_image_values(
+    frames: Frames,
+    errors: dict[str, dict[str, list[ScanErrors]]],
+    landmarks: list[Measured],
+    pictures: list[Measured],
+) -> list[PerImage]:
+    """Ours, of each frame and of each re-animated pair."""
+    geometry = values_per_image({kind: methods[OURS] for kind, methods in errors.items()})
+    of_frames = geometry | {one.quantity: one.ours for one in landmarks}
+    names, people = frames.names, frames.people
+    return [
+        PerImage(names, people, of_frames),
+        PerImage(
+            [f"{names[source]} -> {names[target]}" for source, target in frames.pairs],
+            [people[source] for source, _ in frames.pairs],
+            {one.quantity: one.ours for one in pictures},
+        ),
+    ]
 
 
 def _scans(

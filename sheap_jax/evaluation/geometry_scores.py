@@ -8,19 +8,22 @@ threads share the work.
 import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from sheap_jax.evaluation.alignment import Similarity, procrustes
 from sheap_jax.evaluation.point_to_surface import Surface
-from sheap_jax.evaluation.refinement import refine
+from sheap_jax.evaluation.refinement import COARSE_POINTS, refine
 
 # NoW's seven landmarks among the 68: outer and inner corners of the right eye, inner and outer of the left, nose base,
 # right and left mouth corner.
 NOW_LANDMARKS = np.array([36, 39, 42, 45, 33, 48, 54])
 MILLIMETRES = 1000.0  # per metre
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 class Scan(NamedTuple):
@@ -41,7 +44,7 @@ class ScanErrors(NamedTuple):
     """Distances of every scan point to the mesh in mm, after each kind of alignment."""
 
     similarity: Float[np.ndarray, "n"]
-    rigid: Float[np.ndarray, "n"]
+    rigid: Float[np.ndarray, "n"]  # empty where the mesh has no known unit
 
 
 class Statistics(NamedTuple):
@@ -52,33 +55,56 @@ class Statistics(NamedTuple):
     std: float
 
 
-def scan_errors(scan: Scan, mesh: Mesh, faces: Int[np.ndarray, "f 3"]) -> ScanErrors:
+def scan_errors(
+    scan: Scan, mesh: Mesh, faces: Int[np.ndarray, "f 3"], *, rigid: bool = True, max_points: int = COARSE_POINTS
+) -> ScanErrors:
     """Errors of one head: landmark alignment, refinement, distances (NoW's protocol and its metrical variant).
 
     The rigid search starts from the similarity's optimum at scale 1, not from the landmarks again: it ends in the same
-    place after a third of the steps.
+    place after a third of the steps. Without `rigid` it is left out: the mesh may then have any unit. `max_points` of
+    the scan steer the refinement, all are measured.
     """
     surface = Surface(mesh.vertices, faces)
 
     def distances(motion: Similarity) -> Float[np.ndarray, "n"]:
         return MILLIMETRES * motion.scale * surface.closest(motion.apply_inverse(scan.points)).distances
 
-    start = procrustes(mesh.landmarks, scan.landmarks, with_scale=True)
-    similarity = refine(scan.points, surface, start, with_scale=True).motion
-    rigid = refine(scan.points, surface, similarity.without_scale(scan.points.mean(axis=0)), with_scale=False).motion
-    return ScanErrors(distances(similarity), distances(rigid))
+    def refined(start: Similarity, *, with_scale: bool) -> Similarity:
+        return refine(scan.points, surface, start, with_scale=with_scale, max_points=max_points).motion
+
+    similarity = refined(procrustes(mesh.landmarks, scan.landmarks, with_scale=True), with_scale=True)
+    if not rigid:
+        return ScanErrors(distances(similarity), np.zeros(0))
+    fixed = refined(similarity.without_scale(scan.points.mean(axis=0)), with_scale=False)
+    return ScanErrors(distances(similarity), distances(fixed))
 
 
 def errors_of_all(
     pairs: Sequence[tuple[Scan, Mesh]],
     faces: Int[np.ndarray, "f 3"],
     *,
+    max_points: int = COARSE_POINTS,
     progress: Callable[[Iterable], Iterable] = iter,
     threads: int | None = None,
 ) -> list[ScanErrors]:
     """`scan_errors` of every pair; the meshes share `faces`. `progress` wraps the iteration, for a bar."""
+
+    def score(pair: tuple[Scan, Mesh]) -> ScanErrors:
+        return scan_errors(*pair, faces, max_points=max_points)
+
+    return in_threads(score, pairs, progress=progress, threads=threads)
+
+
+def in_threads(
+    function: Callable[[Item], Result],
+    items: Sequence[Item],
+    *,
+    progress: Callable[[Iterable], Iterable] = iter,
+    threads: int | None = None,
+) -> list[Result]:
+    """`function` of every item, in order, on all cores; `progress` wraps the iteration, for a bar."""
     with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
-        jobs = [pool.submit(scan_errors, scan, mesh, faces) for scan, mesh in pairs]
+        jobs = [pool.submit(function, item) for item in items]
         return [job.result() for job in progress(jobs)]
 
 

@@ -5,6 +5,10 @@ z = 0: there the closest point is a matter of two dimensions. Which triangles to
 handles, points such that every point of a triangle is within a radius r of one of its handles. A triangle all of whose
 handles are farther than (best distance so far + r) cannot be closer. Small triangles have one handle, their centre;
 large ones (necks, eye sockets) get several, because a single long triangle would otherwise blow up r for all.
+
+Neighbours among the points ask nearly the same question. They are put into cells, and the tree is asked once for each
+cell: with centre c, and all its points within h of c, no triangle farther from c than (distance of c + 2 h) can be the
+closest one of any of them. For a point p of the cell, a triangle at distance d from c is at least d - |p - c| away.
 """
 
 from itertools import chain
@@ -15,6 +19,8 @@ from jaxtyping import Float, Int
 
 FIRST_CANDIDATES = 4  # nearest handles that give the first bound
 HANDLE_RADIUS = 1.5  # of the median triangle: what is larger is cut for the search
+CELL_SIZE = 1.0  # side of a cell of points, in radii of the median handle
+BLOCK = 16384  # distances calculated at a time: what fits in the processor's cache
 MAX_HANDLES = 4  # per triangle on average; beyond that r may grow instead, which only costs time
 
 
@@ -32,6 +38,25 @@ class _Handles(NamedTuple):
     radii: Float[np.ndarray, "h"]  # every point of the handle's part of its triangle is at most this far
 
 
+class _Cells(NamedTuple):
+    """Points grouped by place. `offsets` and `cell` belong to the points in `order`, cell after cell."""
+
+    order: Int[np.ndarray, "n"]
+    cell: Int[np.ndarray, "n"]
+    offsets: Float[np.ndarray, "n"]  # distance to the cell's centre
+    centers: Float[np.ndarray, "c 3"]
+    radii: Float[np.ndarray, "c"]  # the largest offset
+
+
+class _Candidates(NamedTuple):
+    """Triangles of each cell: those from starts[k] to starts[k + 1]."""
+
+    starts: Int[np.ndarray, "c+1"]
+    faces: Int[np.ndarray, "e"]
+    distances: Float[np.ndarray, "e"]  # from the cell's centre
+    closest: Int[np.ndarray, "c"]  # the entry of the least distance
+
+
 class Surface:
     """A triangle mesh prepared for closest-point queries. Degenerate triangles count as segments or points."""
 
@@ -45,6 +70,7 @@ class Surface:
             )
         handles, self._handle_faces, self._handle_radii = _handles(corners)
         self._tree = KDTree(handles, balanced_tree=False)
+        self._cell_size = CELL_SIZE * float(np.median(self._handle_radii))
         self._origins = corners[:, 0]
         self._frames = _triangle_frames(corners)
         self.normals: Float[np.ndarray, "f 3"] = self._frames[:, 2]
@@ -55,19 +81,45 @@ class Surface:
     def closest(self, points: Float[np.ndarray, "n 3"]) -> ClosestPoints:
         """The closest point of the surface to each point, exact up to rounding."""
         points = np.asarray(points, np.float64)
-        faces, distances = self._best_of_nearest(points, FIRST_CANDIDATES)
-        reach = (distances + self._handle_radii.max()) * (1 + 1e-9)  # rounding must not lose a candidate
-        found = self._tree.query_ball_point(points, reach)
-        rows = np.repeat(np.arange(len(points)), [len(handles) for handles in found])
+        if not len(points):
+            return ClosestPoints(np.zeros((0, 3)), np.zeros(0), np.zeros(0, np.int64))
+        cells = _cells(points, self._cell_size)
+        found = self._near_cells(cells)
+        inside = points[cells.order]
+        faces = found.faces[found.closest[cells.cell]]
+        distances = self._distances(inside, faces)
+        # The other candidates of the cell, unless their lower bound rules them out.
+        rows, entries = _expand(found.starts[cells.cell], found.starts[cells.cell + 1])
+        open_ = found.distances[entries] - cells.offsets[rows] < distances[rows]
+        rows, candidates = rows[open_], found.faces[entries[open_]]
+        other = self._distances(inside[rows], candidates)
+        better = np.flatnonzero(other < distances[rows])
+        better = better[np.argsort(-other[better])]
+        faces[rows[better]] = candidates[better]  # of several assignments to one row the last, the closest, stays
+        in_order = np.empty_like(faces)
+        in_order[cells.order] = faces
+        return self._on_faces(points, in_order)
+
+    def _near_cells(self, cells: "_Cells") -> "_Candidates":
+        """For each cell the triangles that can be the closest one of any of its points."""
+        bound = self._best_of_nearest(cells.centers, FIRST_CANDIDATES)[1] + 2 * cells.radii
+        bound = bound * (1 + 1e-9)  # rounding must not lose a candidate
+        found = self._tree.query_ball_point(cells.centers, bound + self._handle_radii.max(), return_sorted=False)
+        rows = np.repeat(np.arange(len(bound)), [len(handles) for handles in found])
         handles = np.fromiter(chain.from_iterable(found), np.int64, count=len(rows))
-        offset = points[rows] - self._tree.data[handles]
-        near = np.sqrt(np.einsum("na,na->n", offset, offset)) - self._handle_radii[handles] < distances[rows]
-        rows, candidates = rows[near], self._handle_faces[handles[near]]
-        candidate_distances = self._distances(points[rows], candidates)
-        order = np.argsort(-candidate_distances)
-        order = order[candidate_distances[order] < distances[rows[order]]]
-        faces[rows[order]] = candidates[order]  # of several assignments to one row the last, the closest, stays
-        return self._on_faces(points, faces)
+        offset = cells.centers[rows] - self._tree.data[handles]
+        near = np.sqrt(np.einsum("na,na->n", offset, offset)) - self._handle_radii[handles] <= bound[rows]
+        # A triangle with several handles was found several times.
+        code = np.sort(rows[near] * len(self._origins) + self._handle_faces[handles[near]])
+        rows, faces = np.divmod(code[np.concatenate([[True], code[1:] != code[:-1]])], len(self._origins))
+        distances = self._distances(cells.centers[rows], faces)
+        least = np.minimum.reduceat(distances, np.searchsorted(rows, np.arange(len(bound))))[rows]
+        near = distances <= (least + 2 * cells.radii[rows]) * (1 + 1e-9)
+        rows, faces, distances, least = rows[near], faces[near], distances[near], least[near]
+        closest = np.zeros(len(bound), np.int64)
+        hits = np.flatnonzero(distances == least)
+        closest[rows[hits]] = hits
+        return _Candidates(np.searchsorted(rows, np.arange(len(bound) + 1)), faces, distances, closest)
 
     def closest_of_few(self, points: Float[np.ndarray, "n 3"], *, candidates: int) -> ClosestPoints:
         """The closest point among the triangles with the nearest handles: an upper bound of the distance, and faster.
@@ -89,6 +141,9 @@ class Surface:
 
     def _distances(self, points: Float[np.ndarray, "*n 3"], faces: Int[np.ndarray, "*n"]) -> Float[np.ndarray, "*n"]:
         """Distance of each point to the triangle beside it."""
+        if faces.ndim == 1 and len(faces) > BLOCK:
+            blocks = (slice(start, start + BLOCK) for start in range(0, len(faces), BLOCK))
+            return np.concatenate([self._distances(points[block], faces[block]) for block in blocks])
         x, y, z = np.einsum("...ab,...b->a...", self._frames[faces], points - self._origins[faces])
         closest_x, closest_y = _closest_in_plane(x, y, *self._shapes[:, faces])
         return np.sqrt((x - closest_x) ** 2 + (y - closest_y) ** 2 + z**2)
@@ -107,6 +162,32 @@ def point_to_surface_distance(
 ) -> Float[np.ndarray, "n"]:
     """Unsigned distance of each point to the nearest point of the mesh, in the unit of the input."""
     return Surface(vertices, faces).closest(points).distances
+
+
+def _cells(points: Float[np.ndarray, "n 3"], size: float) -> _Cells:
+    """Group points by the cubes of a grid. A size of zero (a mesh that is one point) makes one cell of all."""
+    low, extent = points.min(axis=0), np.ptp(points, axis=0)
+    size = max(size, extent.max() / 2**20, np.finfo(np.float64).tiny)  # keys of three axes fit in 64 bits
+    x, y, z = ((points - low) / size).astype(np.int64).T
+    key = (x << 42) + (y << 21) + z
+    order = np.argsort(key)
+    key, inside = key[order], points[order]
+    starts = np.flatnonzero(np.concatenate([[True], key[1:] != key[:-1]]))
+    counts = np.diff(np.append(starts, len(points)))
+    centers = np.add.reduceat(inside, starts) / counts[:, None]
+    cell = np.repeat(np.arange(len(starts)), counts)
+    offset = inside - centers[cell]
+    offsets = np.sqrt(np.einsum("na,na->n", offset, offset))
+    return _Cells(order, cell, offsets, centers, np.maximum.reduceat(offsets, starts))
+
+
+def _expand(
+    starts: Int[np.ndarray, "n"], ends: Int[np.ndarray, "n"]
+) -> tuple[Int[np.ndarray, "e"], Int[np.ndarray, "e"]]:
+    """All of the ranges starts[i] .. ends[i] in a row: which i each element belongs to, and the element."""
+    counts = ends - starts
+    rows = np.repeat(np.arange(len(starts)), counts)
+    return rows, np.arange(len(rows)) + np.repeat(starts - np.cumsum(counts) + counts, counts)
 
 
 def _handles(corners: Float[np.ndarray, "f 3 3"]) -> _Handles:

@@ -13,6 +13,11 @@ from sheap_jax.morphable import MorphableModel, forward, landmarks
 from sheap_jax.morphable.model import mean_params
 from sheap_jax.types import HeadParams
 
+# The network, and methods that see less than it does.
+OURS = "ours"
+MEAN_HEAD = "mean head"
+NO_EXPRESSION = "predicted head without expression"
+
 
 class Predictor(Protocol):
     """A trained network as functions of any number of images, so that evaluation does not know how it was trained."""

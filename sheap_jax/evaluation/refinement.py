@@ -19,10 +19,10 @@ from sheap_jax.evaluation.alignment import Similarity
 from sheap_jax.evaluation.point_to_surface import Surface
 
 MAX_STEPS = 30
-TOLERANCE = 1e-4  # relative fall of the mean squared distance at which the iteration ends
+TOLERANCE = 1e-6  # relative fall of the mean squared distance at which the iteration ends
 EXACT = 1e-7  # distance in units of the scan's size that counts as none
 CANDIDATES = 8  # triangles tried per point during the iteration; the error itself is measured exactly
-MAX_POINTS = 600  # points of the scan that steer the iteration
+COARSE_POINTS = 1000  # points of the scan that steer the first iterations
 
 
 class Refinement(NamedTuple):
@@ -33,12 +33,21 @@ class Refinement(NamedTuple):
     converged: bool
 
 
-def refine(scan: Float[np.ndarray, "n 3"], surface: Surface, start: Similarity, *, with_scale: bool) -> Refinement:
+def refine(
+    scan: Float[np.ndarray, "n 3"],
+    surface: Surface,
+    start: Similarity,
+    *,
+    with_scale: bool,
+    max_points: int = COARSE_POINTS,
+) -> Refinement:
     """The motion of the mesh, near `start`, with the least mean squared distance of the scan's points.
 
-    At most MAX_POINTS evenly chosen points steer it: seven unknowns need no more.
+    At most `max_points` evenly chosen points steer it. With more than COARSE_POINTS it first settles on that many.
     """
-    steering = scan[:: -(-len(scan) // MAX_POINTS)]
+    if max_points > COARSE_POINTS and len(scan) > COARSE_POINTS:
+        start = refine(scan, surface, start, with_scale=with_scale).motion
+    steering = scan[:: -(-len(scan) // max_points)]
     center = steering.mean(axis=0)
     motion, matches = start, _match(steering, surface, start)
     negligible = (EXACT * np.ptp(steering, axis=0).max()) ** 2

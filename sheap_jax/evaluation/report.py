@@ -1,9 +1,10 @@
 """What an evaluation found, and how it is written: JSON for programs, Markdown and pictures for people."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -11,6 +12,7 @@ from jaxtyping import Float, UInt8
 from sheap_jax.evaluation.geometry_scores import cumulative_curve
 
 CURVE_LIMIT = 8.0  # mm, as in the NoW benchmark's plots
+SHOWN_MISSING = 20  # missing predictions that a table names; the JSON has them all
 
 
 class Comparison(NamedTuple):
@@ -20,22 +22,51 @@ class Comparison(NamedTuple):
     unit: str  # empty for pure numbers
     higher_is_better: bool
     ours: float
-    baseline: str  # what the baseline is
-    baseline_value: float
+    baseline: str = ""  # what the baseline is; empty where there is none
+    baseline_value: float = math.nan
 
     @property
     def ratio(self) -> float:
         """Ours over the baseline's."""
-        return self.ours / self.baseline_value if self.baseline_value else float("nan")
+        return self.ours / self.baseline_value if self.baseline_value else math.nan
+
+
+class Measured(NamedTuple):
+    """One number of each image, ours and that of a baseline."""
+
+    quantity: str
+    unit: str
+    higher_is_better: bool
+    ours: Float[np.ndarray, "n"]
+    baseline: str
+    baseline_values: Float[np.ndarray, "n"]
+
+    def comparison(self) -> Comparison:
+        """The means over the images."""
+        head = (self.quantity, self.unit, self.higher_is_better)
+        return Comparison(*head, float(self.ours.mean()), self.baseline, float(self.baseline_values.mean()))
+
+
+class PerImage(NamedTuple):
+    """Numbers of each image (or pair of images) by itself: two runs can be compared image by image."""
+
+    images: Sequence[str]
+    people: Sequence[str]  # images of one person are not independent of one another
+    values: Mapping[str, Float[np.ndarray, "n"]]  # NaN where an image has no such number
 
 
 class Report(NamedTuple):
     """Everything that an evaluation has to say."""
 
     benchmark: str
+    version: str  # numbers of different versions must not be compared
     counts: Mapping[str, int]  # what was evaluated: frames, identities, pairs, scan points ...
     comparisons: Sequence[Comparison]
-    curves: Mapping[str, Mapping[str, Float[np.ndarray, "n"]]]  # panel -> method -> pooled errors in mm
+    per_image: Sequence[PerImage] = ()
+    curves: Mapping[str, Mapping[str, Float[np.ndarray, "n"]]] = {}  # panel -> method -> pooled errors in mm
+    published: Mapping[str, float] = {}  # medians of other methods in mm: marks in the first panel
+    missing: Sequence[str] = ()  # what could not be evaluated, and why
+    settings: Mapping[str, Any] = {}  # what the version stands for, as JSON values
     samples: UInt8[np.ndarray, "h w 3"] | None = None  # a grid of pictures
 
 
@@ -43,7 +74,7 @@ def markdown_table(report: Report) -> str:
     """The comparisons as a Markdown table. The arrow says which direction is better."""
     counts = ", ".join(f"{count:,} {name}" for name, count in report.counts.items())
     lines = [
-        f"# {report.benchmark} benchmark",
+        f"# {report.benchmark} benchmark ({report.version})",
         "",
         f"{counts}.",
         "",
@@ -52,21 +83,30 @@ def markdown_table(report: Report) -> str:
     ]
     for row in report.comparisons:
         name = f"{row.quantity}{f' [{row.unit}]' if row.unit else ''} {'↑' if row.higher_is_better else '↓'}"
-        lines.append(f"| {name} | {row.ours:.3f} | {row.baseline} | {row.baseline_value:.3f} | {row.ratio:.2f} |")
+        rest = f"{row.baseline} | {row.baseline_value:.3f} | {row.ratio:.2f}" if row.baseline else " | | "
+        lines.append(f"| {name} | {row.ours:.3f} | {rest} |")
+    if report.missing:
+        lines += ["", f"**{len(report.missing)} missing, not in any number above:**", ""]
+        lines += [f"- {line}" for line in report.missing[:SHOWN_MISSING]]
+        if len(report.missing) > SHOWN_MISSING:
+            lines.append(f"- and {len(report.missing) - SHOWN_MISSING} more, in results.json")
     return "\n".join(lines) + "\n"
 
 
-def write_report(report: Report, directory: str | Path) -> list[Path]:
-    """Write results.json, results.md, cumulative_error.png and samples.png (if there are any); returns their paths."""
+def write_reports(reports: Sequence[Report], directory: str | Path) -> list[Path]:
+    """Write one results.json and results.md, and each report's error curves and samples; returns their paths."""
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    paths = [directory / "results.json", directory / "results.md", directory / "cumulative_error.png"]
-    paths[0].write_text(json.dumps(_as_json(report), indent=2) + "\n")
-    paths[1].write_text(markdown_table(report))
-    _plot_curves(report, paths[2])
-    if report.samples is not None:
-        paths.append(directory / "samples.png")
-        save_picture(report.samples, paths[-1])
+    paths = [directory / "results.json", directory / "results.md"]
+    paths[0].write_text(json.dumps({"reports": [_as_json(report) for report in reports]}, indent=1) + "\n")
+    paths[1].write_text("\n".join(markdown_table(report) for report in reports))
+    for report in reports:
+        if report.curves:
+            paths.append(directory / f"{report.benchmark}_cumulative_error.png")
+            _plot_curves(report, paths[-1])
+        if report.samples is not None:
+            paths.append(directory / f"{report.benchmark}_samples.png")
+            save_picture(report.samples, paths[-1])
     return paths
 
 
@@ -79,9 +119,28 @@ def save_picture(picture: UInt8[np.ndarray, "h w 3"], path: str | Path) -> None:
         raise OSError(f"could not write the picture {path}: is the disk full or the suffix unknown?")
 
 
-def _as_json(report: Report) -> dict:
-    rows = [row._asdict() | {"ratio": None if np.isnan(row.ratio) else row.ratio} for row in report.comparisons]
-    return {"benchmark": report.benchmark, "counts": dict(report.counts), "comparisons": rows}
+def _as_json(report: Report) -> dict[str, Any]:
+    rows = [row._asdict() | {"ratio": row.ratio} for row in report.comparisons]
+    rows = [{name: _finite(value) for name, value in row.items()} for row in rows]
+    return {
+        "benchmark": report.benchmark,
+        "version": report.version,
+        "settings": dict(report.settings),
+        "counts": dict(report.counts),
+        "comparisons": rows,
+        "missing": list(report.missing),
+        "per_image": [_per_image_as_json(one) for one in report.per_image],
+    }
+
+
+def _per_image_as_json(per_image: PerImage) -> dict[str, Any]:
+    numbers = {name: [_finite(round(float(v), 6)) for v in column] for name, column in per_image.values.items()}
+    return {"images": list(per_image.images), "people": list(per_image.people), "values": numbers}
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _plot_curves(report: Report, path: Path) -> None:
@@ -99,7 +158,13 @@ def _plot_curves(report: Report, path: Path) -> None:
         axis.set(title=panel, xlabel="scan-to-mesh error [mm]", ylabel="scan points [%]")
         axis.set(xlim=(0, CURVE_LIMIT), ylim=(0, 100))
         axis.grid(alpha=0.3)
-        axis.legend(loc="lower right", title="median")
+    for place, (name, median) in enumerate(report.published.items()):
+        # A median is where a curve crosses one half.
+        axes[0, 0].plot(
+            median, 50, "^" if place % 2 else "v", markersize=5, label=f"{name} ({median:.2f} mm), published"
+        )
+    for axis in axes[0]:
+        axis.legend(loc="lower right", title="median", fontsize="x-small" if report.published else None)
     figure.tight_layout()
     figure.savefig(path, dpi=110)
     pyplot.close(figure)

@@ -42,6 +42,18 @@ def test_counts_say_what_was_evaluated(perfect, tiny_benchmark):
     assert perfect.counts == {"frames": 6, "identities": 2, "re-animated pairs": 6, "scan points": 6 * points}
 
 
+def test_values_of_single_images_are_those_behind_the_means(perfect):
+    """Landmarks and pictures are means over images; frames are grouped by person."""
+    frames, pairs = perfect.per_image
+    assert frames.images == [f"person{k // 3}/clip/{k % 3}" for k in range(6)]
+    assert frames.people == ["person0"] * 3 + ["person1"] * 3
+    assert pairs.images[0].startswith("person0/clip/0 -> person0/clip/")
+    for part, quantity in ((frames, "landmarks"), (pairs, "re-animation, face, PSNR")):
+        rows = [row for row in perfect.comparisons if row.quantity == quantity]
+        assert part.values[quantity].mean() == pytest.approx(rows[0].ours)
+    assert frames.values["neutral heads, similarity, median"].shape == (6,)
+
+
 def test_a_mean_head_predictor_scores_as_the_baseline(tiny_benchmark):
     mean = tiny_benchmark.params._replace(shape=jnp.zeros_like(tiny_benchmark.params.shape))
     report = evaluate_embedded(FakePredictor(tiny_benchmark.model, mean), tiny_benchmark.directory, image_size=SIZE)

@@ -31,6 +31,23 @@ def test_distances_equal_trimesh(spread):
     np.testing.assert_allclose(ours, brute_force(points, vertices, faces), atol=1e-8)  # metres: 1e-5 mm
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_dense_scans_equal_trimesh(seed):
+    """Many points to a triangle share their candidates: none may be lost. Millimetres, random triangles."""
+    rng = np.random.default_rng(seed)
+    corners = rng.uniform(0, 100, (40, 1, 3)) + rng.normal(size=(40, 3, 3)) * rng.uniform(0.1, 40, (40, 1, 1))
+    faces = np.arange(120).reshape(40, 3)
+    weights = rng.dirichlet(np.ones(3), (40, 30))
+    points = (weights @ corners + rng.normal(size=(40, 30, 3)) * rng.choice([0, 0.5, 10], (40, 1, 1))).reshape(-1, 3)
+    ours = point_to_surface_distance(points, corners.reshape(-1, 3), faces)
+    np.testing.assert_allclose(ours, brute_force(points, corners.reshape(-1, 3), faces), atol=1e-5)
+
+
+def test_no_points_have_no_distances():
+    vertices, faces = _uneven_mesh()
+    assert point_to_surface_distance(np.zeros((0, 3)), vertices, faces).shape == (0,)
+
+
 def test_closest_points_lie_on_their_faces_at_their_distances():
     vertices, faces = _uneven_mesh()
     points = 0.1 * np.random.default_rng(2).normal(size=(60, 3))

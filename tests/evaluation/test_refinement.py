@@ -4,9 +4,11 @@ import trimesh
 from scipy.optimize import minimize
 from scipy.spatial.transform import Rotation
 
-from sheap_jax.evaluation.alignment import Similarity
+from sheap_jax.evaluation.alignment import Similarity, procrustes
+from sheap_jax.evaluation.geometry_scores import Mesh, Scan, scan_errors
 from sheap_jax.evaluation.point_to_surface import Surface
 from sheap_jax.evaluation.refinement import refine
+from sheap_jax.evaluation.scans import face_region
 
 
 @pytest.fixture(scope="module")
@@ -73,3 +75,44 @@ def test_refinement_never_makes_a_start_worse(egg):
     before = surface.closest(far.apply_inverse(scan)).distances
     after = refine(scan, surface, far, with_scale=False).motion
     assert np.mean(surface.closest(after.apply_inverse(scan)).distances ** 2) <= np.mean(before**2)
+
+
+@pytest.fixture(scope="module")
+def real_scan(shared_data):
+    """Head scan by Lee Perry-Smith (CC BY 3.0, www.triplegangers.com), in metres: vertices, faces, landmarks."""
+    with np.load(shared_data / "scans/lee_perry_smith.npz") as data:
+        return data["vertices"] / 1000.0, data["faces"], data["landmarks7"] / 1000.0
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_known_similarity_is_found_again_on_a_real_scan(real_scan, seed):
+    """The scan as its own prediction, moved, from landmarks that are 3 mm off: every vertex must come home."""
+    vertices, faces, landmarks = real_scan
+    rng = np.random.default_rng(seed)
+    face = vertices[face_region(vertices, landmarks)]
+    truth = Similarity(rng.uniform(0.5, 2), Rotation.random(random_state=seed).as_matrix(), rng.normal(size=3))
+    moved = truth.apply_inverse(vertices)
+    start = procrustes(truth.apply_inverse(landmarks + 0.003 * rng.normal(size=(7, 3))), landmarks, with_scale=True)
+    before = 1000 * np.median(np.linalg.norm(start.apply(truth.apply_inverse(face)) - face, axis=1))
+    found = refine(face, Surface(moved, faces), start, with_scale=True)
+    after = 1000 * np.median(np.linalg.norm(found.motion.apply(truth.apply_inverse(face)) - face, axis=1))
+    assert before > 1
+    assert after < 0.01  # mm
+    assert found.motion.scale == pytest.approx(truth.scale, rel=1e-5)
+
+
+def test_the_error_of_another_head_does_not_depend_on_its_place_and_size(real_scan):
+    """Invariance of the whole metric on a real scan; with the scale fixed, size matters."""
+    vertices, faces, landmarks = real_scan
+    face = vertices[face_region(vertices, landmarks)][::3]
+    other = vertices * [1.04, 0.97, 1.0] + 0.002 * np.sin(60 * vertices[:, [1, 2, 0]])
+    seven = landmarks * [1.04, 0.97, 1.0]
+    plain = scan_errors(Scan(face, landmarks), Mesh(other, seven), faces)
+    motion = Similarity(1.25, Rotation.random(random_state=3).as_matrix(), np.array([0.3, -0.1, 2.0]))
+    moved = scan_errors(Scan(face, landmarks), Mesh(motion.apply(other), motion.apply(seven)), faces)
+    rigid = motion._replace(scale=1.0)
+    turned = scan_errors(Scan(face, landmarks), Mesh(rigid.apply(other), rigid.apply(seven)), faces)
+    assert np.median(plain.similarity) > 0.3
+    np.testing.assert_allclose(moved.similarity, plain.similarity, atol=0.01)
+    np.testing.assert_allclose(turned.rigid, plain.rigid, atol=0.01)
+    assert np.median(moved.rigid) > 1.5 * np.median(plain.rigid)

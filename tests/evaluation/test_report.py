@@ -5,7 +5,7 @@ import cv2
 import numpy as np
 import pytest
 
-from sheap_jax.evaluation.report import Comparison, Report, markdown_table, save_picture, write_report
+from sheap_jax.evaluation.report import Comparison, PerImage, Report, markdown_table, save_picture, write_reports
 
 
 @pytest.fixture
@@ -18,7 +18,8 @@ def report():
     curves = {"neutral": {"ours": errors, "mean head": 2 * errors}, "expressive": {"ours": errors}}
     picture = np.zeros((4, 5, 3), np.uint8)
     picture[1, 2] = (250, 10, 20)
-    return Report("embedded", {"frames": 1234}, rows, curves, picture)
+    per_image = [PerImage(["a", "b"], ["ann", "bob"], {"landmarks": np.array([1.5, np.nan])})]
+    return Report("embedded", "embedded-v1", {"frames": 1234}, rows, per_image, curves=curves, samples=picture)
 
 
 def test_table_has_one_row_per_comparison_with_ratio_and_direction(report):
@@ -29,10 +30,14 @@ def test_table_has_one_row_per_comparison_with_ratio_and_direction(report):
 
 
 def test_files_hold_what_the_report_says(report, tmp_path):
-    paths = write_report(report, tmp_path / "new" / "folder")
-    assert [path.name for path in paths] == ["results.json", "results.md", "cumulative_error.png", "samples.png"]
-    stored = json.loads(paths[0].read_text())
-    assert stored["benchmark"] == "embedded"
+    paths = write_reports([report], tmp_path / "new" / "folder")
+    names = ["results.json", "results.md", "embedded_cumulative_error.png", "embedded_samples.png"]
+    assert [path.name for path in paths] == names
+    (stored,) = json.loads(paths[0].read_text())["reports"]
+    assert (stored["benchmark"], stored["version"]) == ("embedded", "embedded-v1")
+    assert stored["per_image"] == [
+        {"images": ["a", "b"], "people": ["ann", "bob"], "values": {"landmarks": [1.5, None]}}
+    ]
     assert stored["counts"] == {"frames": 1234}
     assert math.isclose(stored["comparisons"][0]["ratio"], 0.75)
     assert stored["comparisons"][1]["ratio"] is None  # JSON has no NaN
@@ -43,8 +48,20 @@ def test_files_hold_what_the_report_says(report, tmp_path):
     np.testing.assert_array_equal(cv2.imread(str(paths[3]))[..., ::-1], report.samples)
 
 
-def test_a_report_without_pictures_writes_none(report, tmp_path):
-    assert "samples.png" not in [path.name for path in write_report(report._replace(samples=None), tmp_path)]
+def test_several_reports_are_one_file(report, tmp_path):
+    rows = [Comparison("accuracy", "", True, 0.5)]
+    bare = Report("affectnet", "affectnet-8", {}, rows, missing=[f"image {k}: no box" for k in range(25)])
+    paths = write_reports([report._replace(samples=None), bare], tmp_path)
+    assert [path.name for path in paths] == ["results.json", "results.md", "embedded_cumulative_error.png"]
+    stored = json.loads(paths[0].read_text())["reports"]
+    assert [one["benchmark"] for one in stored] == ["embedded", "affectnet"]
+    assert stored[1]["comparisons"][0]["baseline_value"] is None
+    assert len(stored[1]["missing"]) == 25
+    text = paths[1].read_text()
+    assert "| accuracy ↑ | 0.500 |  | |  |" in text
+    assert "**25 missing" in text
+    assert "- and 5 more" in text
+    assert "image 20" not in text
 
 
 def test_an_impossible_path_is_an_error(tmp_path):

@@ -77,7 +77,12 @@ def generator_settings(config: EmbeddedData) -> dict[str, Any]:
 
 def settings_name(config: EmbeddedData) -> str:
     """Eight digits that differ between settings, for the name of a cache."""
-    return hashlib.sha256(json.dumps(generator_settings(config), sort_keys=True).encode()).hexdigest()[:8]
+    return settings_digest(generator_settings(config))
+
+
+def settings_digest(settings: dict[str, Any]) -> str:
+    """The same for settings as a manifest holds them."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def _finished(directory: Path, config: EmbeddedData) -> bool:

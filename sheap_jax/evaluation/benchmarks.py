@@ -1,0 +1,83 @@
+"""Every benchmark under one signature, for eval.py."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from sheap_jax.evaluation.affectnet import evaluate_affectnet
+from sheap_jax.evaluation.embedded import evaluate_embedded
+from sheap_jax.evaluation.embedded_set import ensure_test_people
+from sheap_jax.evaluation.expressive import evaluate_expressive
+from sheap_jax.evaluation.nersemble import nersemble_report
+from sheap_jax.evaluation.now import evaluate_now
+from sheap_jax.evaluation.predictions import Predictor
+from sheap_jax.evaluation.report import Report
+
+
+class Task(NamedTuple):
+    """What to evaluate on, and how."""
+
+    data: Path | None  # None: the benchmark's own; only the embedded one has them
+    output: Path  # the report's directory; submissions go below it
+    image_size: int  # pixels of the square images that the network takes
+    allow_missing: bool = False
+    progress: Callable[[Iterable], Iterable] = iter
+
+
+def run_benchmark(name: str, predictor: Predictor, task: Task) -> Report:
+    """Run one of BENCHMARKS. Raises ValueError for an unknown one, or one that needs `data`; else what it raises."""
+    if name not in BENCHMARKS:
+        raise ValueError(f"there is no benchmark {name!r}; choose from {', '.join(BENCHMARKS)}")
+    if task.data is None and name != "embedded":
+        raise ValueError(f"the benchmark {name} needs its data: pass --data {name}=PATH")
+    return BENCHMARKS[name](predictor, task)
+
+
+def _embedded(predictor: Predictor, task: Task) -> Report:
+    return evaluate_embedded(
+        predictor, task.data or ensure_test_people(), image_size=task.image_size, progress=task.progress
+    )
+
+
+def _now(predictor: Predictor, task: Task) -> Report:
+    return evaluate_now(
+        predictor,
+        _data(task),
+        image_size=task.image_size,
+        output=task.output / "now_submission",
+        allow_missing=task.allow_missing,
+        progress=task.progress,
+    )
+
+
+def _expressive(predictor: Predictor, task: Task) -> Report:
+    return evaluate_expressive(
+        predictor,
+        _data(task),
+        image_size=task.image_size,
+        allow_missing=task.allow_missing,
+        progress=task.progress,
+    )
+
+
+def _affectnet(predictor: Predictor, task: Task) -> Report:
+    return evaluate_affectnet(predictor, _data(task), image_size=task.image_size, progress=task.progress)
+
+
+def _nersemble(predictor: Predictor, task: Task) -> Report:
+    archive = task.output / "nersemble_submission.zip"
+    return nersemble_report(predictor, _data(task), archive, image_size=task.image_size, progress=task.progress)
+
+
+def _data(task: Task) -> Path:
+    assert task.data is not None, "run_benchmark checks this"
+    return task.data
+
+
+BENCHMARKS: dict[str, Callable[[Predictor, Task], Report]] = {
+    "embedded": _embedded,
+    "now": _now,
+    "expressive": _expressive,
+    "nersemble": _nersemble,
+    "affectnet": _affectnet,
+}

@@ -1,0 +1,126 @@
+"""Triangle meshes and landmarks in the files that face benchmarks use.
+
+Our own reader of OBJ keeps the vertices as they are. General readers split or merge them at texture seams, and an
+error that is pooled over the vertices of a scan changes when some of them count twice.
+"""
+
+import xml.etree.ElementTree as ElementTree
+from io import BytesIO
+from itertools import pairwise
+from pathlib import Path
+from threading import Lock
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+
+_ply_lock = Lock()  # trimesh's PLY reader compiles the header, which fails in threads on Python 3.11
+
+
+class MeshFile(NamedTuple):
+    """Vertices in the unit of the file."""
+
+    vertices: Float[np.ndarray, "v 3"]
+    faces: Int[np.ndarray, "f 3"]  # polygons are cut into fans
+
+
+def read_mesh(path: str | Path) -> MeshFile:
+    """A mesh from a .obj or .ply file, vertices in the file's order.
+
+    Raises FileNotFoundError; ValueError if the file is damaged, holds no triangles, or is of another kind.
+    """
+    vertices, faces = _read(Path(path), with_faces=True)
+    if not len(faces):
+        raise ValueError(f"{path} holds no triangles: a predicted head must be a mesh")
+    if faces.min() < 0 or faces.max() >= len(vertices):
+        raise ValueError(f"{path}: a face names a vertex that does not exist (there are {len(vertices)})")
+    return MeshFile(vertices, faces)
+
+
+def read_vertices(path: str | Path) -> Float[np.ndarray, "v 3"]:
+    """The vertices of a .obj or .ply file: all that is needed of a scan. Errors as in `read_mesh`."""
+    return _read(Path(path), with_faces=False).vertices
+
+
+def write_obj(path: str | Path, vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3"]) -> None:
+    """Write a mesh as OBJ with seven decimals: a tenth of a micrometre, if the unit is a metre."""
+    lines = [f"v {x:.7f} {y:.7f} {z:.7f}" for x, y, z in vertices.tolist()]
+    lines += [f"f {a} {b} {c}" for a, b, c in (np.asarray(faces) + 1).tolist()]
+    Path(path).write_text("\n".join(lines) + "\n")
+
+
+def ply_bytes(vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3"]) -> bytes:
+    """A mesh as binary PLY, float32."""
+    header = (
+        f"ply\nformat binary_little_endian 1.0\nelement vertex {len(vertices)}\n"
+        "property float x\nproperty float y\nproperty float z\n"
+        f"element face {len(faces)}\nproperty list uchar int vertex_indices\nend_header\n"
+    )
+    rows = np.empty(len(faces), np.dtype([("count", "u1"), ("corners", "<i4", 3)]))
+    rows["count"], rows["corners"] = 3, faces
+    return header.encode() + np.asarray(vertices, "<f4").tobytes() + rows.tobytes()
+
+
+def read_landmarks7(path: str | Path) -> Float[np.ndarray, "7 3"]:
+    """NoW's seven landmarks from .npy, .txt (numbers in seven lines) or .pp (points picked in MeshLab).
+
+    Raises FileNotFoundError; ValueError if the file does not hold seven finite points.
+    """
+    path = Path(path)
+    try:
+        if path.suffix == ".npy":
+            points = np.load(path, allow_pickle=False)
+        elif path.suffix == ".pp":
+            picked = ElementTree.fromstring(path.read_bytes()).iter("point")
+            points = [[float(point.attrib[axis]) for axis in "xyz"] for point in picked]
+        else:
+            points = [line.replace(",", " ").split() for line in path.read_text().splitlines() if line.strip()]
+        points = np.asarray(points, np.float64)
+    except FileNotFoundError:
+        raise
+    except (ValueError, KeyError, EOFError, OSError, ElementTree.ParseError) as error:
+        raise ValueError(f"{path} cannot be read ({type(error).__name__}: {error}): damaged?") from error
+    if points.shape != (7, 3) or not np.isfinite(points).all():
+        raise ValueError(f"{path} should hold 7 finite points of 3 coordinates, it has the shape {points.shape}")
+    return points
+
+
+def _read(path: Path, *, with_faces: bool) -> MeshFile:
+    try:
+        if path.suffix.lower() == ".obj":
+            mesh = _read_obj(path.read_text(errors="replace"), with_faces=with_faces)
+        elif path.suffix.lower() == ".ply":
+            mesh = _read_ply(path.read_bytes())
+        else:
+            raise ValueError("meshes are read from .obj and .ply files")
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # a damaged file can fail in any way
+        raise ValueError(f"{path} cannot be read ({type(error).__name__}: {error}): damaged?") from error
+    if not len(mesh.vertices) or not np.isfinite(mesh.vertices).all():
+        raise ValueError(f"{path} holds {len(mesh.vertices)} vertices; there must be some, and all finite")
+    return mesh
+
+
+def _read_obj(text: str, *, with_faces: bool) -> MeshFile:
+    lines = text.splitlines()
+    rows = [line[2:].split() for line in lines if line.startswith("v ")]
+    vertices = np.array([row[:3] for row in rows], np.float64).reshape(-1, 3)
+    faces = []
+    if with_faces:
+        polygons = (line.split()[1:] for line in lines if line.startswith("f "))
+        for polygon in polygons:
+            # "vertex/texture/normal", counted from 1, or from the end if negative.
+            corners = [int(corner.partition("/")[0]) for corner in polygon]
+            corners = [corner - 1 if corner > 0 else len(vertices) + corner for corner in corners]
+            faces += [(corners[0], *pair) for pair in pairwise(corners[1:])]
+    return MeshFile(vertices, np.array(faces, np.int64).reshape(-1, 3))
+
+
+def _read_ply(data: bytes) -> MeshFile:
+    import trimesh
+
+    with _ply_lock:
+        loaded: Any = trimesh.load(BytesIO(data), file_type="ply", process=False)
+    faces = getattr(loaded, "faces", np.zeros((0, 3)))
+    return MeshFile(np.asarray(loaded.vertices, np.float64), np.asarray(faces, np.int64))

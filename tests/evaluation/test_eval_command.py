@@ -1,0 +1,61 @@
+"""eval.py as its user meets it; the network is one that knows the answers."""
+
+import json
+
+import pytest
+from expressive_folder import write_expressive_folder
+from now_folder import GOOD, write_now_folder
+from tiny_benchmark import SIZE, FakePredictor
+
+import eval as command
+from sheap_jax.config import Config
+from sheap_jax.data.embedded.dataset import generator_settings, settings_digest
+from sheap_jax.evaluation.benchmarks import Task, run_benchmark
+from sheap_jax.evaluation.embedded_set import VERSIONS, version_of
+
+
+@pytest.fixture
+def predictor(tiny_benchmark, monkeypatch):
+    class Known(FakePredictor):
+        config = Config("known", image_size=SIZE)
+
+    known = Known(tiny_benchmark.model, tiny_benchmark.params)
+    monkeypatch.setattr(command, "Predictor", lambda checkpoint: known)
+    return known
+
+
+def test_several_benchmarks_are_one_report(predictor, tiny_benchmark, tmp_path, capsys):
+    folders = {"now": write_now_folder, "expressive": write_expressive_folder}
+    arguments = ["--checkpoint", str(tmp_path / "run"), "--benchmark", "expressive,now", "--allow-missing"]
+    for name, write in folders.items():
+        (tmp_path / name).mkdir()
+        arguments += ["--data", f"{name}={write(tmp_path / name, tiny_benchmark)}"]
+    command.main(arguments)
+    printed = capsys.readouterr().out
+    assert "# expressive benchmark (expressive-1)" in printed
+    assert "# now benchmark (now-validation)" in printed
+    written = tmp_path / "run/evaluation"
+    posed, neutral = json.loads((written / "results.json").read_text())["reports"]
+    assert (posed["benchmark"], neutral["benchmark"]) == ("expressive", "now")
+    assert [len(report["missing"]) for report in (posed, neutral)] == [1, 2]
+    assert {path.suffix for path in (written / "now_submission").rglob("IMG*")} == {".obj", ".npy"}
+    assert len(list((written / "now_submission").rglob("*.obj"))) == len(GOOD) + 1
+    command.main(["--compare", str(written / "results.json"), str(written / "results.json")])
+    assert capsys.readouterr().out.count("no clear difference") == 8
+
+
+def test_benchmarks_without_data_say_what_to_pass(predictor, tmp_path):
+    task = Task(None, tmp_path, SIZE)
+    for name in ("now", "expressive", "affectnet", "nersemble"):
+        with pytest.raises(ValueError, match=f"--data {name}=PATH"):
+            run_benchmark(name, predictor, task)
+    with pytest.raises(ValueError, match="choose from embedded, now, expressive, nersemble, affectnet"):
+        run_benchmark("ffhq", predictor, task)
+
+
+def test_versions_of_generated_people(tiny_benchmark):
+    """The digest is written out: a generator or setting that changes the people needs a new version beside this one."""
+    assert settings_digest(generator_settings(VERSIONS["embedded-v1"])) == "129c5efc"
+    found = version_of(tiny_benchmark.directory, "test")
+    assert found.name.startswith("embedded-test-")
+    assert found.settings == {"image_size": SIZE}
