@@ -18,6 +18,7 @@ from sheap_jax import config_files
 from sheap_jax.config import Config
 from sheap_jax.data.pairs import pair_batches
 from sheap_jax.data.records import ShardError, Split
+from sheap_jax.morphable.named import load_morphable
 from sheap_jax.training import setup
 from sheap_jax.training.checkpoint import CheckpointError, Checkpoints
 from sheap_jax.training.densify import make_densify
@@ -35,7 +36,7 @@ def train(config: Config) -> Path:
     split = Split(setup.ensure_data(config), "train")
 
     # The method: constant arrays, networks without parameters, and the state that learns.
-    model = setup.load_morphable(config.morphable)
+    model = load_morphable(config.morphable)
     assets = setup.build_assets(config, model)
     networks = setup.build_networks(config, model)
     state = setup.initial_state(config, networks, assets)
@@ -44,7 +45,7 @@ def train(config: Config) -> Path:
     mesh = setup.device_mesh(config.batch_size)
     state, assets = setup.replicate((state, assets), mesh)
     checkpoints = Checkpoints(run, keep=config.log.keep_checkpoints)
-    state = checkpoints.restore(state) or state
+    state = checkpoints.restore(state) or setup.start_from_weights(config, state)
     first = int(state.step)
 
     optimizers, settings = setup.build_optimizers(config), setup.render_settings(config, mesh)

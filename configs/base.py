@@ -1,11 +1,12 @@
 """The paper's configuration: ViT-B/16 at 224 pixels, FLAME, VoxCeleb2 prepared into shards.
 
-Needs assets that users fetch themselves (NOTICE), converted by sheap_jax.morphable.flame and sheap_jax.data.prepare.
+Needs assets that users fetch themselves (NOTICE), converted by sheap_jax.morphable.flame, sheap_jax.data.prepare and
+sheap_jax.models.convert; a weight's path left empty is a run without it (DINOv2's size is not known, ours is B).
 Loss weights, optimiser, batch and widths are ours: the authors published none. Never run by us at this size: no result
 is stated.
 """
 
-from sheap_jax.config import Config, Data, Estimator, Log, Optimizer, Prototypes, Regressor
+from sheap_jax.config import Config, Data, Estimator, Log, Optimizer, Prototypes, Regressor, Weights
 
 
 def get_config() -> Config:
@@ -17,8 +18,17 @@ def get_config() -> Config:
         image_size=224,
         morphable="assets/flame2020.npz",
         data=Data(directory="assets/voxceleb2", embedded=None, workers=8),
-        estimator=Estimator(bfloat16=True, remat=True),
-        regressor=Regressor(uv_size=128, uv_channels=64, embedding_dim=64, graph_width=128, graph_depth=4),
+        weights=Weights(estimator="assets/farl.npz", dinov2="assets/dinov2_vitb14.npz", lpips="assets/lpips.npz"),
+        estimator=Estimator(style="farl", bfloat16=True, remat=True),
+        regressor=Regressor(
+            uv_size=128,
+            uv_channels=64,
+            uv_widest=512,
+            attention_size=16,
+            embedding_dim=64,
+            graph_width=128,
+            graph_depth=4,
+        ),
         prototypes=Prototypes(per_face=2, capacity_per_face=4.0, densify_every=1_000, densify_until=150_000),
         optimizer=Optimizer(learning_rate=1e-4, regressor_learning_rate=1e-3, warmup_steps=2_000),
         log=Log(metrics_every=50, pictures_every=2_000, checkpoint_every=2_000),

@@ -53,21 +53,35 @@ class Estimator:
     depth: int = 12
     heads: int = 12
     free_joints: tuple[str, ...] = ("root", "jaw")  # joints that are predicted; the others stay straight
+    eyelids: bool = True  # False: the eyelid channels of a FLAME that has them stay zero
+    style: str = "plain"  # "farl": FaRL's transformer, for its weights or without (models/transformer.py)
     light_components: int = 16  # ours
     feature_dim: int = 512  # ours
     head_width: int = 512  # hidden units of the heads. Ours
-    from_scratch: bool = False  # stem and token seeds for training without pretrained weights (models/vit.py). Ours
+    from_scratch: bool = False  # stem and token seeds for training without pretrained weights (models/patches.py). Ours
     nonnegative_expression: bool = False  # for blendshapes that only make sense between 0 and 1 (ICT)
     bfloat16: bool = False
     remat: bool = False
 
 
 @dataclass(frozen=True)
+class Weights:
+    """Published weights, converted by sheap_jax.models.convert. "": none."""
+
+    estimator: str = ""  # FaRL's, or the official release's: where the estimator starts. Needs style "farl"
+    dinov2: str = ""  # the UV generator's context; without, the source's own patch tokens
+    lpips: str = ""  # the perceptual term
+
+
+@dataclass(frozen=True)
 class Regressor:
     """UV map generator and graph network (widths are ours)."""
 
+    kind: str = "graph"  # or, for the ablation, "mlp" or "cnn" (models/regressor.py)
     uv_size: int = 64  # side of the UV feature map
     uv_channels: int = 32
+    uv_widest: int = 128  # channels of the coarsest maps
+    attention_size: int = 8  # maps up to this side attend to the context
     embedding_dim: int = 32  # learnable e_i of every prototype
     graph_width: int = 64
     graph_depth: int = 2  # residual blocks
@@ -91,6 +105,7 @@ class LossWeights:
     l1: float = 1.0
     ssim: float = 0.2
     gradient: float = 0.5
+    perceptual: float = 0.1  # off where weights.lpips is empty
     normal: float = 0.05
     depth: float = 0.5
     shape: float = 1e-4
@@ -132,6 +147,7 @@ class Config:
     morphable: str = "embedded:coarse"  # "embedded:<detail>", or the .npz of a converted model
     rasterizer: str | None = None  # implementation of tileraster; None picks by device
     data: Data = field(default_factory=Data)
+    weights: Weights = field(default_factory=Weights)
     estimator: Estimator = field(default_factory=Estimator)
     regressor: Regressor = field(default_factory=Regressor)
     prototypes: Prototypes = field(default_factory=Prototypes)

@@ -14,9 +14,12 @@ from tileraster import MeshImage, SurfelImage
 from sheap_jax import geometry, lighting, rendering
 from sheap_jax.binding import bind
 from sheap_jax.lighting import LightPrior
-from sheap_jax.models.estimator import Estimator
+from sheap_jax.models.dinov2 import patch_features
+from sheap_jax.models.estimator import Estimator, EstimatorOutput
 from sheap_jax.models.graph_network import FaceNeighbourhood
+from sheap_jax.models.perceptual import Lpips
 from sheap_jax.models.regressor import GaussianRegressor
+from sheap_jax.models.vit import Vit
 from sheap_jax.morphable import MorphableModel, forward, landmarks
 from sheap_jax.morphable.model import points_on_faces
 from sheap_jax.types import Camera, Estimate, HeadParams, LocalSurfels, Prototypes, Surfels
@@ -27,6 +30,8 @@ class Networks(NamedTuple):
 
     estimator: Estimator
     regressor: GaussianRegressor
+    dinov2: Vit | None = None  # frozen, as the next one: their parameters are in Assets.frozen
+    lpips: Lpips | None = None
 
 
 class Assets(NamedTuple):
@@ -36,6 +41,7 @@ class Assets(NamedTuple):
     neighbourhood: FaceNeighbourhood
     light_prior: LightPrior
     camera: Camera  # one for all images: the head moves, the camera does not
+    frozen: dict[str, Any]  # parameters of the frozen networks, by their names in Networks
 
 
 class PosedHead(NamedTuple):
@@ -53,7 +59,7 @@ class Pair(NamedTuple):
     target: PosedHead  # shape of the source, expression and pose of the target
     source_estimate: Estimate
     target_estimate: Estimate
-    context: Float[Array, "b t d"]  # the source's patch tokens, for the UV generator's cross-attention
+    context: Float[Array, "b t d"]  # of the source, for the UV generator's cross-attention
 
 
 class Avatar(NamedTuple):
@@ -93,8 +99,17 @@ def estimate_pair(
         target=pose_head(assets, driven),
         source_estimate=first.estimate,
         target_estimate=second.estimate,
-        context=first.patch_tokens,
+        context=context_tokens(networks, assets, source, first),
     )
+
+
+def context_tokens(
+    networks: Networks, assets: Assets, source: Float[Array, "b h w 3"], output: EstimatorOutput
+) -> Float[Array, "b t d"]:
+    """DINOv2's patch tokens of the source images where a run has its weights, else the estimator's own."""
+    if networks.dinov2 is None:
+        return output.patch_tokens
+    return patch_features(networks.dinov2, assets.frozen["dinov2"], source)
 
 
 def build_avatar(

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 
 from sheap_jax import config_files, reanimation
 from sheap_jax.config import Config
+from sheap_jax.morphable.named import load_morphable
 from sheap_jax.training import setup
 from sheap_jax.training.checkpoint import CheckpointError, Checkpoints
 from sheap_jax.training.state import TrainState
@@ -31,8 +32,8 @@ class Predictor:
         if not (directory / "config.json").exists():
             raise CheckpointError(f"{directory} is no run directory: it has no config.json; train.py makes them")
         self.config: Config = config_files.load_json(directory / "config.json")
-        self.model = setup.load_morphable(self.config.morphable)
-        self.assets = setup.build_assets(self.config, self.model)
+        self.model = load_morphable(self.config.morphable)
+        self.assets = setup.build_assets(self.config, self.model, training=False)
         self.networks = setup.build_networks(self.config, self.model)
         self.state = self._restore(directory)
 

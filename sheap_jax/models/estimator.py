@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from sheap_jax.models.vit import Dtype, Vit, gelu
+from sheap_jax.models.transformer import PLAIN, Dtype, VitStyle, gelu
+from sheap_jax.models.vit import Vit, normalize_images
 from sheap_jax.types import Estimate, HeadParams
 
 
@@ -31,6 +32,7 @@ class Estimator(nn.Module):
     num_light: int
     num_joints: int
     free_joints: tuple[int, ...] = (0, 2)  # joints whose rotation is predicted (FLAME: root, jaw); others stay zero
+    fixed_expressions: tuple[int, ...] = ()  # channels that stay zero
     feature_dim: int = 512
     patch: int = 16
     width: int = 768
@@ -48,7 +50,8 @@ class Estimator(nn.Module):
     nonnegative_expression: bool = False  # for blendshapes that only make sense between 0 and 1
     dtype: Dtype = jnp.float32
     remat: bool = False
-    from_scratch: bool = False  # see vit.MergeStem and vit.TokenSeed
+    from_scratch: bool = False  # see patches.MergeStem and patches.TokenSeed
+    style: VitStyle = PLAIN  # FARL where the weights are FaRL's
 
     @nn.compact
     def __call__(self, images: Float[Array, "b h w 3"]) -> EstimatorOutput:
@@ -64,16 +67,20 @@ class Estimator(nn.Module):
             dtype=self.dtype,
             remat=self.remat,
             from_scratch=self.from_scratch,
+            style=self.style,
             name="vit",
         )
-        tokens = vit(2.0 * images - 1.0)
+        tokens = vit(normalize_images(images, self.style))
         shape, expression, pose, light, features = (tokens.extra[:, k] for k in range(5))
         joints = len(self.free_joints)
         pose = self._head("pose", 3 * joints + 3)(pose)
         expression = self.expression_scale * self._head("expression", self.num_expression)(expression)
+        expression = nonnegative(expression) if self.nonnegative_expression else expression
+        if self.fixed_expressions:
+            expression = expression.at[:, jnp.array(self.fixed_expressions)].set(0.0)
         head = HeadParams(
             shape=self.shape_scale * self._head("shape", self.num_shape)(shape),
-            expression=nonnegative(expression) if self.nonnegative_expression else expression,
+            expression=expression,
             rotations=self._rotations(pose[:, : 3 * joints].reshape(-1, joints, 3)),
             translation=pose[:, 3 * joints :] * jnp.array(self.translation_scale) + jnp.array(self.translation_mean),
         )

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from sheap_jax.models.vit import Dtype, gelu
+from sheap_jax.models.transformer import Dtype, gelu
 from sheap_jax.types import Prototypes
 
 

@@ -8,9 +8,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from sheap_jax.geometry import normalize
+from sheap_jax.models.ablation import PrototypeMlp, UvCnn
 from sheap_jax.models.graph_network import FaceNeighbourhood, GraphNetwork
+from sheap_jax.models.transformer import Dtype
 from sheap_jax.models.uv_generator import UvGenerator, sample_uv
-from sheap_jax.models.vit import Dtype
 from sheap_jax.types import LocalSurfels, Prototypes
 
 OUTPUTS = 14  # offset 3, scale 3, rotation 4, albedo 3, opacity 1
@@ -21,10 +22,15 @@ class GaussianRegressor(nn.Module):
 
     The network's last layer starts at zero; the constants added here make the first surfels lie on their faces,
     cover them, and be half opaque grey.
+
+    Two other kinds serve the ablation: "mlp" sees features and embedding of each prototype alone, "cnn" predicts maps
+    of the 14 numbers in the UV chart, which prototypes read where they sit; it has no embeddings.
     """
 
+    kind: str = "graph"
     uv_size: int = 64
     uv_channels: int = 32
+    uv_widest: int = 128  # channels of the generator's coarsest maps
     embedding_dim: int = 32
     width: int = 64
     depth: int = 2
@@ -43,23 +49,42 @@ class GaussianRegressor(nn.Module):
         uv_anchor: Float[Array, "n 2"],
         neighbourhood: FaceNeighbourhood,
     ) -> LocalSurfels:
-        """Local surfels of all prototypes, active or not; `context` are patch tokens of the source image."""
+        """Local surfels of all prototypes, active or not; `context` are patch tokens of the source image.
+
+        Raises ValueError for another kind than graph, mlp and cnn.
+        """
+        if self.kind not in ("graph", "mlp", "cnn"):
+            raise ValueError(f"the kind of a regressor is graph, mlp or cnn, not {self.kind!r}")
+        if self.kind == "cnn":
+            maps = self._uv_map(features, context)
+            maps = UvCnn(self.width, self.depth, OUTPUTS, self.dtype, name="cnn")(maps)
+            return self._activate(sample_uv(maps, uv_anchor), prototypes)
+        count = prototypes.parent_face.shape[0]
+        embedding = self.param("embedding", nn.initializers.normal(0.1), (count, self.embedding_dim))
+        if self.kind == "graph":
+            sampled = jnp.moveaxis(sample_uv(self._uv_map(features, context), uv_anchor), 1, 0)
+        else:
+            sampled = features[None]
+        # One dense layer on their concatenation, written as a sum: the embedding is the same for the whole batch.
+        nodes = nn.Dense(self.width, dtype=self.dtype, name="sampled_in")(sampled)
+        nodes = nodes + nn.Dense(self.width, dtype=self.dtype, name="embedding_in")(embedding)[:, None]
+        if self.kind == "graph":
+            network = GraphNetwork(self.width, self.depth, OUTPUTS, self.dtype, name="graph")
+            raw = network(nodes, prototypes, neighbourhood)
+        else:
+            raw = PrototypeMlp(self.width, self.depth, OUTPUTS, self.dtype, name="mlp")(nodes)
+        return self._activate(jnp.moveaxis(raw, 0, 1), prototypes)
+
+    def _uv_map(self, features: Float[Array, "b d"], context: Float[Array, "b t e"]) -> Float[Array, "b u u c"]:
         generator = UvGenerator(
             size=self.uv_size,
             channels=self.uv_channels,
+            widest=self.uv_widest,
             attention_size=self.attention_size,
             dtype=self.dtype,
             name="uv_generator",
         )
-        sampled = jnp.moveaxis(sample_uv(generator(features, context), uv_anchor), 1, 0)
-        count = prototypes.parent_face.shape[0]
-        embedding = self.param("embedding", nn.initializers.normal(0.1), (count, self.embedding_dim))
-        # One dense layer on their concatenation, written as a sum: the embedding is the same for the whole batch.
-        nodes = nn.Dense(self.width, dtype=self.dtype, name="sampled_in")(sampled)
-        nodes = nodes + nn.Dense(self.width, dtype=self.dtype, name="embedding_in")(embedding)[:, None]
-        network = GraphNetwork(self.width, self.depth, OUTPUTS, self.dtype, name="graph")
-        raw = jnp.moveaxis(network(nodes, prototypes, neighbourhood), 0, 1)
-        return self._activate(raw, prototypes)
+        return generator(features, context)
 
     def _activate(self, raw: Float[Array, "b n 14"], prototypes: Prototypes) -> LocalSurfels:
         """Bounded local surfels of the network's outputs; zeros give the initial surfel."""

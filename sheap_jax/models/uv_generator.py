@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from sheap_jax.models.vit import Attention, Dtype, gelu
+from sheap_jax.models.transformer import Attention, Dtype, gelu
 
 START = 4  # side of the first map
 EXCITATION_STEP = 8  # a map gates the one that is this many times larger

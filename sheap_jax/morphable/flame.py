@@ -1,8 +1,10 @@
-"""FLAME as a `MorphableModel`: `python -m sheap_jax.morphable.flame FLAME.pkl LANDMARKS.npy HEAD_TEMPLATE.obj OUT.npz`.
+"""FLAME as a `MorphableModel`, from the files that users download themselves:
 
-FLAME (flame.is.tue.mpg.de) may not be passed on, so everybody converts their own download, 2020 or 2023. The five
-files: the model pickle, `landmark_embedding.npy` (68 landmarks with a sliding contour), `head_template.obj` (uv), and
-optionally the eyelids of the SHeaP release and `FLAME_masks.pkl` (regions).
+    python -m sheap_jax.morphable.flame --model generic_model.pkl --landmarks landmark_embedding.npy \\
+        --template head_template.obj [--eyelids eyelids.pt] [--masks FLAME_masks.pkl] OUT.npz
+
+FLAME (flame.is.tue.mpg.de), 2020 or 2023, may not be passed on, so everybody converts their own. Besides the model:
+68 landmarks with a sliding contour, the uv layout, and optionally the eyelids of the SHeaP release and the regions.
 """
 
 import argparse
@@ -14,13 +16,24 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from sheap_jax.morphable.model import CONTOUR_LANDMARKS, MorphableModel
-from sheap_jax.morphable.safe_pickle import load_npy, load_pickle, load_torch
 from sheap_jax.morphable.storage import save_model
+from sheap_jax.safe_pickle import load_npy, load_pickle
+from sheap_jax.torch_files import load_torch
 
 IDENTITY_CHANNELS = 300  # of shapedirs; the rest is expression
 JOINT_NAMES = ("root", "neck", "jaw", "left_eye", "right_eye")
 EYELID_NAMES = ("eyelid_right", "eyelid_left")  # channels of eyelids.pt
 NUM_LANDMARKS = 68
+SOURCES = {  # what each file is, from where, under which licence
+    "model": "generic_model.pkl (FLAME 2020) or flame2023.pkl: the head model, from flame.is.tue.mpg.de after "
+    "registration, under the licence shown there (FLAME 2023 Open is CC BY 4.0, others are non-commercial)",
+    "landmarks": "landmark_embedding.npy: where the 68 landmarks lie, from the data of DECA "
+    "(github.com/yfeng95/DECA) or EMOCA, non-commercial research",
+    "template": "head_template.obj: the uv layout, from the data of DECA (github.com/yfeng95/DECA) or FLAME's texture "
+    "space at flame.is.tue.mpg.de, non-commercial research",
+    "eyelids": "eyelids.pt: two eyelid shapes, from the SHeaP release (github.com/nlml/SHeaP), CC BY-NC",
+    "masks": "FLAME_masks.pkl: vertex regions, from flame.is.tue.mpg.de after registration, FLAME's licence",
+}
 _REGION_NAMES = {"left_eyeball": "left_eye", "right_eyeball": "right_eye"}  # as in our other models
 
 
@@ -46,9 +59,10 @@ def read_flame(
     """Build the model from FLAME's files; none of them is run (see safe_pickle).
 
     Raises:
-      FileNotFoundError: a file is missing.
+      FileNotFoundError: files are missing; says which, from where, under which licence.
       ValueError: a file is not what it should be, or does not fit to the model; names it.
     """
+    _check_presence(model=model, landmarks=landmarks, template=template, eyelids=eyelids, masks=masks)
     arrays = _read_model(model)
     vertices, faces = arrays["v_template"], arrays["f"].astype(np.int64)
     shapes = np.moveaxis(arrays["shapedirs"], -1, 0)  # [400, V, 3]
@@ -79,6 +93,13 @@ def read_flame(
         expression_names=tuple(names),
         name="flame",
     )
+
+
+def _check_presence(**paths: Path | None) -> None:
+    missing = {kind: path for kind, path in paths.items() if path is not None and not path.exists()}
+    if missing:
+        lines = [f"  {path} does not exist. It is {SOURCES[kind]}" for kind, path in missing.items()]
+        raise FileNotFoundError("files of FLAME are missing, fetch them from their owners:\n" + "\n".join(lines))
 
 
 def _read_model(path: Path) -> dict[str, np.ndarray]:
@@ -200,9 +221,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m sheap_jax.morphable.flame", description="Convert your FLAME download to one .npz."
     )
-    parser.add_argument("model", type=Path, metavar="FLAME.pkl", help="generic_model.pkl or flame2023.pkl")
-    parser.add_argument("landmarks", type=Path, metavar="LANDMARK_EMBEDDING.npy")
-    parser.add_argument("template", type=Path, metavar="HEAD_TEMPLATE.obj", help="for its uv coordinates")
+    required = {"type": Path, "required": True}
+    parser.add_argument("--model", **required, metavar="FLAME.pkl", help="generic_model.pkl or flame2023.pkl")
+    parser.add_argument("--landmarks", **required, metavar="landmark_embedding.npy")
+    parser.add_argument("--template", **required, metavar="head_template.obj", help="for its uv coordinates")
     parser.add_argument("output", type=Path, metavar="OUT.npz")
     parser.add_argument("--eyelids", type=Path, metavar="eyelids.pt", help="two further expression channels")
     parser.add_argument("--masks", type=Path, metavar="FLAME_masks.pkl", help="vertex regions")

@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float
 
 from sheap_jax import reanimation
 from sheap_jax.config import LossWeights
-from sheap_jax.losses import consistency, landmark, photometric, regularisers
+from sheap_jax.losses import consistency, landmark, perceptual, photometric, regularisers
 from sheap_jax.losses.weighting import LossTerm, weigh
 from sheap_jax.reanimation import Assets, Avatar, Networks, Pair, PosedHead, Rendering
 from sheap_jax.types import Batch, Frame, Prototypes
@@ -68,7 +68,7 @@ def full_objective(
     )
     terms = (
         _geometry_terms(pair, batch, weights, settings.size)
-        | _photometric_terms(rendering, batch.target, weights)
+        | _photometric_terms(rendering, batch.target, networks, assets, weights)
         | _consistency_terms(rendering, avatar, pair.target, assets, prototypes, weights)
         | _surfel_terms(avatar, prototypes, weights)
     )
@@ -94,15 +94,24 @@ def _geometry_terms(pair: Pair, batch: Batch, weights: LossWeights, size: int) -
     return terms
 
 
-def _photometric_terms(rendering: Rendering, target: Frame, weights: LossWeights) -> dict[str, LossTerm]:
-    """No face mask is needed: the rendered mesh itself says where the head is, the rest counts little."""
+def _photometric_terms(
+    rendering: Rendering, target: Frame, networks: Networks, assets: Assets, weights: LossWeights
+) -> dict[str, LossTerm]:
+    """No face mask is needed: the rendered mesh itself says where the head is, the rest counts little.
+
+    The perceptual term is there where the run has LPIPS's weights.
+    """
     rendered = rendering.surfels.color
     mask = jnp.where(rendering.mesh.mask, 1.0, weights.background)
-    return {
+    terms = {
         "l1": LossTerm(photometric.l1_error(rendered, target.image), weights.l1, mask),
         "ssim": LossTerm(photometric.ssim_error(rendered, target.image), weights.ssim, mask),
         "gradient": LossTerm(photometric.gradient_error(rendered, target.image), weights.gradient, mask),
     }
+    if networks.lpips is not None and weights.perceptual > 0:
+        layers: Any = networks.lpips.apply({"params": assets.frozen["lpips"]}, rendered, target.image)
+        terms["perceptual"] = LossTerm(perceptual.perceptual_error(layers), weights.perceptual, mask)
+    return terms
 
 
 def _consistency_terms(

@@ -1,5 +1,6 @@
 """From a configuration to the things a run is made of."""
 
+import dataclasses
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,12 +13,9 @@ from jaxtyping import Array, Key, UInt8
 
 from sheap_jax import config_files, geometry, lighting, prototypes, reanimation
 from sheap_jax.config import Config
-from sheap_jax.models.estimator import Estimator
+from sheap_jax.models import build
 from sheap_jax.models.graph_network import face_neighbourhood
-from sheap_jax.models.regressor import GaussianRegressor
 from sheap_jax.morphable import MorphableModel
-from sheap_jax.morphable.embedded import embedded_head
-from sheap_jax.morphable.storage import load_model
 from sheap_jax.reanimation import Assets, Networks
 from sheap_jax.training.objective import RenderSettings
 from sheap_jax.training.optimizer import make_optimizer, make_schedule
@@ -27,56 +25,24 @@ from sheap_jax.types import Batch
 T = TypeVar("T")
 
 
-def load_morphable(name: str) -> MorphableModel:
-    """The morphable model that a configuration names: "embedded:<detail>", or the path of a converted .npz."""
-    kind, _, detail = name.partition(":")
-    return embedded_head(detail=detail or "coarse") if kind == "embedded" else load_model(name)
-
-
 def build_networks(config: Config, model: MorphableModel) -> Networks:
-    """The modules, sized for the morphable model."""
-    size = config.estimator
-    missing = [name for name in size.free_joints if name not in model.joint_names]
-    if "root" in missing:
-        raise ValueError(f"the morphable model {model.name} has no root joint, only {', '.join(model.joint_names)}")
-    free = tuple(model.joint_names.index(name) for name in size.free_joints if name not in missing)
-    dtype = jnp.bfloat16 if size.bfloat16 else jnp.float32
-    estimator = Estimator(
-        num_shape=model.identity_basis.shape[0],
-        num_expression=model.expression_basis.shape[0],
-        num_light=size.light_components,
-        num_joints=len(model.parents),
-        free_joints=free,
-        feature_dim=size.feature_dim,
-        patch=size.patch,
-        width=size.width,
-        depth=size.depth,
-        heads=size.heads,
-        grid=config.image_size // size.patch,
-        head_width=size.head_width,
-        dtype=dtype,
-        remat=size.remat,
-        from_scratch=size.from_scratch,
-        nonnegative_expression=size.nonnegative_expression,
+    """The modules, sized for the morphable model; frozen ones only where the configuration names their weights."""
+    return Networks(
+        estimator=build.build_estimator(config, build.head_sizes(model)),
+        regressor=build.build_regressor(config),
+        dinov2=build.build_dinov2(config),
+        lpips=build.build_lpips(config),
     )
-    regressor = GaussianRegressor(
-        uv_size=config.regressor.uv_size,
-        uv_channels=config.regressor.uv_channels,
-        embedding_dim=config.regressor.embedding_dim,
-        width=config.regressor.graph_width,
-        depth=config.regressor.graph_depth,
-        dtype=dtype,
-    )
-    return Networks(estimator, regressor)
 
 
-def build_assets(config: Config, model: MorphableModel) -> Assets:
-    """The constant arrays of the method."""
+def build_assets(config: Config, model: MorphableModel, *, training: bool = True) -> Assets:
+    """The constant arrays of the method; what only the losses need is left out if not `training`."""
     return Assets(
         model=jax.tree.map(jnp.asarray, model),
         neighbourhood=face_neighbourhood(np.asarray(model.faces)),
         light_prior=lighting.default_light_prior(config.estimator.light_components),
         camera=geometry.official_camera(config.image_size),
+        frozen=jax.tree.map(jnp.asarray, build.frozen_params(config, training=training)),
     )
 
 
@@ -119,6 +85,21 @@ def initial_state(config: Config, networks: Networks, assets: Assets) -> TrainSt
     return init_state(params, start, build_optimizers(config), state_key)
 
 
+def start_from_weights(config: Config, state: TrainState) -> TrainState:
+    """A first state with the published weights that the configuration names for the estimator, if any.
+
+    Apart from `initial_state`, since a checkpoint holds them already and outlives the file.
+    """
+    path = config.weights.estimator
+    if not path:
+        return state
+    own = state.params["estimator"]
+    placed = jax.tree.map(
+        lambda new, old: jax.device_put(new, old.sharding), build.pretrained_estimator(path, own), own
+    )
+    return dataclasses.replace(state, params=state.params | {"estimator": placed})
+
+
 def _init_params(networks, assets, start, image_size, estimator_key: Key[Array, ""], regressor_key: Key[Array, ""]):
     """Both networks' parameters, traced on one empty image."""
 
@@ -128,7 +109,7 @@ def _init_params(networks, assets, start, image_size, estimator_key: Key[Array, 
         regressor = networks.regressor.init(
             regressor_key,
             output.estimate.features,
-            output.patch_tokens,
+            reanimation.context_tokens(networks, assets, image, output),
             start,
             reanimation.uv_anchors(assets.model, start),
             assets.neighbourhood,

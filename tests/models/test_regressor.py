@@ -8,6 +8,7 @@ import pytest
 from sheap_jax.models.graph_network import face_neighbourhood
 from sheap_jax.models.regressor import GaussianRegressor
 from sheap_jax.prototypes import init_prototypes
+from tests.models.random_params import random_params
 
 FACES = np.array([[0, 1, 2], [2, 1, 3], [2, 3, 4], [4, 3, 5]])
 NEIGHBOURHOOD = face_neighbourhood(FACES, rings=1)
@@ -89,3 +90,25 @@ def test_bfloat16_starts_exactly_and_stays_close(params):
         np.testing.assert_array_equal(a, b)
     moved = with_last_layer(params, 0.3)
     assert jnp.abs(surfels_of(moved).albedo - apply(moved).albedo).max() < 0.05
+
+
+@pytest.mark.parametrize("kind", ["mlp", "cnn"])
+def test_the_ablations_kinds_start_like_the_graph_network_and_see_what_they_should(params, kind):
+    """The MLP knows features and embeddings, the CNN features, context and UV places; neither knows neighbours."""
+    other = REGRESSOR.clone(kind=kind)
+    inputs = (FEATURES, CONTEXT, PROTOTYPES, UV, NEIGHBOURHOOD)
+    drawn = random_params(other.init, *inputs)["params"]
+    assert ("embedding" in drawn) == (kind == "mlp")
+    apply = jax.jit(lambda p, f, c: other.apply({"params": p}, f, c, PROTOTYPES, UV, NEIGHBOURHOOD))
+    start = drawn | {kind: drawn[kind] | {"out": jax.tree.map(jnp.zeros_like, drawn[kind]["out"])}}
+    for ours, graph in zip(apply(start, FEATURES, CONTEXT), surfels_of(params), strict=True):
+        np.testing.assert_array_equal(ours, graph)  # zeros, halves and ones: exact
+    albedo = apply(drawn, FEATURES, CONTEXT).albedo
+    assert jnp.abs(albedo - apply(drawn, -FEATURES, CONTEXT).albedo).max() > 1e-3
+    sees_context = jnp.abs(albedo - apply(drawn, FEATURES, CONTEXT[:, :, ::-1]).albedo).max() > 1e-3
+    assert sees_context == (kind == "cnn")
+
+
+def test_an_unknown_kind_is_refused():
+    with pytest.raises(ValueError, match="graph, mlp or cnn, not 'rnn'"):
+        jax.eval_shape(REGRESSOR.clone(kind="rnn").apply, {}, FEATURES, CONTEXT, PROTOTYPES, UV, NEIGHBOURHOOD)

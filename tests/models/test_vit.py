@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 from scipy.special import erf, softmax
 
-from sheap_jax.models.vit import MergeStem, Vit, gelu, resize_positions, sine_positions, split_patches
+from sheap_jax.models.patches import MergeStem, split_patches
+from sheap_jax.models.positions import resize_positions, sine_positions
+from sheap_jax.models.transformer import attend, gelu
+from sheap_jax.models.vit import Vit
 from tests.models.random_params import random_params
 
 VIT = Vit(patch=4, width=16, depth=2, heads=2, grid=3, num_extra=2, mlp_ratio=2.0)
@@ -130,3 +133,10 @@ def test_token_seed_tells_where_things_are():
     params["params"]["positions"] = jnp.zeros_like(params["params"]["positions"])
     before, after = (vit.apply(params, images).extra for images in (IMAGES, mirrored))
     assert jnp.abs(before - after).max() > 1e-2
+
+
+def test_every_backends_attention_is_the_same(monkeypatch):
+    arrays = [jnp.asarray(np.random.default_rng(i).normal(size=(2, 7, 3, 8)), jnp.float32) for i in range(3)]
+    on_cpu = attend(*arrays)
+    monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
+    np.testing.assert_allclose(on_cpu, attend(*arrays), atol=2e-6)

@@ -10,9 +10,11 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from sheap_jax.morphable import flame
-from sheap_jax.morphable.model import forward, mean_params
-from sheap_jax.morphable.safe_pickle import UnsafePickleError, load_npy, load_pickle, load_torch
+from sheap_jax.morphable.model import forward, landmarks, mean_params
 from sheap_jax.morphable.storage import load_model
+from sheap_jax.safe_pickle import UnsafePickleError, load_npy, load_pickle
+from sheap_jax.torch_files import load_torch
+from tests.malicious import Payload
 from tests.morphable import fake_flame
 
 
@@ -25,16 +27,6 @@ def files(tmp_path: Path) -> dict[str, Path]:
     fake_flame.write_landmarks(paths["landmarks"])
     fake_flame.write_template(paths["template"])
     return paths
-
-
-class Payload:
-    """Writes a file when it is unpickled by `pickle.load`."""
-
-    def __init__(self, target: Path):
-        self.target = target
-
-    def __reduce__(self):
-        return exec, (f"open({str(self.target)!r}, 'w').close()",)
 
 
 def test_arrays_come_out_as_they_went_in(files):
@@ -194,10 +186,61 @@ def test_files_that_do_not_fit_are_named(files, tmp_path):
         flame.read_flame(**files | {"model": tmp_path / "nowhere.pkl"})
 
 
+def test_posing_is_flames_against_independent_float64_skinning(files, tmp_path):
+    """Everything at once: identity, expression, eyelids before skinning, pose correctives, all five joints."""
+    rng = np.random.default_rng(5)
+    lids = rng.normal(size=(6, 3, 2)).astype(np.float32) * 0.01
+    model = flame.read_flame(**files, eyelids=fake_flame.write_eyelids(tmp_path / "eyelids.pt", lids))
+    shape, expression, eyelids = rng.normal(size=300), rng.normal(size=100), rng.uniform(size=2)
+    rotations, translation = rng.normal(size=(5, 3)) * 0.5, rng.normal(size=3)
+    params = mean_params(model)._replace(
+        shape=jnp.asarray(shape, jnp.float32),
+        expression=jnp.asarray([*expression, *eyelids], jnp.float32),
+        rotations=jnp.asarray(rotations, jnp.float32),
+        translation=jnp.asarray(translation, jnp.float32),
+    )
+    arrays = fake_flame.flame_arrays()
+    identity = arrays["v_template"] + arrays["shapedirs"][..., :300] @ shape
+    joints = arrays["J_regressor"] @ identity
+    turned = Rotation.from_rotvec(rotations).as_matrix()
+    corrected = identity + arrays["shapedirs"][..., 300:] @ expression + lids.astype(float) @ eyelids
+    corrected = corrected + arrays["posedirs"] @ (turned[1:] - np.eye(3)).reshape(36)
+    transforms = []
+    for joint, parent in enumerate((None, 0, 1, 1, 1)):  # root, neck, jaw and eyes on the neck
+        local = np.eye(4)
+        local[:3, :3] = turned[joint]
+        local[:3, 3] = joints[joint] - turned[joint] @ joints[joint]  # about the joint of the unposed head
+        transforms.append(local if parent is None else transforms[parent] @ local)
+    blended = np.einsum("vj,jab->vab", arrays["weights"], np.array(transforms))
+    expected = np.einsum("vab,vb->va", blended[:, :3, :3], corrected) + blended[:, :3, 3] + translation
+    np.testing.assert_allclose(forward(model, params), expected, atol=2e-6)
+
+
+@pytest.mark.parametrize(("degrees", "row"), [(0, 0), (17, 17), (60, 39), (-1, 40), (-23, 62), (-70, 78)])
+def test_the_contour_slides_by_yaw(files, degrees, row):
+    """Rows 0-39 for yaw >= 0, else 39 - yaw, at most 78; the other 51 landmarks keep their faces."""
+    content = fake_flame.write_landmarks(files["landmarks"])
+    model = flame.read_flame(**files)
+    angle = np.radians(degrees)
+    params = mean_params(model)._replace(rotations=jnp.zeros((5, 3)).at[0, 1].set(angle))
+    vertices = forward(model, params)
+    found = landmarks(model, vertices, params.rotations)
+    contour = content["dynamic_lmk_faces_idx"][row], content["dynamic_lmk_bary_coords"][row]
+    fixed = content["full_lmk_faces_idx"][0, 17:68], content["full_lmk_bary_coords"][0, 17:68]
+    expected = [
+        np.einsum("lk,lkc->lc", weights, np.asarray(vertices)[fake_flame.FACES[faces]])
+        for faces, weights in (contour, fixed)
+    ]
+    np.testing.assert_allclose(found, np.concatenate(expected), atol=1e-6)
+
+
 def test_command_writes_a_model(files, tmp_path, capsys):
-    flame.main([*(str(files[key]) for key in ("model", "landmarks", "template")), str(tmp_path / "flame.npz")])
+    named = [f"--{key}={files[key]}" for key in ("model", "landmarks", "template")]
+    flame.main([*named, str(tmp_path / "flame.npz")])
     assert load_model(tmp_path / "flame.npz").name == "flame"
     assert "6 vertices" in capsys.readouterr().out
     with pytest.raises(SystemExit):
-        flame.main([str(tmp_path / "no.pkl"), *(str(files[key]) for key in ("landmarks", "template")), "out.npz"])
-    assert "no.pkl" in capsys.readouterr().err
+        flame.main([f"--model={tmp_path / 'no.pkl'}", *named[1:], f"--eyelids={tmp_path / 'no.pt'}", "out.npz"])
+    message = capsys.readouterr().err
+    for words in ("no.pkl does not exist", "flame.is.tue.mpg.de", "no.pt does not exist", "CC BY-NC"):
+        assert words in message

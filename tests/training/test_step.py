@@ -12,6 +12,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from sheap_jax.data.pairs import pair_batches
+from sheap_jax.morphable.named import load_morphable
 from sheap_jax.training import setup
 from sheap_jax.training.densify import make_densify
 from sheap_jax.training.step import make_step
@@ -22,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(scope="module")
 def shared(module_config):
     """(state, assets, batch, step function) of the tiny configuration, everything rendered; compiled once."""
-    model = setup.load_morphable(module_config.morphable)
+    model = load_morphable(module_config.morphable)
     assets = setup.build_assets(module_config, model)
     networks = setup.build_networks(module_config, model)
     state = setup.initial_state(module_config, networks, assets)
@@ -148,11 +149,12 @@ import jax
 jax.config.update("jax_num_cpu_devices", int(sys.argv[2]))
 from sheap_jax import config_files
 from sheap_jax.data.pairs import pair_batches
+from sheap_jax.morphable.named import load_morphable
 from sheap_jax.training import setup
 from sheap_jax.training.step import make_step
 config = config_files.load_json(sys.argv[1])
 mesh = setup.device_mesh(config.batch_size)
-model = setup.load_morphable(config.morphable)
+model = load_morphable(config.morphable)
 assets, networks = setup.build_assets(config, model), setup.build_networks(config, model)
 state, assets = setup.replicate((setup.initial_state(config, networks, assets), assets), mesh)
 settings = setup.render_settings(config, mesh)

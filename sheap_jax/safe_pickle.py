@@ -1,4 +1,4 @@
-"""Reading the pickles in which FLAME is distributed without running what is in them.
+"""Reading the pickles in which FLAME and torch's weights are distributed without running what is in them.
 
 A pickle is a program: `pickle.load` calls whatever it names. Here every name goes through an allow-list of harmless
 constructors; anything else stops the reading with the name in the message. NumPy arrays are rebuilt as such, while
@@ -9,12 +9,12 @@ needed (chumpy does not even import with today's NumPy).
 import io
 import pickle
 import struct
-import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 from jaxtyping import Shaped
 
@@ -69,6 +69,7 @@ _TORCH_DTYPES = {
     "FloatStorage": np.dtype("<f4"),
     "DoubleStorage": np.dtype("<f8"),
     "HalfStorage": np.dtype("<f2"),
+    "BFloat16Storage": np.dtype(ml_dtypes.bfloat16),
     "LongStorage": np.dtype("<i8"),
     "IntStorage": np.dtype("<i4"),
     "ShortStorage": np.dtype("<i2"),
@@ -90,18 +91,32 @@ def _rebuild_tensor(
     return view.copy()
 
 
-def _storage_from_bytes(data: bytes) -> _Storage:
-    """torch's old format: four pickles (magic, version, system, object), the keys, then length and memory of each."""
-    stream = io.BytesIO(data)
+def _rebuild_parameter(tensor: Shaped[np.ndarray, "..."], *_: Any) -> Shaped[np.ndarray, "..."]:
+    """A torch parameter is a tensor that asks for gradients."""
+    return tensor
+
+
+def load_old_torch(stream: Any) -> Any:
+    """torch's format before 1.6: pickles of magic, version, system, object and keys, then the memory of each.
+
+    Tensors are built from memory that comes after them: the object is read once to learn the storages, then again.
+    """
     storages: dict[str, _Storage] = {}
     for _ in range(3):
-        _Unpickler(stream).load()
-    result = _Unpickler(stream, storages=storages).load()
-    for key in _Unpickler(stream).load():
+        Unpickler(stream).load()
+    start = stream.tell()
+    Unpickler(stream, storages=storages).load()
+    for key in Unpickler(stream).load():
         (count,) = struct.unpack("<q", stream.read(8))
         kind = storages[key].data.dtype
         storages[key].data = np.frombuffer(stream.read(count * kind.itemsize), kind)
-    return result
+    stream.seek(start)
+    return Unpickler(stream, storages=storages).load()
+
+
+def _storage_from_bytes(data: bytes) -> Any:
+    """A storage within another pickle, in the old format."""
+    return load_old_torch(io.BytesIO(data))
 
 
 def _encode_latin1(text: str, encoding: str) -> bytes:
@@ -137,12 +152,13 @@ _ALLOWED: dict[tuple[str, str], Any] = {
     **{(f"scipy.sparse.{module}", "csr_matrix"): _Csr for module in ("csr", "_csr")},
     ("chumpy.ch", "Ch"): _ChumpyLeaf,
     ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
+    ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
     ("torch.storage", "_load_from_bytes"): _storage_from_bytes,
     **{("torch", name): dtype for name, dtype in _TORCH_DTYPES.items()},
 }
 
 
-class _Unpickler(pickle.Unpickler):
+class Unpickler(pickle.Unpickler):
     """Resolves names through the allow-list, and torch's persistent ids through `read` or `storages`."""
 
     def __init__(
@@ -165,14 +181,14 @@ class _Unpickler(pickle.Unpickler):
             ) from None
 
     def persistent_load(self, identifier: Any) -> _Storage:
-        kind, dtype, key = identifier[:3]
+        kind, dtype, key, _, length = identifier[:5]
         if kind != "storage" or not isinstance(dtype, np.dtype):
             raise UnsafePickleError(f"unknown persistent object {kind!r}")
         if self._read is not None:
             return _Storage(np.frombuffer(self._read(key), dtype))
         if self._storages is None:
             raise UnsafePickleError("a torch storage outside a torch file")
-        return self._storages.setdefault(key, _Storage(np.zeros(0, dtype)))
+        return self._storages.setdefault(key, _Storage(np.zeros(length, dtype)))
 
 
 def load_pickle(path: str | Path) -> Any:
@@ -182,7 +198,7 @@ def load_pickle(path: str | Path) -> Any:
       UnsafePickleError: names the file and why it was refused.
     """
     with open(path, "rb") as stream:
-        return _guarded(path, lambda: _Unpickler(stream).load())
+        return guarded(path, lambda: Unpickler(stream).load())
 
 
 def load_npy(path: str | Path) -> Any:
@@ -194,26 +210,13 @@ def load_npy(path: str | Path) -> Any:
             header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
             _, _, dtype = header[version](stream)
             if dtype.hasobject:
-                return _Unpickler(stream).load().item()
+                return Unpickler(stream).load().item()
         return np.load(path, allow_pickle=False)
 
-    return _guarded(path, read)
+    return guarded(path, read)
 
 
-def load_torch(path: str | Path) -> Any:
-    """The object in a torch file of the zip format (`torch.save` since 1.6), tensors as NumPy arrays."""
-
-    def read() -> Any:
-        with zipfile.ZipFile(path) as archive:
-            (program,) = (name for name in archive.namelist() if name.endswith("/data.pkl"))
-            folder = program.removesuffix("data.pkl")
-            stream = io.BytesIO(archive.read(program))
-            return _Unpickler(stream, read=lambda key: archive.read(f"{folder}data/{key}")).load()
-
-    return _guarded(path, read)
-
-
-def _guarded(path: str | Path, read: Callable[[], Any]) -> Any:
+def guarded(path: str | Path, read: Callable[[], Any]) -> Any:
     """Turn whatever a damaged file can raise into one error that names the file."""
     try:
         return _resolve(read())

@@ -1,0 +1,135 @@
+"""The networks that a configuration describes, and the published weights it names."""
+
+import functools
+import logging
+from pathlib import Path
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from sheap_jax.config import Config
+from sheap_jax.models.dinov2 import dinov2_network
+from sheap_jax.models.estimator import Estimator
+from sheap_jax.models.perceptual import Lpips
+from sheap_jax.models.positions import resize_positions
+from sheap_jax.models.regressor import GaussianRegressor
+from sheap_jax.models.transformer import STYLES, Dtype
+from sheap_jax.models.vit import Vit
+from sheap_jax.models.weights import Params, load_weights, merge
+from sheap_jax.morphable import MorphableModel
+
+log = logging.getLogger(__name__)
+
+
+class HeadSizes(NamedTuple):
+    """What the estimator must know of a morphable model."""
+
+    shapes: int
+    expression_names: tuple[str, ...]
+    joint_names: tuple[str, ...]
+    name: str
+
+
+def head_sizes(model: MorphableModel) -> HeadSizes:
+    return HeadSizes(model.identity_basis.shape[0], model.expression_names, model.joint_names, model.name)
+
+
+def build_estimator(config: Config, head: HeadSizes) -> Estimator:
+    """The estimator, sized for the morphable model.
+
+    Raises ValueError for a model without root, an unknown style, or weights that the settings cannot take.
+    """
+    size = config.estimator
+    missing = [name for name in size.free_joints if name not in head.joint_names]
+    if "root" in missing:
+        raise ValueError(f"the morphable model {head.name} has no root joint, only {', '.join(head.joint_names)}")
+    if size.style not in ("plain", "farl"):
+        raise ValueError(f"config.estimator.style is {size.style!r}, it must be 'plain' or 'farl'")
+    if config.weights.estimator and (size.style != "farl" or size.from_scratch):
+        raise ValueError("config.weights.estimator needs config.estimator.style='farl' and from_scratch=False")
+    eyelids = tuple(i for i, name in enumerate(head.expression_names) if name.startswith("eyelid"))
+    return Estimator(
+        num_shape=head.shapes,
+        num_expression=len(head.expression_names),
+        num_light=size.light_components,
+        num_joints=len(head.joint_names),
+        free_joints=tuple(head.joint_names.index(name) for name in size.free_joints if name not in missing),
+        fixed_expressions=() if size.eyelids else eyelids,
+        feature_dim=size.feature_dim,
+        patch=size.patch,
+        width=size.width,
+        depth=size.depth,
+        heads=size.heads,
+        grid=config.image_size // size.patch,
+        head_width=size.head_width,
+        dtype=network_dtype(config),
+        remat=size.remat,
+        from_scratch=size.from_scratch,
+        nonnegative_expression=size.nonnegative_expression,
+        style=STYLES[size.style],
+    )
+
+
+def build_regressor(config: Config) -> GaussianRegressor:
+    size = config.regressor
+    return GaussianRegressor(
+        kind=size.kind,
+        uv_size=size.uv_size,
+        uv_channels=size.uv_channels,
+        uv_widest=size.uv_widest,
+        attention_size=size.attention_size,
+        embedding_dim=size.embedding_dim,
+        width=size.graph_width,
+        depth=size.graph_depth,
+        dtype=network_dtype(config),
+    )
+
+
+def build_dinov2(config: Config) -> Vit | None:
+    """The frozen feature network, if the configuration names its weights."""
+    path = config.weights.dinov2
+    if not path:
+        return None
+    return dinov2_network(load_weights(path, "dinov2", arrays=False).architecture, dtype=network_dtype(config))
+
+
+def build_lpips(config: Config) -> Lpips | None:
+    """The perceptual network, if the configuration names its weights; says once in the log when the term is off."""
+    path = config.weights.lpips
+    if path:
+        stages = load_weights(path, "lpips", arrays=False).architecture["stages"]
+        return Lpips(stages=tuple(tuple(stage) for stage in stages), dtype=network_dtype(config))
+    if config.losses.perceptual > 0:
+        _say_once("config.weights.lpips is empty: training without the perceptual term")
+    return None
+
+
+@functools.cache
+def _say_once(message: str) -> None:
+    log.info(message)
+
+
+def frozen_params(config: Config, *, training: bool) -> dict[str, Params]:
+    """Parameters of the frozen networks by name, "dinov2" and "lpips"; LPIPS only serves training."""
+    paths = {"dinov2": config.weights.dinov2, "lpips": config.weights.lpips if training else ""}
+    return {name: load_weights(path, name).params for name, path in paths.items() if path}
+
+
+def pretrained_estimator(path: str | Path, params: Params) -> Params:
+    """The estimator's parameters with those of converted FaRL weights, or of the official release, in place.
+
+    The five tokens and what else a file lacks stay as they are; position grids of another size are resized.
+
+    Raises ValueError if the weights do not fit.
+    """
+    weights = load_weights(path, "farl", "sheap")
+    start = weights.params if weights.network == "sheap" else {"vit": weights.params}
+    positions, grid = start["vit"]["positions"], params["vit"]["positions"].shape
+    resized = resize_positions(jnp.asarray(positions), *grid[:2]).reshape(*grid[:2], -1)
+    start = start | {"vit": start["vit"] | {"positions": np.asarray(resized)}}
+    return merge(params, start, where=str(path))
+
+
+def network_dtype(config: Config) -> Dtype:
+    return jnp.bfloat16 if config.estimator.bfloat16 else jnp.float32

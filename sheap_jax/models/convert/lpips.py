@@ -1,0 +1,42 @@
+"""LPIPS with VGG16 (Zhang et al., CVPR 2018): torchvision's convolutions and the published linear layers."""
+
+import re
+from typing import Any
+
+from sheap_jax.models.convert.mapping import Conversion, Entry, Tensors, apply_table
+from sheap_jax.models.perceptual import VGG16_STAGES, VggStages
+from sheap_jax.models.weights import Weights
+
+WHAT = "LPIPS with VGG16: the linear layers (vgg.pth of the lpips package) with torchvision's vgg16 beside them (--vgg)"
+
+
+def convert_lpips(tensors: Tensors, *, stages: VggStages = VGG16_STAGES) -> Conversion:
+    """Weights of `perceptual.Lpips` from both files' tensors, or from the state of a whole LPIPS module.
+
+    Raises ConversionError if a convolution or a linear layer is missing or of another shape.
+    """
+    names = {_published_name(name): name for name in tensors}
+    converted = apply_table(_table(stages), {name: tensors[own] for name, own in names.items()}, what=WHAT)
+    architecture: dict[str, Any] = {"stages": [list(stage) for stage in stages]}
+    return Conversion(Weights("lpips", architecture, converted.params), sorted(names[n] for n in converted.unused))
+
+
+def _published_name(name: str) -> str:
+    """A whole LPIPS module calls torchvision's `features.5` `net.slice2.5`."""
+    return re.sub(r"^net\.slice\d+\.", "features.", name)
+
+
+def _table(stages: VggStages) -> list[Entry]:
+    """Torchvision numbers convolutions, ReLUs and poolings through: a stage of n convolutions takes 2 n + 1 numbers."""
+    entries, number, inputs = [], 0, 3
+    for index, stage in enumerate(stages):
+        for layer, width in enumerate(stage):
+            ours, theirs = f"convolution_{index}_{layer}", f"features.{number + 2 * layer}"
+            shape = (width, inputs, 3, 3)
+            entries.append(Entry(f"{ours}/kernel", f"{theirs}.weight", shape, lambda w: w.transpose(2, 3, 1, 0)))
+            entries.append(Entry(f"{ours}/bias", f"{theirs}.bias", (width,)))
+            inputs = width
+        number += 2 * len(stage) + 1
+        linear = (f"linear_{index}", f"lin{index}.model.1.weight", (1, inputs, 1, 1))
+        entries.append(Entry(*linear, lambda w: w[0, :, 0, 0]))
+    return entries

@@ -1,0 +1,81 @@
+"""Tables that say which tensor of a published file becomes which parameter of ours."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+from jaxtyping import Array, Float
+
+from sheap_jax.models.weights import Params, Weights, unflatten
+
+Tensors = Mapping[str, Any]  # arrays, or what jax.eval_shape passes for them
+
+
+class ConversionError(ValueError):
+    """A file that is not what the converter reads; the message lists what is missing or of another shape."""
+
+
+class Entry(NamedTuple):
+    """One parameter of ours."""
+
+    target: str  # its path, parts joined with "/"
+    source: str  # name of the tensor it comes from
+    shape: tuple[int, ...]  # that the tensor must have
+    convert: Callable[[Float[Array, "..."]], Float[Array, "..."]] = lambda tensor: tensor
+
+
+class Converted(NamedTuple):
+    """Result of a table."""
+
+    params: Params
+    unused: list[str]  # names that no entry of the table reads
+
+
+class Conversion(NamedTuple):
+    """Result of a converter."""
+
+    weights: Weights
+    unused: list[str]  # names in the file that our network has no use for
+    unfilled: tuple[str, ...] = ()  # parts of our network that the file gave nothing for
+
+
+def apply_table(entries: Iterable[Entry], tensors: Tensors, *, what: str) -> Converted:
+    """The parameters of a table. `what` the file should be is for the message.
+
+    Raises ConversionError with every name that is missing or has another shape.
+    """
+    entries = list(entries)
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    wanted = {entry.source: entry.shape for entry in entries}
+    missing = [name for name in wanted if name not in shapes]
+    wrong = [f"{n} is {shapes[n]}, not {shape}" for n, shape in wanted.items() if n in shapes and shapes[n] != shape]
+    if missing or wrong:
+        lines = [f"  missing: {name}" for name in missing] + [f"  shape: {text}" for text in wrong]
+        raise ConversionError(f"this is no {what}:\n" + "\n".join(lines))
+    params = unflatten({entry.target: entry.convert(tensors[entry.source]) for entry in entries})
+    return Converted(params, sorted(shapes.keys() - wanted.keys()))
+
+
+def linear(target: str, source: str, inputs: int, outputs: int, *, bias: bool = True) -> list[Entry]:
+    """A torch.nn.Linear as a flax Dense."""
+    entries = [Entry(f"{target}/kernel", f"{source}.weight", (outputs, inputs), lambda w: w.T)]
+    return [*entries, Entry(f"{target}/bias", f"{source}.bias", (outputs,))] if bias else entries
+
+
+def layer_norm(target: str, source: str, width: int) -> list[Entry]:
+    return [
+        Entry(f"{target}/scale", f"{source}.weight", (width,)),
+        Entry(f"{target}/bias", f"{source}.bias", (width,)),
+    ]
+
+
+def without_prefix(tensors: Tensors, anchor: str, *, what: str) -> tuple[str, dict[str, Any]]:
+    """The part before `anchor` in the only name that ends in it, and the tensors under it, by the rest of their names.
+
+    Raises ConversionError if there is no such name, or several.
+    """
+    ends = [name for name in tensors if name == anchor or name.endswith(f".{anchor}")]
+    if len(ends) != 1:
+        found = ", ".join(ends) or "there is none"
+        raise ConversionError(f"this is no {what}: exactly one name should end in {anchor} ({found})")
+    prefix = ends[0].removesuffix(anchor)
+    return prefix, {n.removeprefix(prefix): tensor for n, tensor in tensors.items() if n.startswith(prefix)}

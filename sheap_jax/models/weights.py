@@ -1,0 +1,108 @@
+"""Converted weights of published networks: one `.npz` with the parameters and what they are parameters of.
+
+`python -m sheap_jax.models.convert` writes them from the files that the networks were published in.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+FORMAT_VERSION = 1
+_METADATA = "metadata"  # name of the JSON entry
+
+Params = dict[str, Any]
+
+
+class Weights(NamedTuple):
+    """Parameters of one network."""
+
+    network: str  # "farl", "dinov2", "lpips" or "sheap", the names of the converters
+    architecture: dict[str, Any]  # sizes, as the network's module takes them
+    params: Params  # nested, arrays at the leaves
+
+
+def save_weights(path: str | Path, weights: Weights) -> None:
+    """Write `weights`; an older file is replaced only once the new one is complete."""
+    path = Path(path)
+    metadata = {
+        "format_version": FORMAT_VERSION,
+        "network": weights.network,
+        "architecture": weights.architecture,
+    }
+    arrays = {_METADATA: np.array(json.dumps(metadata)), **flatten(weights.params)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.tmp.npz")
+    try:
+        np.savez(temporary, allow_pickle=False, **arrays)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load_weights(path: str | Path, *networks: str, arrays: bool = True) -> Weights:
+    """Read what `save_weights` wrote; with `arrays=False` only the architecture.
+
+    Args:
+      networks: names of the networks that fit where these weights are wanted.
+
+    Raises:
+      FileNotFoundError: there is no such file; says how to make one.
+      ValueError: the file is damaged or holds another network; names both.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(
+            f"the weights {path} do not exist: make them with python -m sheap_jax.models.convert "
+            f"{' or '.join(networks)} IN {path}, or leave the path empty to do without"
+        )
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            metadata = json.loads(str(file[_METADATA]))
+            names = [name for name in file.files if name != _METADATA] if arrays else []
+            params = unflatten({name: file[name] for name in names})
+    except Exception as error:  # zip, zlib, JSON and NumPy raise various errors on damaged files
+        raise ValueError(f"{path} is damaged or no converted weights ({error}): convert them again") from error
+    if metadata["format_version"] != FORMAT_VERSION:
+        raise ValueError(f"{path} has format {metadata['format_version']}, not {FORMAT_VERSION}: convert it again")
+    if metadata["network"] not in networks:
+        raise ValueError(f"{path} holds weights of {metadata['network']}, wanted are those of {' or '.join(networks)}")
+    return Weights(metadata["network"], metadata["architecture"], params)
+
+
+def flatten(params: Params, prefix: str = "") -> dict[str, Float[np.ndarray, "..."]]:
+    """Arrays by path, parts joined with "/"."""
+    flat = {}
+    for name, value in params.items():
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{prefix}{name}/")
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+def unflatten(flat: dict[str, Any]) -> Params:
+    """The inverse of `flatten`."""
+    params: Params = {}
+    for path, value in flat.items():
+        *parents, name = path.split("/")
+        inner = params
+        for parent in parents:
+            inner = inner.setdefault(parent, {})
+        inner[name] = value
+    return params
+
+
+def merge(params: Params, start: Params, *, where: str) -> Params:
+    """`params` with the arrays of `start` in place of its own.
+
+    Raises ValueError, naming `where` the weights come from, for arrays that `params` lacks or has in another shape.
+    """
+    flat, wanted = flatten(params), flatten(start)
+    shapes = {name: np.shape(value) for name, value in wanted.items()}
+    wrong = [f"{name} {shape}" for name, shape in shapes.items() if name not in flat or flat[name].shape != shape]
+    if wrong:
+        raise ValueError(f"{where} does not fit this network: {', '.join(wrong[:4])}{' ...' if wrong[4:] else ''}")
+    return unflatten(flat | wanted)
