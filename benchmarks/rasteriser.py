@@ -18,9 +18,8 @@ import numpy as np
 import tileraster
 from tileraster import surfel_pairs
 from tileraster.binning import Bins, TileGrid, bin_primitives, default_capacity, sum_entries
-from tileraster.compositing import composite
+from tileraster.compositing import TILE, composite
 from tileraster.projection import project_surfels
-from tileraster.surfels import TILE
 from tileraster.types import SplatInputs
 from timing import DevicePeak, device_peak, environment, measure
 from tqdm import tqdm

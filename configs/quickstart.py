@@ -29,6 +29,6 @@ def get_config() -> Config:
         regressor=Regressor(uv_size=32, uv_channels=24, embedding_dim=16, graph_width=32, graph_depth=2),
         prototypes=Prototypes(per_face=1, capacity_per_face=1.0, densify_every=0),
         losses=LossWeights(landmarks=20.0, shape=0.05, expression=0.01),
-        optimizer=Optimizer(learning_rate=1.5e-3, regressor_learning_rate=5e-3, warmup_steps=50),
+        optimizer=Optimizer(learning_rate=1.5e-3, regressor_learning_rate=5e-3, warmup_steps=50, muon=True),
         log=Log(metrics_every=20, pictures_every=0, checkpoint_every=500),
     )

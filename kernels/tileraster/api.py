@@ -58,13 +58,14 @@ def rasterize_surfels(
             screen by (x, y) pixels, so its gradient is the gradient of the loss with respect to the surfel's screen
             position, per image. It changes neither the image nor the other gradients. (The original's statistic
             ignores the low-pass filter; this one does not.)
-        implementation: "reference" (every surfel at every pixel, autodiff), "xla" (tiles, any device), None: best.
+        implementation: "reference" (every surfel at every pixel, autodiff), "xla" (tiles, any device), "pallas_tpu",
+            "pallas_gpu" (tiles, float32 only); None: the default of the device, see `validation.DEFAULTS`.
         max_intersections: (tile, surfel) entries that fit per image, a power of two. Farther ones are left out and
             counted in `overflow`. None: picked from N and the image size, see `binning.default_capacity`.
 
     Raises:
-        TypeError, ValueError: an argument has the wrong dtype or shape; the message names it.
-        NotImplementedError: the implementation is planned but not there yet.
+        TypeError, ValueError: an argument has the wrong dtype or shape, or the implementation does not run on this
+            device; the message names it.
     """
     arrays = {
         "means": means, "quats": quats, "scales": scales, "opacities": opacities, "colors": colors,
@@ -106,11 +107,11 @@ def rasterize_ellipsoids(
         quats: wxyz, any length; the columns of the rotation are the three axes.
         scales: standard deviations along the three axes, world units.
 
-        All others as in `rasterize_surfels`, with "reference" and "xla" as implementations.
+        All others as in `rasterize_surfels`.
 
     Raises:
-        TypeError, ValueError: an argument has the wrong dtype or shape; the message names it.
-        NotImplementedError: the implementation is planned but not there yet.
+        TypeError, ValueError: an argument has the wrong dtype or shape, or the implementation does not run on this
+            device; the message names it.
     """
     arrays = {
         "means": means, "quats": quats, "scales": scales, "opacities": opacities, "colors": colors,
@@ -147,12 +148,16 @@ def rasterize_mesh(
         width, height: image size in pixels; the centre of the top-left pixel is (0.5, 0.5).
         near: smallest z of a hit.
         cull_backfaces: skip faces whose back is towards the camera.
-        implementation: "reference" (every face at every pixel), "xla" (bounding boxes and a z-buffer), None: best.
+        implementation: "reference" (every face at every pixel), "xla" (bounding boxes and a z-buffer), "pallas_tpu"
+            (tiles, float32 only; the gradient is plain XLA); None: the default of the device.
         max_intersections: most (pixel, face) candidates per image, a power of two; whole faces beyond it are dropped
-            and their candidates counted in `overflow`. None: no limit, nothing is allocated for it.
+            and their candidates counted in `overflow`. None: no limit, nothing is allocated for it. With "pallas_tpu":
+            (tile, face) entries that fit, as in `rasterize_surfels`.
 
     Raises:
-        TypeError, ValueError: an argument has the wrong dtype or shape; the message names it.
+        TypeError, ValueError: an argument has the wrong dtype or shape, or the implementation does not run on this
+            device; the message names it.
+        NotImplementedError: the implementation has no triangles.
     """
     batch = validation.check_arrays(
         {"vertices": vertices, "viewmats": viewmats, "intrinsics": intrinsics},
@@ -161,7 +166,7 @@ def rasterize_mesh(
     validation.check_faces(faces)
     validation.check_size(width=width, height=height)
     validation.check_capacity(max_intersections)
-    chosen = validation.choose_implementation(implementation)
+    chosen = validation.choose_implementation(implementation, vertices.dtype, on_gpu=False)
     image = mesh.render_mesh(
         flatten(vertices, batch),
         faces,

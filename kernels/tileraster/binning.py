@@ -102,7 +102,7 @@ def _bin_image(boxes: ScreenBoxes, grid: TileGrid, *, capacity: int) -> _ImageBi
     kept = jnp.clip(capacity - (end - touched), 0, touched)
     total = jnp.minimum(end[-1], capacity)
 
-    rank = _owner(start, kept, capacity)
+    rank = owner(start, kept, capacity)
     slot = jnp.arange(capacity, dtype=jnp.int32)
     step = slot - start[rank]
     columns = jnp.maximum(extent[:, 0], 1)[rank]
@@ -146,8 +146,8 @@ def _saturating_cumsum(values: Int[Array, "n"], *, most: int) -> Int[Array, "n"]
     return jax.lax.associative_scan(lambda a, b: jnp.minimum(a + b, limit), jnp.minimum(values, limit))
 
 
-def _owner(start: Int[Array, "n"], kept: Int[Array, "n"], capacity: int) -> Int[Array, "e"]:
-    """Rank of the primitive that each slot belongs to: mark the starts, carry the marks on."""
+def owner(start: Int[Array, "n"], kept: Int[Array, "n"], capacity: int) -> Int[Array, "e"]:
+    """Index of the range that each slot belongs to: mark the starts of those that are not empty, carry the marks on."""
     marks = jnp.zeros((capacity,), jnp.int32)
     target = jnp.where(kept > 0, start, capacity)
     marks = marks.at[target].max(jnp.arange(start.shape[0], dtype=jnp.int32), mode="drop")

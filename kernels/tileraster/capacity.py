@@ -7,9 +7,9 @@ from jaxtyping import Array, Float, Int
 
 from tileraster import validation
 from tileraster.binning import TileGrid, tile_rectangles
+from tileraster.compositing import TILE
 from tileraster.ellipsoids import ellipsoid_boxes, project_ellipsoids
 from tileraster.projection import project_surfels
-from tileraster.surfels import TILE
 from tileraster.types import SplatInputs
 
 

@@ -27,6 +27,7 @@ from tileraster import surfel_pairs
 from tileraster.binning import Bins, TileGrid, sum_entries
 from tileraster.constants import DISTORTION_FAR, DISTORTION_NEAR, TRANSMITTANCE_STOP
 
+TILE = 8  # pixels a side
 TILES_PER_GROUP = 16
 ENTRIES_PER_CHUNK = 16
 VARYING = 3  # z, m, m^2

@@ -14,10 +14,11 @@ from jaxtyping import Array, Bool, Float
 
 from tileraster.binning import TileGrid, bin_primitives, default_capacity
 from tileraster.camera import rotation_matrix, to_camera
-from tileraster.compositing import VARYING, Composited, composite
+from tileraster.compositing import VARYING, Composited
+from tileraster.compositors import Compositor
 from tileraster.constants import ALPHA_MIN, DILATION, FRUSTUM_MARGIN
 from tileraster.projection import ScreenBoxes
-from tileraster.surfels import TILE, join_tiles
+from tileraster.surfels import join_tiles
 from tileraster.types import EllipsoidImage, SplatInputs
 
 _NO_FILTER = 1e6  # pixels: where the surfels' low-pass filter is put to be without effect
@@ -33,17 +34,19 @@ class ProjectedEllipsoids(NamedTuple):
     visible: Bool[Array, "b n"]
 
 
-def render_ellipsoids_xla(
-    inputs: SplatInputs, *, width: int, height: int, near: float, max_intersections: int | None
+def render_ellipsoids_tiled(
+    inputs: SplatInputs, *, width: int, height: int, near: float, max_intersections: int | None, compositor: Compositor
 ) -> EllipsoidImage:
     """`rasterize_ellipsoids` for a flat batch."""
     batch, count = inputs.opacities.shape
-    grid = TileGrid(width=width, height=height, tile=TILE)
+    grid = TileGrid(width=width, height=height, tile=compositor.tile)
     splats = project_ellipsoids(inputs, width=width, height=height, near=near)
-    bins = bin_primitives(ellipsoid_boxes(splats), grid, capacity=max_intersections or default_capacity(count, grid))
+    capacity = max_intersections or default_capacity(count, grid)
+    bins = bin_primitives(ellipsoid_boxes(splats), grid, capacity=capacity)
     ones = jnp.ones((batch, count, 1), inputs.colors.dtype)
     features = jnp.concatenate([inputs.colors, ones], axis=-1).reshape(batch * count, -1)
-    tiles: Composited = composite(_as_surfels(splats).reshape(batch * count, -1), features, bins, grid, near)
+    geometry = _as_surfels(splats).reshape(batch * count, -1)
+    tiles: Composited = compositor.composite(geometry, features, bins, grid, near)
     sums = join_tiles(tiles.sums, grid, batch)
     channels = inputs.colors.shape[-1]
     alpha = sums[..., channels]

@@ -10,11 +10,12 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from tileraster import validation
-from tileraster.ellipsoids import render_ellipsoids_xla
+from tileraster.compositors import compositor_of
+from tileraster.ellipsoids import render_ellipsoids_tiled
 from tileraster.ellipsoids_reference import render_ellipsoids_reference
 from tileraster.poison import poison_of
 from tileraster.reference import render_surfels_reference
-from tileraster.surfels import render_surfels_xla
+from tileraster.surfels import render_surfels_tiled
 from tileraster.types import SplatInputs
 
 
@@ -47,7 +48,7 @@ def splat(
         width=width,
         height=height,
         near=float(near),
-        implementation=validation.choose_implementation(implementation),
+        implementation=validation.choose_implementation(implementation, means.dtype),
         max_intersections=max_intersections,
     )
     return jax.tree.map(lambda value: value.reshape(batch + value.shape[1:]), image)
@@ -78,11 +79,11 @@ def _render_splats(
     if inputs.opacities.shape[1] == 0:
         inputs = _with_one_invisible(inputs)
     size: dict[str, Any] = {"width": width, "height": height, "near": near}
-    reference, xla = _RENDERERS[primitive]
+    reference, tiled = _RENDERERS[primitive]
     if implementation == "reference":
         image = reference(inputs, **size)
     else:
-        image = xla(inputs, **size, max_intersections=max_intersections)
+        image = tiled(inputs, **size, max_intersections=max_intersections, compositor=compositor_of(implementation))
     poisoned = {
         name: value + poison.reshape(-1, *(1,) * (value.ndim - 1))
         for name, value in image._asdict().items()
@@ -92,8 +93,8 @@ def _render_splats(
 
 
 _RENDERERS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
-    "surfels": (render_surfels_reference, render_surfels_xla),
-    "ellipsoids": (render_ellipsoids_reference, render_ellipsoids_xla),
+    "surfels": (render_surfels_reference, render_surfels_tiled),
+    "ellipsoids": (render_ellipsoids_reference, render_ellipsoids_tiled),
 }
 
 

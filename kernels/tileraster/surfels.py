@@ -1,27 +1,27 @@
-"""Surfels by tiles in plain XLA: project, bin, composite, and put the tiles together."""
+"""Surfels by tiles: project, bin, composite, and put the tiles together."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from tileraster.binning import TileGrid, bin_primitives, default_capacity
-from tileraster.compositing import VARYING, Composited, composite
+from tileraster.compositing import VARYING, Composited
+from tileraster.compositors import Compositor
 from tileraster.projection import project_surfels
 from tileraster.types import SplatInputs, SurfelImage
 
-TILE = 8
 
-
-def render_surfels_xla(
-    inputs: SplatInputs, *, width: int, height: int, near: float, max_intersections: int | None
+def render_surfels_tiled(
+    inputs: SplatInputs, *, width: int, height: int, near: float, max_intersections: int | None, compositor: Compositor
 ) -> SurfelImage:
     """`rasterize_surfels` for a flat batch."""
     batch, count = inputs.opacities.shape
-    grid = TileGrid(width=width, height=height, tile=TILE)
+    grid = TileGrid(width=width, height=height, tile=compositor.tile)
     projected = project_surfels(inputs, near=near)
-    bins = bin_primitives(projected.boxes, grid, capacity=max_intersections or default_capacity(count, grid))
+    capacity = max_intersections or default_capacity(count, grid)
+    bins = bin_primitives(projected.boxes, grid, capacity=capacity)
     ones = jnp.ones((batch, count, 1), inputs.colors.dtype)
     features = jnp.concatenate([inputs.colors, projected.normal, ones], axis=-1)
-    tiles: Composited = composite(
+    tiles: Composited = compositor.composite(
         projected.geometry.reshape(batch * count, -1), features.reshape(batch * count, -1), bins, grid, near
     )
     sums = join_tiles(tiles.sums, grid, batch)

@@ -8,6 +8,10 @@ import jax
 import jax.numpy as jnp
 
 IMPLEMENTATIONS = ("reference", "xla", "pallas_tpu", "pallas_gpu")
+INTERPRETED = ("pallas_tpu_interpret", "pallas_gpu_interpret")  # on any device, for tests: slow
+# What None chooses. On GPUs plain XLA stays until pallas_gpu has been measured on one: it never ran on hardware. Nor
+# has pallas_tpu, but the plain XLA loops with their gathers are nothing that a TPU is good at.
+DEFAULTS = {"tpu": "pallas_tpu", "gpu": "xla", "cpu": "xla"}
 
 
 def check_arrays(arrays: Mapping[str, jax.Array | None], specs: Mapping[str, Sequence[str | int]]) -> tuple[int, ...]:
@@ -72,18 +76,38 @@ def check_faces(faces: jax.Array) -> None:
         raise ValueError(f"faces: got shape {shape}, wanted [F, 3], shared by the whole batch")
 
 
-def choose_implementation(requested: str | None) -> str:
-    """The implementation to run; None picks the best one there is for the default device."""
+def choose_implementation(requested: str | None, dtype: object, *, on_gpu: bool = True) -> str:
+    """The implementation to run; None picks the default of the platform that the call is for.
+
+    `dtype` is that of the arrays: Pallas kernels know float32 only. `on_gpu` tells whether pallas_gpu draws these
+    primitives.
+    """
+    platform, single = _platform(), dtype == jnp.float32
     if requested is None:
-        _log_choice("xla", jax.default_backend())
-        return "xla"
-    if requested not in IMPLEMENTATIONS:
+        chosen = DEFAULTS.get(platform, "xla") if single else "xla"
+        _log_choice(chosen, platform)
+        return chosen
+    if requested not in IMPLEMENTATIONS + INTERPRETED:
         raise ValueError(f"implementation: got {requested!r}, wanted None or one of {', '.join(IMPLEMENTATIONS)}")
     if requested.startswith("pallas"):
-        raise NotImplementedError(
-            f"implementation: got {requested!r}, which is not there yet; wanted None, 'xla' (any device) or 'reference'"
-        )
+        instead = "wanted None, 'xla' (any device) or 'reference'"
+        if not single:
+            raise TypeError(f"implementation: {requested!r} takes float32, got {dtype}; {instead}")
+        if requested.startswith("pallas_gpu") and not on_gpu:
+            raise NotImplementedError(f"implementation: {requested!r} has no triangles; {instead}")
+        needed = requested.removeprefix("pallas_")
+        if requested in IMPLEMENTATIONS and platform != needed:
+            raise ValueError(f"implementation: {requested!r} needs a {needed.upper()}, this is a {platform}; {instead}")
     return requested
+
+
+def _platform() -> str:
+    """Where a call will run: an abstract mesh's devices when compiling ahead of time, else the default device."""
+    # No mesh, or one made without devices, has no abstract device.
+    device = getattr(jax.sharding.get_abstract_mesh(), "abstract_device", None)
+    device = device or getattr(jax.config, "jax_default_device", None)
+    platform = getattr(device, "platform", device) or jax.default_backend()
+    return "gpu" if platform in ("cuda", "rocm") else str(platform)
 
 
 @functools.cache

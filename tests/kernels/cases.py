@@ -5,6 +5,7 @@ one image size. There is one program per implementation and dtype, which returns
 """
 
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -14,6 +15,9 @@ from jaxtyping import Array
 from tileraster import SurfelImage, rasterize_surfels
 
 IMPLEMENTATIONS = ("reference", "xla")
+INTERPRETED = ("pallas_tpu_interpret", "pallas_gpu_interpret")
+# Interpreted kernels are large programs that run for milliseconds: all time goes into compiling them.
+QUICK_TO_COMPILE = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 SIZE = {"width": 50, "height": 44}  # not divisible by the tile
 COUNT = 64
 OUTPUTS = ("color", "alpha", "depth", "normal", "distortion")  # the differentiable ones
@@ -104,7 +108,6 @@ def smooth_weights(dtype=jnp.float32, channels: int = 3) -> dict[str, Array]:
     return weights
 
 
-@functools.partial(jax.jit, static_argnames="implementation")
 def _render(scene: Scene, weights: dict[str, Array], implementation: str) -> Rendering:
     def loss(scene: Scene, probe: Array) -> tuple[Array, SurfelImage]:
         image = call(scene, implementation, screen_probe=probe)
@@ -115,11 +118,17 @@ def _render(scene: Scene, weights: dict[str, Array], implementation: str) -> Ren
     return Rendering(image, gradients, screen)
 
 
+@functools.cache
+def _program(implementation: str) -> Callable[..., Rendering]:
+    options = QUICK_TO_COMPILE if implementation in INTERPRETED else {}
+    return jax.jit(functools.partial(_render, implementation=implementation), compiler_options=options)
+
+
 def render(scene: Scene, implementation: str, weights: dict[str, Array] | None = None) -> Rendering:
     """Image and gradients, those of the padding removed."""
     count = len(scene.means)
     weights = smooth_weights(scene.means.dtype) if weights is None else weights
-    full = _render(padded(scene), weights, implementation)
+    full = _program(implementation)(padded(scene), weights)
     gradients = Scene(*(value[:count] for value in full.gradients[:5]), *full.gradients[5:])
     return Rendering(full.image, gradients, full.screen[:count])
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.kernels.cases import OUTPUTS, SIZE, Scene, call, relative_error, render
+from tests.kernels.cases import INTERPRETED, OUTPUTS, SIZE, Scene, call, relative_error, render
 
 GOLDEN_NAMES = {
     "color": "rgb",
@@ -63,16 +63,22 @@ def test_float64_agrees_to_rounding(shared_golden, name, implementation):
         check(golden, result.image, result.gradients, exact=True)
 
 
+@pytest.mark.parametrize("implementation", ["xla", *INTERPRETED])
 @pytest.mark.parametrize("name", SMALL)
-def test_float32_stays_within_the_tolerances(shared_golden, name):
+def test_float32_stays_within_the_tolerances(shared_golden, name, implementation):
     golden = load(shared_golden, name)
-    result = render(scene_of(golden, jnp.float32), "xla", weights_of(golden, jnp.float32, **SIZE))
+    result = render(scene_of(golden, jnp.float32), implementation, weights_of(golden, jnp.float32, **SIZE))
     check(golden, result.image, result.gradients, exact=False)
 
 
 @pytest.mark.parametrize(
     ("implementation", "exact"),
-    [("xla", False), ("xla", True), pytest.param("reference", True, marks=pytest.mark.slow)],
+    [
+        ("xla", False),
+        ("xla", True),
+        *(pytest.param(name, False, marks=pytest.mark.slow) for name in INTERPRETED),
+        pytest.param("reference", True, marks=pytest.mark.slow),
+    ],
 )
 def test_head_of_2000_surfels(shared_golden, implementation, exact):
     golden = load(shared_golden, "head_shell_2000")

@@ -203,7 +203,7 @@ def test_faces_beyond_the_capacity_are_counted():
         ({"width": 0}, ValueError, ["width", "0", "positive int"]),
         ({"max_intersections": 100}, ValueError, ["max_intersections", "100", "power of two"]),
         ({"implementation": "cuda"}, ValueError, ["implementation", "cuda", "xla"]),
-        ({"implementation": "pallas_gpu"}, NotImplementedError, ["pallas_gpu", "not there yet"]),
+        ({"implementation": "pallas_gpu"}, NotImplementedError, ["pallas_gpu", "no triangles"]),
     ],
 )
 def test_bad_calls_name_the_argument(change, error, words):

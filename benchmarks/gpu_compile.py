@@ -1,0 +1,127 @@
+"""Compile the GPU kernels to machine code without a GPU, and count registers and spills. Optional: 500 MB of downloads.
+
+    pip install --target cuda --no-deps jax-cuda12-plugin==VERSION jax-cuda12-pjrt==VERSION nvidia-cuda-nvcc-cu12
+    python benchmarks/gpu_compile.py --cuda cuda               # VERSION is that of jax
+
+Triton for sm_80 (Ampere), Triton and Mosaic for sm_90 (Hopper); writes benchmarks/results/gpu_registers.json.
+"""
+
+import argparse
+import functools
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks/results/gpu_registers.json"
+CASES = [("triton", "sm_80"), ("triton", "sm_90"), ("mosaic", "sm_90")]
+CHANNELS, TILES, CHUNKS = 7, 196, 8192
+# What the compiler wants to know about an A100 and an H100: shared memory, multiprocessors, memory, bandwidth.
+DEVICES = {
+    "sm_80": ("NVIDIA A100-SXM4-80GB", 8, 166912, 108, 85000000000, 2039000000000),
+    "sm_90": ("NVIDIA H100 80GB HBM3", 9, 232448, 132, 84942979072, 3352320000000),
+}
+
+
+def target_config(architecture: str) -> str:
+    """The text form of XLA's GpuTargetConfigProto."""
+    kind, major, shared, cores, memory, bandwidth = DEVICES[architecture]
+    return f"""gpu_device_info {{
+  threads_per_block_limit: 1024 threads_per_warp: 32 threads_per_core_limit: 2048 core_count: {cores} fpus_per_core: 128
+  shared_memory_per_block: 49152 shared_memory_per_core: {shared + 5120} shared_memory_per_block_optin: {shared}
+  block_dim_limit_x: 2147483647 block_dim_limit_y: 65535 block_dim_limit_z: 65535 clock_rate_ghz: 1.41
+  memory_bandwidth: {bandwidth} device_memory_size: {memory} l2_cache_size: 41943040
+  registers_per_core_limit: 65536 registers_per_block_limit: 65536
+  cuda_compute_capability {{ major: {major} minor: 0 }}
+}}
+platform_name: "CUDA" device_description_str: "{kind}"
+dnn_version_info {{ major: 9 minor: 10 }} runtime_version {{ major: 12 minor: 9 }}"""
+
+
+def compile_kernel(backend: str, architecture: str, kernel: str) -> None:
+    """Compile one kernel alone; XLA_FLAGS says where its PTX goes."""
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+    from jax.experimental import topologies
+    from tileraster import pallas_gpu, pallas_gpu_mosaic, pallas_gpu_triton
+    from tileraster.compositors import GPU_WARPS
+    from tileraster.pallas_composite import Lists, TileCotangents
+
+    topology = topologies.get_topology_desc(
+        platform="cuda", topology_name=architecture, topology="1x1x1", target_config=target_config(architecture)
+    )
+    mesh = jax.sharding.Mesh(np.array(topology.devices[:1]), ("gpu",))
+    sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+
+    def array(*shape: int, dtype: Any = jnp.float32) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
+
+    chunk, pixels = pallas_gpu.CHUNK, pallas_gpu.TILE**2
+    tiles = array(TILES, dtype=jnp.int32)
+    lists = Lists(array(CHUNKS, chunk, 16), array(CHUNKS, chunk, CHANNELS), tiles, tiles)
+    cotangents = TileCotangents(array(TILES, CHANNELS, pixels), *[array(TILES, pixels)] * 4)
+    triton = functools.partial(pallas_gpu_triton.launch, warps=GPU_WARPS[kernel])
+    launch = {"triton": triton, "mosaic": pallas_gpu_mosaic.launch}[backend]
+    run = functools.partial(getattr(pallas_gpu, kernel), near=0.01, launch=launch)
+    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+        jax.jit(run).lower(*((lists,) if kernel == "forward" else (lists, cotangents))).compile()
+
+
+def measure(backend: str, architecture: str, kernel: str, cuda: Path) -> dict[str, int]:
+    """Registers per thread and bytes spilled, as ptxas reports them. Compiles in a process of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        nvcc = cuda / "nvidia/cuda_nvcc"
+        environment = {
+            **os.environ,
+            "JAX_PLATFORMS": "cpu",
+            "PYTHONPATH": f"{ROOT}:{ROOT / 'kernels'}:{cuda}",
+            "PATH": f"{nvcc / 'bin'}:{os.environ['PATH']}",
+            "XLA_FLAGS": f"--xla_dump_to={folder} --xla_gpu_cuda_data_dir={nvcc}",
+            "MOSAIC_GPU_DUMP_PTX": "1",
+        }
+        command = [sys.executable, __file__, "--compile", backend, architecture, kernel]
+        result = subprocess.run(command, capture_output=True, text=True, env=environment)
+        if result.returncode:
+            raise RuntimeError(f"{' '.join(command)} failed:\n{result.stderr[-3000:]}")
+        # Mosaic runs a compiler of its own inside XLA's and prints; the files are XLA's, with what surrounds a kernel.
+        printed = re.findall(r"^\.version.*?^}", result.stdout + result.stderr, flags=re.MULTILINE | re.DOTALL)
+        files = [path.read_text() for path in Path(folder).glob("*.ptx")]
+        ptx = max(printed if backend == "mosaic" else files, key=len, default="")
+        source, target = Path(folder) / "kernel.ptx", re.search(r"\.target (sm_\w+)", ptx)
+        if target is None:
+            raise RuntimeError(f"{backend} {architecture} {kernel}: compiled, but no PTX was dumped")
+        source.write_text(ptx[ptx.index(".version") :])
+        ptxas = [nvcc / "bin/ptxas", "-v", f"-arch={target.group(1)}", source, "-o", Path(folder) / "kernel.cubin"]
+        report = subprocess.run(ptxas, capture_output=True, text=True, check=True).stderr
+    registers = re.findall(r"Used (\d+) registers", report)
+    spills = re.findall(r"(\d+) bytes spill", report)
+    return {"registers": max(map(int, registers)), "spilled_bytes": sum(map(int, spills))}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cuda", type=Path, help="folder with the packages above")
+    parser.add_argument("--compile", nargs=3, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.compile:
+        return compile_kernel(*arguments.compile)
+    if arguments.cuda is None:
+        parser.error("--cuda: the folder that pip has filled, see above")
+    report: dict[str, Any] = {"jax": version("jax"), "channels": CHANNELS, "kernels": {}}
+    for backend, architecture in CASES:
+        for kernel in ("forward", "backward"):
+            name = f"{backend} {architecture} {kernel}"
+            report["kernels"][name] = measure(backend, architecture, kernel, arguments.cuda.resolve())
+            print(name, report["kernels"][name], flush=True)
+    RESULTS.write_text(json.dumps(report, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

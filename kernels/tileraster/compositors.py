@@ -1,0 +1,92 @@
+"""The compositing step of each implementation, with the numbers that tune it."""
+
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+
+from tileraster import compositing
+
+if TYPE_CHECKING:
+    from tileraster import pallas_composite, pallas_gpu
+
+
+class Compositor(NamedTuple):
+    """How tile lists become tiles: `composite(geometry, features, bins, grid, near)`, the last feature being 1."""
+
+    tile: int
+    composite: Callable[..., Any]  # returns `Composited`; Any, as type checkers lose what a custom_vjp returns
+
+
+class TpuTuning(NamedTuple):
+    """Entries per iteration of the inner loops."""
+
+    forward: int
+    backward: int
+    mesh: int
+
+
+# Tiles and chunks are part of how a kernel is written: 32 pixels and 32 entries on TPU, 16 and 8 on GPU. No kernel has
+# run on its device. The TPU's numbers are those with the fewest VLIW bundles on v5e, all loops of a chunk counted (see
+# benchmarks/tpu_compile.py), per entry and tile: forward 25.2 (8), 21.8 (16), 22.5 (32); backward 46.5 (8), 42.7 (16),
+# 38.9 (32). The others are unmeasured: mesh, and the GPU's.
+TPU_TUNING = {
+    "pallas_tpu": TpuTuning(forward=16, backward=32, mesh=8),
+    "pallas_tpu_interpret": TpuTuning(forward=1, backward=1, mesh=1),  # short programs: compiling takes all the time
+}
+GPU_WARPS = {"forward": 4, "backward": 4}  # per tile, Triton only: a Mosaic kernel has one warpgroup, which is four
+
+
+@functools.cache
+def compositor_of(implementation: str) -> Compositor:
+    """The compositor of an implementation that `validation.choose_implementation` has let through."""
+    if implementation == "xla":
+        return Compositor(tile=compositing.TILE, composite=compositing.composite)
+    # Pallas is imported where it is used: it takes a second.
+    from tileraster import pallas_composite
+
+    if implementation.startswith("pallas_tpu"):
+        kernels = _tpu_kernels(implementation)
+    else:
+        kernels = _gpu_kernels(interpret=implementation.endswith("_interpret"))
+    return Compositor(tile=kernels.tile, composite=functools.partial(pallas_composite.composite, kernels=kernels))
+
+
+def _tpu_kernels(implementation: str) -> "pallas_composite.Kernels":
+    from tileraster import pallas_composite, pallas_tpu, pallas_tpu_backward
+
+    tuning, interpret = TPU_TUNING[implementation], implementation.endswith("_interpret")
+    return pallas_composite.Kernels(
+        tile=pallas_tpu.TILE,
+        chunk=pallas_tpu.CHUNK,
+        forward=functools.partial(pallas_tpu.forward, unroll=tuning.forward, interpret=interpret),
+        backward=functools.partial(pallas_tpu_backward.backward, unroll=tuning.backward, interpret=interpret),
+    )
+
+
+def _gpu_kernels(*, interpret: bool) -> "pallas_composite.Kernels":
+    from tileraster import pallas_composite, pallas_gpu
+
+    return pallas_composite.Kernels(
+        tile=pallas_gpu.TILE,
+        chunk=pallas_gpu.CHUNK,
+        forward=functools.partial(pallas_gpu.forward, launch=_gpu_launch("forward", interpret=interpret)),
+        backward=functools.partial(pallas_gpu.backward, launch=_gpu_launch("backward", interpret=interpret)),
+    )
+
+
+def _gpu_launch(kernel: str, *, interpret: bool) -> "pallas_gpu.Launch":
+    """Mosaic from Hopper on; Triton before, and for interpreting, which Mosaic cannot in all versions of JAX."""
+    if not interpret and _compute_capability() >= 9:
+        from tileraster import pallas_gpu_mosaic
+
+        return pallas_gpu_mosaic.launch
+    from tileraster import pallas_gpu_triton
+
+    return functools.partial(pallas_gpu_triton.launch, warps=GPU_WARPS[kernel], interpret=interpret)
+
+
+def _compute_capability() -> float:
+    """Of the default GPU: 8.0 is Ampere, 9.0 Hopper."""
+    return float(jax.local_devices()[0].compute_capability)

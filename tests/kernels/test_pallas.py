@@ -1,0 +1,139 @@
+"""What the Pallas kernels have of their own: many channels, batches, lists that end early, races, what they refuse."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tileraster import rasterize_mesh, rasterize_surfels, validation
+from tileraster.pallas_composite import Lists, TileCotangents
+
+from tests.kernels import test_ellipsoids
+from tests.kernels.cases import INTERPRETED, QUICK_TO_COMPILE, Scene, random_scene, relative_error
+from tests.kernels.test_mesh import EYE, INTRINSICS, cast_rays, random_soup
+from tests.kernels.test_mesh import SIZE as MESH_SIZE
+
+CHANNELS = 20  # with the normal more than one register of 16 rows
+BATCH = {"width": 40, "height": 20}
+
+
+@functools.cache
+def batch_of_scenes() -> Scene:
+    scenes = [random_scene(seed, 30, channels=CHANNELS) for seed in range(2)]
+    return Scene(*(jnp.stack(value) for value in zip(*scenes, strict=True)))
+
+
+@functools.cache
+def batch_image(implementation: str):
+    """Image of two scenes, and the gradients of a loss on colour and depth."""
+
+    def loss(surfels, rest):
+        image = rasterize_surfels(*surfels, *rest, **BATCH, implementation=implementation)
+        weight = jnp.cos(jnp.arange(image.color.size)).reshape(image.color.shape)
+        return jnp.sum(image.color * weight) + jnp.sum(image.depth * weight[..., 0]), image
+
+    scene = batch_of_scenes()
+    run = jax.jit(jax.grad(loss, has_aux=True), compiler_options=QUICK_TO_COMPILE)
+    gradients, image = run(scene[:5], scene[5:7])
+    return image, gradients
+
+
+@pytest.mark.parametrize("implementation", INTERPRETED)
+def test_many_channels_in_a_batch(implementation):
+    (image, gradients), (truth, expected) = batch_image(implementation), batch_image("reference")
+    for name, value in truth._asdict().items():
+        found = np.asarray(getattr(image, name))
+        # A handful of pixels lie within rounding of a threshold.
+        close = np.isclose(found, np.asarray(value), atol=5e-4)
+        assert close.mean() > 0.999, name
+    assert image.color.shape == (2, 20, 40, CHANNELS)
+    for gradient, value, name in zip(gradients, expected, Scene._fields, strict=False):
+        assert relative_error(gradient, value) < 2e-3, name
+
+
+@functools.cache
+def small_lists(*, chunk: int, pixels: int, opacity: float = 0.8) -> tuple[Lists, TileCotangents]:
+    """Two tiles: one of three chunks of almost flat entries, of which the first is enough, and one without entries."""
+    row = np.zeros((4, chunk, 16), np.float32)
+    row[..., [2, 4]] = 0.01  # a and b
+    row[..., 5] = row[..., 10] = 1.0  # 1 / z and z
+    row[..., 11] = np.log2(opacity)
+    lists = Lists(jnp.asarray(row), jnp.ones((4, chunk, 2)), jnp.array([0, 3], jnp.int32), jnp.array([3, 0], jnp.int32))
+    ones = jnp.ones((2, pixels))
+    return lists, TileCotangents(jnp.ones((2, 2, pixels)), *[ones] * 4)
+
+
+def test_tpu_kernels_are_free_of_races_and_end_early():
+    """TPU interpret mode keeps a vector clock per core and DMA: it finds accesses that nothing orders."""
+    from jax._src.pallas.mosaic.interpret import interpret_pallas_call
+    from jax.experimental.pallas import tpu as pltpu
+    from tileraster import pallas_tpu, pallas_tpu_backward
+
+    lists, cotangents = small_lists(chunk=pallas_tpu.CHUNK, pixels=pallas_tpu.TILE**2)
+    options = {"near": 0.01, "unroll": 1, "interpret": pltpu.InterpretParams(detect_races=True)}
+    forward, backward = (
+        jax.jit(functools.partial(kernel, **options), compiler_options=QUICK_TO_COMPILE)
+        for kernel in (pallas_tpu.forward, pallas_tpu_backward.backward)
+    )
+    sums = jax.block_until_ready(forward(lists))
+    assert not interpret_pallas_call.races.races_found
+    gradients = jax.block_until_ready(backward(lists, cotangents))
+    assert not interpret_pallas_call.races.races_found
+    middle = pallas_tpu.TILE * (pallas_tpu.TILE + 1) // 2
+    assert float(sums.alpha[0, middle]) == pytest.approx(1 - 0.2**5, abs=2e-5)  # a sixth would leave 6.4e-5
+    assert not np.asarray(sums.alpha[1]).any()
+    features = np.asarray(gradients.features)
+    assert (np.abs(features[0]) > 0).any()
+    assert not features[1:3].any()
+    assert not np.asarray(gradients.moments.a)[1:3].any()
+
+
+@pytest.mark.parametrize("kernel", ["forward", "backward"])
+@pytest.mark.parametrize("backend", ["triton", "mosaic"])
+def test_gpu_kernels_lower_for_cuda(kernel, backend):
+    """Checks operations and shapes, not the GPU's compiler, which is not here."""
+    from tileraster import pallas_gpu, pallas_gpu_mosaic, pallas_gpu_triton
+
+    launch = {"triton": functools.partial(pallas_gpu_triton.launch, warps=4), "mosaic": pallas_gpu_mosaic.launch}
+    lists, cotangents = small_lists(chunk=pallas_gpu.CHUNK, pixels=pallas_gpu.TILE**2)
+    arguments = (lists,) if kernel == "forward" else (lists, cotangents)
+    run = functools.partial(getattr(pallas_gpu, kernel), near=0.01, launch=launch[backend])
+    text = jax.jit(run).trace(*arguments).lower(lowering_platforms=("cuda",)).as_text()
+    assert {"triton": "triton", "mosaic": "mosaic_gpu"}[backend] in text
+
+
+def test_tpu_ellipsoids_are_those_of_the_brute_force():
+    scene = test_ellipsoids.random_scene(0)
+    run = functools.partial(test_ellipsoids.call, implementation="pallas_tpu_interpret")
+    image, truth = jax.jit(run, compiler_options=QUICK_TO_COMPILE)(scene), test_ellipsoids.brute_force(scene)
+    for name in (*test_ellipsoids.OUTPUTS, "median_depth"):
+        found, expected = np.asarray(getattr(image, name)), getattr(truth, name)
+        np.testing.assert_allclose(found[truth.safe], expected[truth.safe], atol=2e-4, err_msg=name)
+
+
+def test_tpu_triangles_agree_with_ray_casting():
+    """The soup contains triangles that reach behind the camera, lie outside the image, and intersect each other."""
+    vertices, faces = random_soup(300, 300)
+    run = functools.partial(rasterize_mesh, **MESH_SIZE, implementation="pallas_tpu_interpret")
+    image = jax.jit(run, compiler_options=QUICK_TO_COMPILE)(vertices, faces, EYE, INTRINSICS)
+    depth, face, safe = cast_rays(vertices, faces)
+    np.testing.assert_array_equal(np.asarray(image.face_index).reshape(-1)[safe], face[safe])
+    hit = safe & (face >= 0)
+    np.testing.assert_allclose(np.asarray(image.depth).reshape(-1)[hit], depth[hit], rtol=1e-4)
+    assert int(image.overflow) == 0
+
+
+@pytest.mark.parametrize(("platform", "default"), [("cpu", "xla"), ("gpu", "xla"), ("tpu", "pallas_tpu")])
+def test_default_and_refusals_go_by_the_device(monkeypatch, platform, default):
+    monkeypatch.setattr(validation, "_platform", lambda: platform)
+    assert validation.choose_implementation(None, jnp.float32) == default
+    assert validation.choose_implementation(None, jnp.float64) == "xla"
+    for name in ("pallas_tpu", "pallas_gpu"):
+        if name.endswith(platform):
+            assert validation.choose_implementation(name, jnp.float32) == name
+        else:
+            with pytest.raises(ValueError, match=rf"needs a .PU, this is a {platform}"):
+                validation.choose_implementation(name, jnp.float32)
+        with pytest.raises(TypeError, match="takes float32, got"):
+            validation.choose_implementation(name, jnp.float64)
