@@ -66,8 +66,8 @@ def build_optimizers(config: Config) -> Optimizers:
     )
     limits = {"weight_decay": options.weight_decay, "clip_norm": options.clip_norm}
     return {
-        "estimator": make_optimizer(estimator, muon=options.muon, **limits),
-        "regressor": make_optimizer(regressor, **limits),
+        "estimator": make_optimizer(estimator, **limits, muon=options.muon),
+        "regressor": make_optimizer(regressor, **limits, muon=False),
     }
 
 
