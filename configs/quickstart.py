@@ -10,8 +10,8 @@ from sheap_jax.config import Config, Data, EmbeddedData, Estimator, Log, LossWei
 def get_config() -> Config:
     return Config(
         name="quickstart",
-        steps=3080,
-        geometry_steps=3000,
+        steps=2580,
+        geometry_steps=2500,
         batch_size=8,
         image_size=96,
         morphable="embedded:coarse",
