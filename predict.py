@@ -12,17 +12,16 @@ import argparse
 import contextlib
 import os
 import sys
-import tempfile
 from pathlib import Path
 
 from tqdm import tqdm
 
 from sheap_jax.config_files import ConfigError
-from sheap_jax.data.prepare.clips import Clip, PrepareError
+from sheap_jax.data.prepare.clips import PrepareError
 from sheap_jax.data.prepare.landmarks import FaceLandmarker, NpzLandmarks
 from sheap_jax.inference import smoothing
 from sheap_jax.inference.faces import BoxFaces, FaceFinder, LandmarkFaces, WholePicture
-from sheap_jax.inference.inputs import WEBCAM, Failure, find_inputs, record_webcam
+from sheap_jax.inference.inputs import WEBCAM, Failure, Inputs, find_inputs, record_webcam
 from sheap_jax.inference.outputs import WRITERS, write_outputs
 from sheap_jax.inference.pipeline import Prediction, predict_clips
 from sheap_jax.inference.predictor import Predictor
@@ -32,42 +31,46 @@ from sheap_jax.training.checkpoint import CheckpointError
 def predict(options: argparse.Namespace) -> int:
     """Run the command; returns how many inputs failed."""
     options.output.mkdir(parents=True, exist_ok=True)
+    if not os.access(options.output, os.W_OK):
+        raise PermissionError(f"{options.output} is not writable: choose another --output")
     with contextlib.ExitStack() as stack:
         finder = face_finder(options, stack)
-        stack.enter_context(tempfile.TemporaryDirectory(prefix=".writable-", dir=options.output))
+        clips, failures = gather_inputs(options)
         predictor = Predictor.from_checkpoint(options.checkpoint)
-        cameras = [name for name in options.inputs if name.startswith(WEBCAM)]
-        recorded = [record_webcam(name, options.output, seconds=options.seconds) for name in cameras]
-        inputs = find_inputs([name for name in options.inputs if name not in cameras] + list(map(str, recorded)))
+        size, faces, unread = predictor.config.image_size, 0, len(failures)
         bar = stack.enter_context(tqdm(unit="face", desc="predicting"))
-        for failure in inputs.failures:
+        for failure in failures:
             report(failure, bar)
-        failed, faces = len(inputs.failures), 0
-        results = predict_clips(
-            predictor,
-            inputs.clips,
-            finder,
-            size=predictor.config.image_size,
-            workers=options.workers,
-            progress=bar.update,
-        )
-        for done, (clip, result) in enumerate(zip(inputs.clips, results, strict=True), start=1):
-            if isinstance(result, Prediction):
-                result = finish(result, predictor, options) or result
-            if isinstance(result, Failure):
-                report(result, bar)
-                failed += 1
+        results = predict_clips(predictor, clips, finder, size=size, workers=options.workers, progress=bar.update)
+        for done, result in enumerate(results, start=1):
+            written = finish(result, predictor, options) if isinstance(result, Prediction) else result
+            if isinstance(written, Failure):
+                failures.append(written)
+                report(written, bar)
             else:
-                faces += len(result.frame)
-            bar.set_postfix(inputs=f"{done}/{len(inputs.clips)}", failed=failed)
-    total = len(inputs.clips) + len(inputs.failures)
-    print(f"{faces} faces in {total - failed} of {total} inputs -> {options.output}")
-    return failed
+                faces += len(written.frame)
+            bar.set_postfix(inputs=f"{done}/{len(clips)}", failed=len(failures))
+    total = len(clips) + unread
+    print(f"{faces} faces in {total - len(failures)} of {total} inputs -> {options.output}")
+    return len(failures)
 
 
-def finish(prediction: Prediction, predictor: Predictor, options: argparse.Namespace) -> Failure | None:
+def gather_inputs(options: argparse.Namespace) -> Inputs:
+    """Clips of all inputs; webcams are recorded first."""
+    names, failures = [], []
+    for name in options.inputs:
+        try:
+            is_camera = name.startswith(WEBCAM)
+            names.append(str(record_webcam(name, options.output, seconds=options.seconds)) if is_camera else name)
+        except ValueError as error:
+            failures.append(Failure(name, str(error)))
+    found = find_inputs(names)
+    return Inputs(found.clips, failures + found.failures)
+
+
+def finish(prediction: Prediction, predictor: Predictor, options: argparse.Namespace) -> Prediction | Failure:
     """Smooth and write one prediction."""
-    clip: Clip = prediction.footage.clip
+    clip = prediction.footage.clip
     if options.one_identity:
         prediction = smoothing.one_identity(prediction)
     if options.smooth and clip.is_video:
@@ -76,7 +79,7 @@ def finish(prediction: Prediction, predictor: Predictor, options: argparse.Names
         write_outputs(options.output, predictor.model, prediction, options.save)
     except (OSError, ValueError, PrepareError) as error:
         return Failure(str(clip.path), f"nothing written: {error}")
-    return None
+    return prediction
 
 
 def face_finder(options: argparse.Namespace, stack: contextlib.ExitStack) -> FaceFinder:
@@ -119,7 +122,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 
 def kinds(text: str) -> list[str]:
-    """Names of writers. `mesh` is short for obj."""
+    """Names of writers, from a list with commas."""
     unknown = [name for name in text.split(",") if name not in WRITERS]
     if unknown:
         raise argparse.ArgumentTypeError(f"{','.join(unknown)} cannot be saved; choose from {','.join(WRITERS)}")

@@ -43,7 +43,7 @@ def crop_detection(box: Float[np.ndarray, "*n 4"]) -> CropBox:
     """The crop of a face from the left, top, right, bottom of a face detector's box (brows to chin and a little more).
 
     The two constants make it the crop of the landmarks on average: measured on 311 frames with MediaPipe's boxes, where
-    the landmarks' square is 0.92 times as large and lies lower by 0.08 of its half side. NoW's crop is 1.8 times the box.
+    the landmarks' square is 0.92 times as large and lies lower by 0.08 of the box's half side.
 
     Raises ValueError for a box that is not finite or empty.
     """

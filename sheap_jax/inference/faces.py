@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 
 from sheap_jax.data.cropping import CropBox, crop_box, crop_detection, follow_box
 from sheap_jax.data.prepare.clips import Clip, PrepareError
@@ -60,16 +60,15 @@ class BoxFaces:
             if missing:
                 raise ValueError(f"{path} lacks the column {', '.join(missing)}; its first line names the columns")
             for row in rows:
-                frame = int(row["frame"]) if row.get("frame") else None
-                boxes = self._entries.setdefault(Path(row["file"]).parts, defaultdict(list))
-                boxes[frame].append(self._box(row, rows.line_num))
+                try:
+                    self._add(row)
+                except (TypeError, ValueError) as error:
+                    raise ValueError(f"{path}, line {rows.line_num}: {error}") from error
 
-    def _box(self, row: dict[str, str], line: int) -> CropBox:
-        try:
-            left, top, right, bottom = (float(row[side]) for side in BOX_SIDES)
-            return crop_detection(np.array([left, top, right, bottom]))
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{self.path}, line {line}: {error}") from error
+    def _add(self, row: dict[str, str]) -> None:
+        frame = int(row["frame"]) if row.get("frame") else None
+        box = crop_detection(np.array([float(row[side]) for side in BOX_SIDES]))
+        self._entries.setdefault(Path(row["file"]).parts, defaultdict(list))[frame].append(box)
 
     def start(self, clip: Clip) -> None:
         found = entry_of(clip.path, self._entries)
@@ -146,9 +145,3 @@ def overlap(first: CropBox, second: CropBox) -> float:
     high = np.minimum(first.center + first.half, second.center + second.half)
     shared = np.prod(np.maximum(high - low, 0.0))
     return float(shared / ((2 * first.half) ** 2 + (2 * second.half) ** 2 - shared))
-
-
-def corners(box: CropBox) -> Float[np.ndarray, "*n 4"]:
-    """Left, top, right, bottom of crops in pixels."""
-    half = np.asarray(box.half)[..., None]
-    return np.concatenate([box.center - half, box.center + half], axis=-1)

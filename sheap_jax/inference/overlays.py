@@ -22,7 +22,7 @@ from sheap_jax.inference.predictor import BUCKETS, in_buckets
 from sheap_jax.inference.video_files import VideoFile
 
 WINDOW = 1.6  # side of the rendered window in sides of the crop: crowns and necks reach beyond the crop
-SIZES = (128, 256, 512)  # pixels of the window; the smallest that is no coarser than the picture, or the largest
+SIZES = (128, 256, 384)  # pixels of the window; the smallest that is no coarser than the picture, or the largest
 OPACITY = 0.65
 
 

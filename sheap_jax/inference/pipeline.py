@@ -9,7 +9,7 @@ import itertools
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple, TypeVar
 
@@ -86,7 +86,7 @@ def predict_clips(
         rows = []
 
 
-def face_crops(clips: Sequence[Clip], finder: FaceFinder, *, size: int, workers: int) -> Iterator[Item]:
+def face_crops(clips: Sequence[Clip], finder: FaceFinder, *, size: int, workers: int) -> Generator[Item]:
     """Crops of all faces of all clips; every clip ends with its Footage or a Failure."""
     for clip, photograph in _decode_ahead(clips, workers):
         try:
@@ -170,7 +170,7 @@ def _join(footage: Footage, rows: list[tuple[FaceCrop, HeadParams]]) -> Predicti
     )
 
 
-def ahead(items: Iterator[T], *, depth: int) -> Iterator[T]:
+def ahead(items: Generator[T], *, depth: int) -> Iterator[T]:
     """The items, made by a thread that is up to `depth` of them ahead. An error of the thread is raised here."""
     made: queue.Queue = queue.Queue(depth)
     end, stopped = object(), threading.Event()
@@ -191,6 +191,8 @@ def ahead(items: Iterator[T], *, depth: int) -> Iterator[T]:
             put(end)
         except BaseException as error:
             put(error)
+        finally:
+            items.close()
 
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
