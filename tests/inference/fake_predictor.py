@@ -33,10 +33,10 @@ class FakePredictor:
 
 def write_face(path: Path, color: tuple[int, int, int], *, scale: float = 1.0, mode: str = "RGB", **options) -> None:
     """A picture of 160 x 120 pixels (times `scale`) with a disc of one colour where `face_points` has its crop."""
-    width, height = round(160 * scale), round(120 * scale)
-    y, x = np.mgrid[:height, :width] / scale
+    y, x = np.mgrid[:120, :160]
     disc = (np.hypot(x - 70, y - 57) < 25)[..., None]
     image = Image.fromarray(np.where(disc, np.array(color, np.uint8), np.uint8(90)))
+    image = image.resize((round(160 * scale), round(120 * scale)), Image.Resampling.NEAREST)
     path.parent.mkdir(parents=True, exist_ok=True)
     image.convert(mode).save(path, **options)
 
