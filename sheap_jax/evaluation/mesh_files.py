@@ -92,11 +92,13 @@ def ply_bytes(
 def glb_bytes(vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3"], *, chart: TextureChart) -> bytes:
     """A mesh as binary glTF. The format has one texture coordinate per vertex: vertices at seams are doubled."""
     import trimesh
+    from trimesh.visual import TextureVisuals
+    from trimesh.visual.material import PBRMaterial
 
     corners = np.stack([np.asarray(faces), np.asarray(chart.faces)], axis=-1).reshape(-1, 2)
     pairs, index = np.unique(corners, axis=0, return_inverse=True)
-    material = trimesh.visual.material.PBRMaterial(baseColorFactor=[200, 200, 200, 255], roughnessFactor=0.9)
-    visual = trimesh.visual.TextureVisuals(uv=np.asarray(chart.uv)[pairs[:, 1]], material=material)
+    material = PBRMaterial(baseColorFactor=[200, 200, 200, 255], roughnessFactor=0.9)
+    visual = TextureVisuals(uv=np.asarray(chart.uv)[pairs[:, 1]], material=material)
     mesh = trimesh.Trimesh(np.asarray(vertices)[pairs[:, 0]], index.reshape(-1, 3), visual=visual, process=False)
     data: Any = mesh.export(file_type="glb")
     return data

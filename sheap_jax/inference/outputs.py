@@ -60,24 +60,25 @@ def head_arrays(model: MorphableModel, prediction: Prediction) -> dict[str, np.n
         "picture_size": np.array([footage.height, footage.width]),
         "box_center": prediction.box.center,
         "box_half": prediction.box.half,
-        "camera": heads.camera_matrices(heads.picture_cameras(prediction.box)),
+        "camera": heads.picture_cameras(prediction.box).matrix,
         "model": np.array(model.name),
         "joint_names": np.array(model.joint_names),
         "expression_names": np.array(model.expression_names),
-        **head._asdict(),
+        **{name: np.asarray(values) for name, values in head._asdict().items()},
     }
     return arrays | official_arrays(model, prediction)
 
 
 def official_arrays(model: MorphableModel, prediction: Prediction) -> dict[str, np.ndarray]:
     """Parameters under the names of the official release; a joint or eyelid that the model lacks is zero."""
-    head, count = prediction.head, len(prediction.frame)
+    shape, expression, rotations, translation = map(np.asarray, prediction.head)
     lids = np.array([name.startswith("eyelid") for name in model.expression_names])
-    arrays = {"shape_from_facenet": head.shape, "expr": head.expression[:, ~lids], "cam_trans": head.translation}
+    arrays = {"shape_from_facenet": shape, "expr": expression[:, ~lids], "cam_trans": translation}
+    arrays["eyelids"] = expression[:, lids] if lids.any() else np.zeros((len(shape), 2), np.float32)
     for key, joint in OFFICIAL_JOINTS.items():
         known = joint in model.joint_names
-        arrays[key] = head.rotations[:, model.joint_names.index(joint)] if known else np.zeros((count, 3), np.float32)
-    return arrays | {"eyelids": head.expression[:, lids] if lids.any() else np.zeros((count, 2), np.float32)}
+        arrays[key] = rotations[:, model.joint_names.index(joint)] if known else np.zeros((len(shape), 3), np.float32)
+    return arrays
 
 
 def _params(folder: Path, model: MorphableModel, prediction: Prediction, posed: Heads) -> None:
@@ -85,7 +86,7 @@ def _params(folder: Path, model: MorphableModel, prediction: Prediction, posed: 
 
 
 def _landmarks(folder: Path, model: MorphableModel, prediction: Prediction, posed: Heads) -> None:
-    matrix = heads.camera_matrices(heads.picture_cameras(prediction.box))
+    matrix = heads.picture_cameras(prediction.box).matrix
     arrays = {
         "frame": prediction.frame,
         "track": prediction.track,
@@ -97,8 +98,7 @@ def _landmarks(folder: Path, model: MorphableModel, prediction: Prediction, pose
 
 def _camera(folder: Path, model: MorphableModel, prediction: Prediction, posed: Heads) -> None:
     camera = heads.picture_cameras(prediction.box)
-    matrices = heads.camera_matrices(camera)
-    rows = zip(prediction.frame, prediction.track, matrices, camera.intrinsics, camera.viewmat, strict=True)
+    rows = zip(prediction.frame, prediction.track, camera.matrix, camera.intrinsics, camera.viewmat, strict=True)
     content = {
         "convention": "pixel = P X, X homogeneous head space in metres; OpenCV axes; first pixel's centre (0.5, 0.5)",
         "width": prediction.footage.width,
@@ -112,7 +112,7 @@ def _camera(folder: Path, model: MorphableModel, prediction: Prediction, posed: 
 
 
 def _arkit(folder: Path, model: MorphableModel, prediction: Prediction, posed: Heads) -> None:
-    weights = arkit_weights(model.expression_names, prediction.head.expression)
+    weights = arkit_weights(model.expression_names, np.asarray(prediction.head.expression))
     if weights is None:
         raise ValueError(f"{model.name} has no ARKit blendshapes: leave arkit out of --save, or train with ICT's model")
     table = np.column_stack([prediction.frame, prediction.track, weights])

@@ -56,6 +56,11 @@ class FaceCrop(NamedTuple):
     pixels: UInt8[np.ndarray, "size size 3"]
 
 
+class PredictedFace(NamedTuple):
+    crop: FaceCrop
+    head: HeadParams
+
+
 Item = FaceCrop | Footage | Failure  # the crops of a clip, then what it was; or a failure, which voids its crops
 
 
@@ -77,10 +82,10 @@ def predict_clips(
       progress: told the number of faces of each batch.
     """
     crops = ahead(face_crops(clips, finder, size=size, workers=workers), depth=2 * BATCH)
-    rows: list[tuple[FaceCrop, HeadParams]] = []
-    for item, head in _predicted(predictor, crops, progress):
-        if isinstance(item, FaceCrop):
-            rows.append((item, head))
+    rows: list[PredictedFace] = []
+    for item in _predicted(predictor, crops, progress):
+        if isinstance(item, PredictedFace):
+            rows.append(item)
             continue
         yield item if isinstance(item, Failure) else _join(item, rows)
         rows = []
@@ -124,22 +129,35 @@ def _crops_of(clip: Clip, photograph: Future | None, finder: FaceFinder, size: i
     yield Footage(clip, number + 1, reader.rate, height, width)
 
 
-def _predicted(predictor, items: Iterable[Item], progress) -> Iterator[tuple[Item, HeadParams | None]]:
-    """Items with the parameters of those that are crops. The network works on one batch while the next is gathered."""
+def _predicted(
+    predictor: Callable, items: Iterable[Item], progress: Callable[[int], object]
+) -> Iterator[PredictedFace | Footage | Failure]:
+    """The items, crops with their parameters. The network works on one batch while the next is gathered."""
     with ThreadPoolExecutor(1) as device:
-        before: tuple[list[Item], Future[HeadParams] | None] = ([], None)
-        for batch in itertools.chain(_batches(items), [[]]):
-            pixels = [item.pixels for item in batch if isinstance(item, FaceCrop)]
-            running = device.submit(_predict, predictor, pixels) if pixels else None
-            heads = iter(_rows(before[1].result()) if before[1] else ())
-            if before[1]:
-                progress(sum(isinstance(item, FaceCrop) for item in before[0]))
-            yield from ((item, next(heads) if isinstance(item, FaceCrop) else None) for item in before[0])
-            before = (batch, running)
+        before: tuple[list[Item], Future[list[HeadParams]]] | None = None
+        for batch in _batches(items):
+            running = device.submit(_predict, predictor, [item.pixels for item in batch if isinstance(item, FaceCrop)])
+            if before is not None:
+                yield from _with_heads(before[0], before[1].result(), progress)
+            before = batch, running
+        if before is not None:
+            yield from _with_heads(before[0], before[1].result(), progress)
 
 
-def _predict(predictor, pixels: list[np.ndarray]) -> HeadParams:
-    return predictor(np.stack(pixels).astype(np.float32) / 255.0)
+def _with_heads(
+    items: list[Item], heads: list[HeadParams], progress: Callable[[int], object]
+) -> Iterator[PredictedFace | Footage | Failure]:
+    progress(len(heads))
+    rows = iter(heads)
+    return (PredictedFace(item, next(rows)) if isinstance(item, FaceCrop) else item for item in items)
+
+
+def _predict(predictor: Callable, pixels: list[np.ndarray]) -> list[HeadParams]:
+    """The parameters of each crop."""
+    if not pixels:
+        return []
+    head = predictor(np.stack(pixels).astype(np.float32) / 255.0)
+    return [HeadParams(*(array[row] for array in head)) for row in range(len(pixels))]
 
 
 def _batches(items: Iterable[Item]) -> Iterator[list[Item]]:
@@ -154,19 +172,14 @@ def _batches(items: Iterable[Item]) -> Iterator[list[Item]]:
     yield batch
 
 
-def _rows(head: HeadParams) -> Iterator[HeadParams]:
-    return (HeadParams(*(array[row] for array in head)) for row in range(len(head.shape)))
-
-
-def _join(footage: Footage, rows: list[tuple[FaceCrop, HeadParams]]) -> Prediction:
-    crops, heads = zip(*rows, strict=True)
-    boxes = [crop.face.box for crop in crops]
+def _join(footage: Footage, rows: list[PredictedFace]) -> Prediction:
+    boxes = [row.crop.face.box for row in rows]
     return Prediction(
         footage,
-        frame=np.array([crop.frame for crop in crops]),
-        track=np.array([crop.face.track for crop in crops]),
+        frame=np.array([row.crop.frame for row in rows]),
+        track=np.array([row.crop.face.track for row in rows]),
         box=CropBox(np.array([box.center for box in boxes]), np.array([box.half for box in boxes])),
-        head=jax.tree.map(lambda *row: np.stack(row), *heads),
+        head=jax.tree.map(lambda *heads: np.stack(heads), *(row.head for row in rows)),
     )
 
 

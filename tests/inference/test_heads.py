@@ -15,7 +15,7 @@ def test_the_3x4_camera_projects_into_the_picture(size):
     """Head space -> pixels of the crop -> pixels of the picture, against one matrix."""
     points = np.random.default_rng(0).normal(0.0, 0.08, (2, 50, 3))
     through_the_crop = from_crop(np.asarray(project(points, official_camera(size))), BOX, size)
-    matrix = heads.camera_matrices(heads.picture_cameras(BOX))
+    matrix = heads.picture_cameras(BOX).matrix
     np.testing.assert_allclose(heads.project_points(matrix, points), through_the_crop, atol=2e-3)
 
 
@@ -29,5 +29,5 @@ def test_the_camera_as_others_use_it():
         view = camera.viewmat[k]
         rotation, _ = cv2.Rodrigues(view[:3, :3])
         expected, _ = cv2.projectPoints(points, rotation, view[:3, 3], camera.intrinsics[k], None)
-        matrix = heads.camera_matrices(camera)[k]
+        matrix = camera.matrix[k]
         np.testing.assert_allclose(heads.project_points(matrix, points), expected[:, 0], rtol=1e-6)
