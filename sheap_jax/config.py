@@ -121,7 +121,7 @@ class Optimizer:
     regressor_learning_rate: float = 1e-3
     warmup_steps: int = 200
     final_share: float = 0.05  # of the learning rate at the end of the cosine
-    rendered_share: float = 0.3  # of the estimator's learning rate where rendering begins after geometry_steps. Ours
+    rendered_share: float = 0.3  # of the geometry's learning rate where rendering begins after geometry_steps. Ours
     weight_decay: float = 0.01
     clip_norm: float = 1.0  # of each network's gradient
     muon: bool = False  # orthogonalised updates for the estimator's matrices (training/optimizer.py). Ours

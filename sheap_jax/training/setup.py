@@ -47,15 +47,21 @@ def build_assets(config: Config, model: MorphableModel, *, training: bool = True
 
 
 def build_optimizers(config: Config) -> Optimizers:
-    """One for each network. When rendering begins the estimator's schedule starts anew, and the regressor's starts."""
+    """One for each network. When rendering begins the estimator's schedule starts anew, and the regressor's starts.
+
+    The estimator's geometry starts anew at `rendered_share` of its rate, what it says of appearance at the whole.
+    """
     options = config.optimizer
     shared = {"warmup_steps": options.warmup_steps, "final_share": options.final_share}
-    estimator = make_schedule(
-        steps=config.steps,
-        learning_rate=options.learning_rate,
-        restart_step=config.geometry_steps,
-        restart_share=options.rendered_share,
-        **shared,
+    geometry, appearance = (
+        make_schedule(
+            steps=config.steps,
+            learning_rate=options.learning_rate,
+            restart_step=config.geometry_steps,
+            restart_share=share,
+            **shared,
+        )
+        for share in (options.rendered_share, 1.0)
     )
     regressor = make_schedule(
         steps=config.steps - config.geometry_steps,
@@ -66,7 +72,7 @@ def build_optimizers(config: Config) -> Optimizers:
     )
     limits = {"weight_decay": options.weight_decay, "clip_norm": options.clip_norm}
     return {
-        "estimator": make_optimizer(estimator, **limits, muon=options.muon),
+        "estimator": make_optimizer(geometry, **limits, muon=options.muon, appearance=appearance),
         "regressor": make_optimizer(regressor, **limits, muon=False),
     }
 
