@@ -1,7 +1,7 @@
 """Time the rasteriser on head-like shells of surfels, stage by stage, beside what the device could do at best.
 
-    python benchmarks/rasteriser.py > benchmarks/results/rasteriser_DEVICE.json     # all scenes, minutes
-    python benchmarks/rasteriser.py --surfels 20000 --pixels 224 --batch 1          # one
+    python benchmarks/rasteriser.py --output benchmarks/results/rasteriser_DEVICE.json  # all scenes, an hour on a CPU
+    python benchmarks/rasteriser.py --surfels 20000 --pixels 224 --batch 1              # one
 
 Needs the package installed, or PYTHONPATH=.:kernels. Stages are timed alone, each compiled by itself, and their shares
 are of the stages' sum; `whole` is the public call.
@@ -10,6 +10,7 @@ are of the stages' sum; `whole` is the public call.
 import argparse
 import itertools
 import json
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -24,6 +25,7 @@ from tileraster.types import SplatInputs
 from timing import DevicePeak, device_peak, environment, measure
 from tqdm import tqdm
 
+AXES = ("surfels", "pixels", "batch")  # of the grid of scenes
 NEAR = 0.01
 ROW = 20  # float32 numbers of a surfel that compositing reads, and of an entry's gradient: 13 geometry, 7 features
 
@@ -225,13 +227,16 @@ def main() -> None:
     parser.add_argument("--pixels", type=int, nargs="+", default=[128, 224, 512])
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 8, 32])
     parser.add_argument("--implementation", choices=["reference", "xla"], default=None)
+    parser.add_argument("--output", type=Path, default=Path("rasteriser.json"), help="scenes already in it are kept")
     arguments = parser.parse_args()
-    report = environment()
     peak = device_peak()
-    scenes = list(itertools.product(arguments.surfels, arguments.pixels, arguments.batch))
-    report |= {"peak": peak._asdict(), "implementation": arguments.implementation or "default"}
-    report["scenes"] = [benchmark(*scene, arguments.implementation, peak) for scene in tqdm(scenes, unit="scene")]
-    print(json.dumps(report, indent=1))
+    report = environment() | {"peak": peak._asdict(), "implementation": arguments.implementation or "default"}
+    done = json.loads(arguments.output.read_text())["scenes"] if arguments.output.exists() else []
+    known = {tuple(scene[name] for name in AXES) for scene in done}
+    scenes = [one for one in itertools.product(*(getattr(arguments, name) for name in AXES)) if one not in known]
+    for scene in tqdm(scenes, unit="scene"):
+        done.append(benchmark(*scene, arguments.implementation, peak))
+        arguments.output.write_text(json.dumps(report | {"scenes": done}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 SECONDS = 1.0  # each measurement repeats for about this long
-REPEATS = 2, 20  # at least and at most
+REPEATS = 2, 10  # at least and at most
 
 
 class Timing(NamedTuple):
