@@ -3,7 +3,7 @@
     python -m sheap_jax.inference.avatar RUN PHOTO alice.npz alice.ply
 
 The .npz is what `reenact` and `viewer` animate; the .ply holds the same surfels in neutral pose as standard Gaussian
-splats. docs/avatars.md describes both. PHOTO shows a head framed as in training.
+splats. docs/avatars.md describes both.
 """
 
 import argparse
@@ -18,8 +18,10 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from sheap_jax import lighting, reanimation
-from sheap_jax.config_files import ConfigError
-from sheap_jax.inference.crops import read_crop
+from sheap_jax.data.photographs import read_photograph
+from sheap_jax.data.prepare.clips import PrepareError
+from sheap_jax.inference.crops import LANDMARKER_HELP, largest_face, open_finder
+from sheap_jax.inference.faces import FaceFinder
 from sheap_jax.inference.predictor import Predictor
 from sheap_jax.inference.splats import write_splats
 from sheap_jax.inference.whole_file import whole_file
@@ -27,11 +29,10 @@ from sheap_jax.morphable import MorphableModel, forward
 from sheap_jax.morphable.model import mean_params
 from sheap_jax.morphable.named import load_morphable
 from sheap_jax.reanimation import Avatar
-from sheap_jax.training.checkpoint import CheckpointError
 from sheap_jax.types import HeadParams, LocalSurfels, Prototypes
 
 FORMAT_VERSION = 1
-ERRORS = (CheckpointError, ConfigError, OSError, ValueError)  # that the command lines turn into one line
+ERRORS = (PrepareError, OSError, RuntimeError, ValueError)  # that the command lines turn into one line
 
 
 @flax.struct.dataclass
@@ -68,6 +69,13 @@ def rig_surfels(predictor: Predictor, image: Float[Array, "h w 3"]) -> RiggedSur
     return rigged
 
 
+def avatar_of_photo(predictor: Predictor, path: str | Path, finder: FaceFinder) -> RiggedSurfels:
+    """The avatar of the largest face of a picture file. ValueError if there is none, or it is no picture."""
+    photo = read_photograph(path)
+    return rig_surfels(predictor, largest_face(photo, finder, name=str(path), size=predictor.config.image_size))
+
+
+@jax.jit
 def pose_surfels(rigged: RiggedSurfels, model: MorphableModel, params: HeadParams) -> Avatar:
     """The avatar's surfels on the head of `params` (no batch axis), in the world and lit."""
     count = rigged.parent_face.shape[0]
@@ -152,15 +160,16 @@ def _regress(networks, params, assets, prototypes, image):
 def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", metavar="RUN", help="directory of a training run")
-    parser.add_argument("photo", metavar="PHOTO", help="a picture framed as in training (a crop, no detection here)")
+    parser.add_argument("photo", metavar="PHOTO", help="a picture of the person")
     parser.add_argument("outputs", nargs="+", metavar="OUTPUT", help="avatar .npz, splats in neutral pose .ply")
+    parser.add_argument("--face-landmarker", metavar="MODEL.task", help=LANDMARKER_HELP)
     options = parser.parse_args(arguments)
     unknown = [path for path in options.outputs if Path(path).suffix not in (".npz", ".ply")]
     if unknown:
         raise ValueError(f"{unknown[0]}: avatars are written as .npz or .ply")
-    predictor = Predictor(options.checkpoint)
-    image = read_crop(options.photo, predictor.config.image_size)
-    rigged = rig_surfels(predictor, jnp.asarray(image))
+    predictor = Predictor.from_checkpoint(options.checkpoint)
+    with open_finder(options.face_landmarker) as finder:
+        rigged = avatar_of_photo(predictor, options.photo, finder)
     for path in options.outputs:
         if Path(path).suffix == ".npz":
             save_avatar(rigged, path)

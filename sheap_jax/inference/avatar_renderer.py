@@ -14,14 +14,11 @@ from sheap_jax.morphable import MorphableModel
 from sheap_jax.types import HeadParams
 
 WHITE = (1.0, 1.0, 1.0)
+FIRST_ROOM = 1 << 16  # enough for some thousand surfels in pictures of 256 pixels
 
 
 class AvatarRenderer:
-    """The avatar seen by the training camera.
-
-    Pictures larger than in training need more room for (tile, surfel) entries: as much as the neutral pose asks for,
-    and more when a pose does not fit.
-    """
+    """The avatar seen by the training camera; room for (tile, surfel) entries grows with what the pictures need."""
 
     def __init__(
         self,
@@ -33,10 +30,7 @@ class AvatarRenderer:
     ):
         self.rigged, self.model, self.size = rigged, model, size
         self._background = jnp.asarray(background, jnp.float32)
-        surfels, camera = pose_surfels(rigged, model, rigged.neutral()).surfels, geometry.official_camera(size)
-        self._room = tileraster.measure_capacity(
-            surfels.means, surfels.quats, surfels.scales[:, :2], surfels.opacities, *camera, width=size, height=size
-        )
+        self._room = FIRST_ROOM
 
     def __call__(self, params: HeadParams) -> Float[np.ndarray, "size size 3"]:
         """RGB in [0, 1] of the avatar with pose and expression of `params` (no batch axis).

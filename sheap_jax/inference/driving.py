@@ -1,80 +1,89 @@
-"""What drives an avatar: head parameters from a file, or estimated from a video or a folder of pictures."""
+"""What drives an avatar: head parameters of one person, frame by frame, from a file or from pictures."""
 
-from collections.abc import Iterable, Iterator
-from itertools import islice
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import jax.numpy as jnp
+import jax
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import UInt8
 
-from sheap_jax.data.prepare.clips import FrameReader, PrepareError, find_clips
-from sheap_jax.inference.crops import square_crop
+from sheap_jax.data.cropping import CropBox, crop_image
+from sheap_jax.data.prepare.clips import FrameReader
+from sheap_jax.inference.faces import FaceFinder
+from sheap_jax.inference.inputs import Failure, find_inputs
+from sheap_jax.inference.pipeline import Prediction, predict_clips
 from sheap_jax.inference.predictor import Predictor
 from sheap_jax.types import HeadParams
 
-ESTIMATED_TOGETHER = 16  # frames: memory does not grow with the length of a video
+DEFAULT_RATE = 25.0  # frames per second, where nothing states one
 
 
-class DrivingFrame(NamedTuple):
-    params: HeadParams  # without batch axis
-    image: Float[np.ndarray, "size size 3"] | None  # what the parameters were estimated from
+class Driving(NamedTuple):
+    """N frames of one person."""
+
+    head: HeadParams  # NumPy arrays [n, ...]
+    rate: float  # frames per second
+    predictions: Sequence[Prediction] = ()  # what they were estimated from; none for parameters of a file
+
+    def pictures(self, size: int) -> Iterator[UInt8[np.ndarray, "size size 3"]]:
+        """The crop behind each frame, read again."""
+        for prediction in self.predictions:
+            boxes = dict(zip(prediction.frame.tolist(), zip(*prediction.box, strict=True), strict=True))
+            for number, image in FrameReader(prediction.footage.clip):
+                if number in boxes:
+                    yield crop_image(image, CropBox(*boxes[number]), size)
 
 
-def load_params(path: str | Path) -> list[DrivingFrame]:
-    """Head parameters of N frames from an .npz with keys expression [N, e], rotations [N, j, 3], translation [N, 3].
+def load_driving(path: str | Path, *, track: int = 0) -> Driving:
+    """One person from a params.npz of predict.py, or from any .npz with a row per frame in these keys:
 
-    `shape` is not needed, since an avatar has its own; other keys are ignored. Raises FileNotFoundError; ValueError if
-    a key is missing, the lengths differ or a number is not finite.
+    expression [n, e], rotations [n, j, 3], translation [n, 3], and perhaps track [n] and rate. Others are ignored.
+
+    Raises FileNotFoundError; ValueError if a key is missing, the lengths differ, a number is not finite or nobody has
+    this `track`.
     """
     try:
         with np.load(path, allow_pickle=False) as file:
-            arrays = {key: file[key].astype(np.float32) for key in HeadParams._fields if key in file.files}
+            arrays = {key: file[key] for key in (*HeadParams._fields, "track", "rate") if key in file.files}
     except FileNotFoundError:
         raise
     except Exception as error:  # zip, zlib and NumPy raise various errors on damaged files
         raise ValueError(f"{path} is damaged or no .npz: {error}") from error
     missing = {"expression", "rotations", "translation"} - arrays.keys()
     if missing:
-        raise ValueError(f"{path} lacks {', '.join(sorted(missing))}: it must hold the fields of HeadParams")
-    arrays.setdefault("shape", np.zeros((len(arrays["expression"]), 0), np.float32))
-    lengths = {key: len(values) for key, values in arrays.items()}
-    if len(set(lengths.values())) != 1:
-        raise ValueError(f"{path}: the arrays have different lengths, {lengths}")
+        raise ValueError(f"{path} lacks {', '.join(sorted(missing))}: predict.py --save params writes such a file")
+    rate = float(arrays.pop("rate", 0.0)) or DEFAULT_RATE
+    count = len(arrays["expression"])
+    rows = arrays.pop("track", np.zeros(count, int)) == track
+    arrays.setdefault("shape", np.zeros((count, 0)))  # an avatar has its own
     for key, values in arrays.items():
+        if len(values) != count or len(rows) != count:
+            raise ValueError(f"{path}: {key} has {len(values)} rows, expression {count} and track {len(rows)}")
         if not np.isfinite(values).all():
             raise ValueError(f"{path}: {key} of frame {np.argwhere(~np.isfinite(values))[0, 0]} is not finite")
-    return [DrivingFrame(HeadParams(*frame), None) for frame in zip(*map(arrays.get, HeadParams._fields), strict=True)]
+    if not rows.any():
+        raise ValueError(f"{path}: nobody has the track {track}")
+    return Driving(HeadParams(*(arrays[key][rows].astype(np.float32) for key in HeadParams._fields)), rate)
 
 
-def estimate_frames(predictor: Predictor, path: str | Path) -> Iterator[DrivingFrame]:
-    """Head parameters of every frame of a video or of the pictures of a folder, in order.
+def estimate_driving(predictor: Predictor, path: str | Path, finder: FaceFinder, *, track: int = 0) -> Driving:
+    """One person from a video, or from a picture or a folder of pictures in the order of their names.
 
-    The frames must be framed as in training. Raises FileNotFoundError, or ValueError for what cannot be read.
+    Raises ValueError for what cannot be read, or if nobody has this `track`; in pictures, 0 is the largest face.
     """
-    clips = find_clips([Path(path)])
-    if len(clips) > 1:
-        raise ValueError(f"{path} holds {len(clips)} clips, a driving video is one: {clips[0].path}, {clips[1].path}")
-    crops = (square_crop(image, predictor.config.image_size) for _, image in FrameReader(clips[0]))
-    try:
-        for images in _groups(crops, ESTIMATED_TOGETHER):
-            params = predictor.predict(jnp.stack(images))
-            for k, image in enumerate(images):
-                yield DrivingFrame(HeadParams(*(np.asarray(values)[k] for values in params)), image)
-    except PrepareError as error:
-        raise ValueError(f"{path}: {error}") from error
+    clips, failures = find_inputs([str(path)])
+    results = list(predict_clips(predictor, clips, finder, size=predictor.config.image_size))
+    for failure in (*failures, *(result for result in results if isinstance(result, Failure))):
+        raise ValueError(f"{failure.path}: {failure.reason}")
+    predictions = [_only(result, track) for result in results if isinstance(result, Prediction)]
+    head = jax.tree.map(lambda *rows: np.concatenate(rows), *(one.head for one in predictions))
+    if not len(head.shape):
+        raise ValueError(f"{path}: nobody has the track {track}")
+    return Driving(head, predictions[0].footage.rate or DEFAULT_RATE, predictions)
 
 
-def frames_per_second(path: str | Path) -> float | None:
-    """The rate that a video file states, None for anything else."""
-    import cv2
-
-    rate = cv2.VideoCapture(str(path)).get(cv2.CAP_PROP_FPS) if Path(path).is_file() else 0.0
-    return rate if rate > 0 else None
-
-
-def _groups(items: Iterable[np.ndarray], size: int) -> Iterator[list[np.ndarray]]:
-    iterator = iter(items)
-    while group := list(islice(iterator, size)):
-        yield group
+def _only(prediction: Prediction, track: int) -> Prediction:
+    rows = prediction.track == track
+    head, box = jax.tree.map(lambda values: values[rows], (prediction.head, prediction.box))
+    return prediction._replace(frame=prediction.frame[rows], track=prediction.track[rows], head=head, box=box)

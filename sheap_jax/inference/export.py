@@ -8,7 +8,6 @@ docs/avatars.md shows the ten lines that load it.
 
 import argparse
 import sys
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -31,9 +30,11 @@ def export_predictor(predictor: Predictor) -> bytes:
     image; `faces` [f, 3]. A dictionary, since a bundle of ours could not be read without our code.
     """
     params = predictor.state.params["estimator"]
+    # On GPUs half precision would bring in an attention kernel that the other platforms lack.
+    estimator = predictor.networks.estimator.clone(dtype=jnp.float32)
 
     def predict(images: Float[Array, "b h w 3"]) -> dict[str, Array]:
-        output: Any = predictor.networks.estimator.apply({"params": params}, images)
+        output: Any = estimator.apply({"params": params}, images)
         head = reanimation.pose_head(predictor.assets, output.estimate.head)
         faces = jnp.asarray(predictor.model.faces)
         return head.params._asdict() | {"vertices": head.vertices, "landmarks": head.landmarks, "faces": faces}
@@ -49,10 +50,10 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("checkpoint", metavar="RUN", help="directory of a training run")
     parser.add_argument("output", metavar="OUT", help="the artefact's file")
     options = parser.parse_args(arguments)
-    predictor = Predictor(options.checkpoint)
+    predictor = Predictor.from_checkpoint(options.checkpoint)
     artefact = export_predictor(predictor)
     with whole_file(options.output) as temporary:
-        Path(temporary).write_bytes(artefact)
+        temporary.write_bytes(artefact)
     size = predictor.config.image_size
     print(f"{options.output}: {len(artefact) / 1e6:.1f} MB, images of {size} pixels, for {', '.join(PLATFORMS)}")
 

@@ -27,7 +27,7 @@ class Controls:
     def __init__(self, gui: Any, model: MorphableModel, moved: Callable[[], None]):
         self._moved, self._model = moved, model
         self._rest = jax.tree.map(np.asarray, mean_params(model))
-        self.mesh = self._watch(gui.add_checkbox("mesh", False))
+        self.mesh = self._watch(gui.add_checkbox("mesh", True))
         self.surfels = self._watch(gui.add_checkbox("surfels", True))
         gui.add_button("Neutral expression").on_click(lambda _: self.set(self._neutral()))
         shapes = [f"shape {k + 1}" for k in range(model.identity_basis.shape[0])][:MOST_SHAPES]
