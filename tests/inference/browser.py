@@ -72,8 +72,9 @@ class Page:
         return self
 
     def __exit__(self, *_) -> None:
+        # The program may be a shell script: the browser ends itself.
+        self._call("Browser.close")
         self._socket.close()
-        self._process.terminate()
         self._process.wait(timeout=PATIENCE)
 
 
