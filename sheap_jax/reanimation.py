@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
-from tileraster import MeshImage, SurfelImage
+from tileraster import EllipsoidImage, MeshImage, SurfelImage
 
 from sheap_jax import geometry, lighting, rendering
 from sheap_jax.binding import bind
@@ -39,7 +39,7 @@ class Assets(NamedTuple):
 
     model: MorphableModel
     neighbourhood: FaceNeighbourhood
-    light_prior: LightPrior
+    light_prior: LightPrior | None  # None: colour = albedo
     camera: Camera  # one for all images: the head moves, the camera does not
     frozen: dict[str, Any]  # parameters of the frozen networks, by their names in Networks
 
@@ -72,7 +72,7 @@ class Avatar(NamedTuple):
 
 
 class Rendering(NamedTuple):
-    surfels: SurfelImage
+    surfels: SurfelImage | EllipsoidImage
     mesh: MeshImage
 
 
@@ -124,8 +124,10 @@ def build_avatar(
         uv_anchors(assets.model, prototypes),
         assets.neighbourhood,
     )
-    surfels = bind(local, prototypes, pair.target.vertices, assets.model.faces)
+    surfels = bind(local, prototypes, pair.target.vertices, assets.model.faces, isotropic=networks.regressor.isotropic)
     normals = geometry.quaternion_to_matrix(surfels.quats)[..., 2]
+    if assets.light_prior is None:
+        return Avatar(local, surfels, normals, surfels.albedo)
     light = lighting.coefficients(assets.light_prior, pair.source_estimate.light)
     return Avatar(local, surfels, normals, surfels.albedo * lighting.shade(normals, light))
 
@@ -144,12 +146,19 @@ def render(
     size: int,
     implementation: str | None = None,
     mesh: jax.sharding.Mesh | None = None,
+    primitive: rendering.Primitive = "surfels",
     screen_probe: Float[Array, "b n 2"] | None = None,
 ) -> Rendering:
     """The avatar over a plain background, and the mesh's z-buffer, both seen by the training camera."""
     options = {"width": size, "height": size, "implementation": implementation, "mesh": mesh}
     surfels = rendering.render_surfels(
-        avatar.surfels, avatar.colors, assets.camera, background=background, screen_probe=screen_probe, **options
+        avatar.surfels,
+        avatar.colors,
+        assets.camera,
+        background=background,
+        primitive=primitive,
+        screen_probe=screen_probe,
+        **options,
     )
     return Rendering(surfels, rendering.render_mesh(vertices, assets.model.faces, assets.camera, **options))
 

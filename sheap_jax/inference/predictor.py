@@ -63,14 +63,8 @@ class Predictor:
             pair = reanimation.estimate_pair(self.networks, state.params, self.assets, source, target)
             avatar = reanimation.build_avatar(self.networks, state.params, self.assets, state.prototypes, pair)
             background = reanimation.border_color(target)
-            rendering = reanimation.render(
-                self.assets,
-                avatar,
-                pair.target.vertices,
-                background,
-                size=config.image_size,
-                implementation=config.rasterizer,
-            )
+            settings = setup.render_settings(config, None)
+            rendering = reanimation.render(self.assets, avatar, pair.target.vertices, background, **settings._asdict())
             return jnp.clip(rendering.surfels.color, 0.0, 1.0)
 
         return jax.jit(render)

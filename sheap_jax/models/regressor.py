@@ -28,6 +28,7 @@ class GaussianRegressor(nn.Module):
     """
 
     kind: str = "graph"
+    isotropic: bool = False  # the unit of offsets and scales: (s_u, s_v, s_n) of the triangle, or one size for all
     uv_size: int = 64
     uv_channels: int = 32
     uv_widest: int = 128  # channels of the generator's coarsest maps
