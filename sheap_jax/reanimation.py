@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 from tileraster import EllipsoidImage, MeshImage, SurfelImage
 
 from sheap_jax import geometry, lighting, rendering
@@ -39,7 +39,7 @@ class Assets(NamedTuple):
 
     model: MorphableModel
     neighbourhood: FaceNeighbourhood
-    light_prior: LightPrior | None  # None: colour = albedo
+    light_prior: LightPrior
     camera: Camera  # one for all images: the head moves, the camera does not
     frozen: dict[str, Any]  # parameters of the frozen networks, by their names in Networks
 
@@ -115,7 +115,7 @@ def context_tokens(
 def build_avatar(
     networks: Networks, params: dict[str, Any], assets: Assets, prototypes: Prototypes, pair: Pair
 ) -> Avatar:
-    """Gaussians of the source person on the target's mesh, with their lit colours: albedo x Lambertian SH shading."""
+    """Gaussians of the source person on the target's mesh, with their colours in the source's light."""
     local: Any = networks.regressor.apply(
         {"params": params["regressor"]},
         pair.source_estimate.features,
@@ -124,11 +124,23 @@ def build_avatar(
         uv_anchors(assets.model, prototypes),
         assets.neighbourhood,
     )
-    surfels = bind(local, prototypes, pair.target.vertices, assets.model.faces, isotropic=networks.regressor.isotropic)
-    normals = geometry.quaternion_to_matrix(surfels.quats)[..., 2]
-    if assets.light_prior is None:
-        return Avatar(local, surfels, normals, surfels.albedo)
     light = lighting.coefficients(assets.light_prior, pair.source_estimate.light)
+    vertices, faces = pair.target.vertices, assets.model.faces
+    return pose_avatar(local, prototypes, vertices, faces, light, isotropic=networks.regressor.isotropic)
+
+
+def pose_avatar(
+    local: LocalSurfels,
+    prototypes: Prototypes,
+    vertices: Float[Array, "*b v 3"],
+    faces: Int[Array, "f 3"],
+    light: Float[Array, "*b 9 3"],
+    *,
+    isotropic: bool = False,
+) -> Avatar:
+    """Local surfels on a posed mesh, lit by harmonic coefficients: albedo x Lambertian shading."""
+    surfels = bind(local, prototypes, vertices, faces, isotropic=isotropic)
+    normals = geometry.quaternion_to_matrix(surfels.quats)[..., 2]
     return Avatar(local, surfels, normals, surfels.albedo * lighting.shade(normals, light))
 
 

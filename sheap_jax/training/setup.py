@@ -48,10 +48,10 @@ def build_assets(config: Config, model: MorphableModel, *, training: bool = True
     )
 
 
-def light_prior(name: str, components: int) -> LightPrior | None:
+def light_prior(name: str, components: int) -> LightPrior:
     """The prior that a configuration names: "generated", "none", or the folder of a Basel Illumination Prior."""
     if name == "none":
-        return None
+        return lighting.ambient_light_prior(components)
     return (
         lighting.default_light_prior(components)
         if name == "generated"
