@@ -78,6 +78,7 @@ class Regressor:
     """UV map generator and graph network (widths are ours)."""
 
     kind: str = "graph"  # or, for the ablation, "mlp" or "cnn" (models/regressor.py)
+    isotropic: bool = False  # for the ablation: one size per triangle, (s_u + s_v) / 2, for all three axes
     uv_size: int = 64  # side of the UV feature map
     uv_channels: int = 32
     uv_widest: int = 128  # channels of the coarsest maps
@@ -146,6 +147,8 @@ class Config:
     image_size: int = 224  # pixels
     morphable: str = "embedded:coarse"  # "embedded:<detail>", or the .npz of a converted model
     rasterizer: str | None = None  # implementation of tileraster; None picks by device
+    primitive: str = "surfels"  # or, for the ablation, "ellipsoids": 3D Gaussians (docs/method.md)
+    light: str = "generated"  # prior; or the folder of a Basel Illumination Prior, or "none": colour = albedo
     data: Data = field(default_factory=Data)
     weights: Weights = field(default_factory=Weights)
     estimator: Estimator = field(default_factory=Estimator)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
-from tileraster import MeshImage, SurfelImage
+from tileraster import EllipsoidImage, MeshImage, SurfelImage
 
 from sheap_jax import geometry, lighting, rendering
 from sheap_jax.binding import bind
@@ -72,7 +72,7 @@ class Avatar(NamedTuple):
 
 
 class Rendering(NamedTuple):
-    surfels: SurfelImage
+    surfels: SurfelImage | EllipsoidImage
     mesh: MeshImage
 
 
@@ -125,7 +125,8 @@ def build_avatar(
         assets.neighbourhood,
     )
     light = lighting.coefficients(assets.light_prior, pair.source_estimate.light)
-    return pose_avatar(local, prototypes, pair.target.vertices, assets.model.faces, light)
+    vertices, faces = pair.target.vertices, assets.model.faces
+    return pose_avatar(local, prototypes, vertices, faces, light, isotropic=networks.regressor.isotropic)
 
 
 def pose_avatar(
@@ -134,9 +135,11 @@ def pose_avatar(
     vertices: Float[Array, "*b v 3"],
     faces: Int[Array, "f 3"],
     light: Float[Array, "*b 9 3"],
+    *,
+    isotropic: bool = False,
 ) -> Avatar:
     """Local surfels on a posed mesh, lit by harmonic coefficients: albedo x Lambertian shading."""
-    surfels = bind(local, prototypes, vertices, faces)
+    surfels = bind(local, prototypes, vertices, faces, isotropic=isotropic)
     normals = geometry.quaternion_to_matrix(surfels.quats)[..., 2]
     return Avatar(local, surfels, normals, surfels.albedo * lighting.shade(normals, light))
 
@@ -155,12 +158,19 @@ def render(
     size: int,
     implementation: str | None = None,
     mesh: jax.sharding.Mesh | None = None,
+    primitive: rendering.Primitive = "surfels",
     screen_probe: Float[Array, "b n 2"] | None = None,
 ) -> Rendering:
     """The avatar over a plain background, and the mesh's z-buffer, both seen by the training camera."""
     options = {"width": size, "height": size, "implementation": implementation, "mesh": mesh}
     surfels = rendering.render_surfels(
-        avatar.surfels, avatar.colors, assets.camera, background=background, screen_probe=screen_probe, **options
+        avatar.surfels,
+        avatar.colors,
+        assets.camera,
+        background=background,
+        primitive=primitive,
+        screen_probe=screen_probe,
+        **options,
     )
     return Rendering(surfels, rendering.render_mesh(vertices, assets.model.faces, assets.camera, **options))
 

@@ -14,6 +14,7 @@ from sheap_jax.config import LossWeights
 from sheap_jax.losses import consistency, landmark, perceptual, photometric, regularisers
 from sheap_jax.losses.weighting import LossTerm, weigh
 from sheap_jax.reanimation import Assets, Avatar, Networks, Pair, PosedHead, Rendering
+from sheap_jax.rendering import SCALED_AXES, Primitive
 from sheap_jax.types import Batch, Frame, Prototypes
 
 DEPTH_SCALE = 0.01  # metres that count as 1 in the depth term
@@ -26,6 +27,7 @@ class RenderSettings(NamedTuple):
     size: int
     implementation: str | None = None
     mesh: jax.sharding.Mesh | None = None
+    primitive: Primitive = "surfels"
 
 
 class Objective(NamedTuple):
@@ -70,7 +72,7 @@ def full_objective(
         _geometry_terms(pair, batch, weights, settings.size)
         | _photometric_terms(rendering, batch.target, networks, assets, weights)
         | _consistency_terms(rendering, avatar, pair.target, assets, prototypes, weights)
-        | _surfel_terms(avatar, prototypes, weights)
+        | _surfel_terms(avatar, prototypes, weights, settings.primitive)
     )
     loss = weigh(terms)
     overflow = jnp.sum(rendering.surfels.overflow).astype(jnp.float32)
@@ -134,11 +136,14 @@ def _consistency_terms(
     }
 
 
-def _surfel_terms(avatar: Avatar, prototypes: Prototypes, weights: LossWeights) -> dict[str, LossTerm]:
+def _surfel_terms(
+    avatar: Avatar, prototypes: Prototypes, weights: LossWeights, primitive: Primitive
+) -> dict[str, LossTerm]:
+    sizes = avatar.local.scale[..., : SCALED_AXES[primitive]]
     active = prototypes.active[None, :, None]
     return {
         "offset": LossTerm(regularisers.offset_excess(avatar.local.offset), weights.offset, active),
-        "scale": LossTerm(regularisers.scale_excess(avatar.local.scale[..., :2]), weights.scale, active),
+        "scale": LossTerm(regularisers.scale_excess(sizes), weights.scale, active),
     }
 
 

@@ -11,12 +11,14 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Key, UInt8
 
-from sheap_jax import config_files, geometry, lighting, prototypes, reanimation
+from sheap_jax import basel_prior, config_files, geometry, lighting, prototypes, reanimation
 from sheap_jax.config import Config
+from sheap_jax.lighting import LightPrior
 from sheap_jax.models import build
 from sheap_jax.models.graph_network import face_neighbourhood
 from sheap_jax.morphable import MorphableModel
 from sheap_jax.reanimation import Assets, Networks
+from sheap_jax.rendering import SCALED_AXES
 from sheap_jax.training.objective import RenderSettings
 from sheap_jax.training.optimizer import make_optimizer, make_schedule
 from sheap_jax.training.state import Optimizers, TrainState, init_state
@@ -40,9 +42,20 @@ def build_assets(config: Config, model: MorphableModel, *, training: bool = True
     return Assets(
         model=jax.tree.map(jnp.asarray, model),
         neighbourhood=face_neighbourhood(np.asarray(model.faces)),
-        light_prior=lighting.default_light_prior(config.estimator.light_components),
+        light_prior=light_prior(config.light, config.estimator.light_components),
         camera=geometry.official_camera(config.image_size),
         frozen=jax.tree.map(jnp.asarray, build.frozen_params(config, training=training)),
+    )
+
+
+def light_prior(name: str, components: int) -> LightPrior:
+    """The prior that a configuration names: "generated", "none", or the folder of a Basel Illumination Prior."""
+    if name == "none":
+        return lighting.ambient_light_prior(components)
+    return (
+        lighting.default_light_prior(components)
+        if name == "generated"
+        else basel_prior.load_basel_prior(name, components)
     )
 
 
@@ -126,7 +139,10 @@ def _init_params(networks, assets, start, image_size, estimator_key: Key[Array, 
 
 
 def render_settings(config: Config, mesh: jax.sharding.Mesh | None) -> RenderSettings:
-    return RenderSettings(config.image_size, config.rasterizer, mesh)
+    primitive = config.primitive
+    if primitive not in SCALED_AXES:
+        raise ValueError(f"config.primitive is {primitive!r}, it must be one of {', '.join(SCALED_AXES)}")
+    return RenderSettings(config.image_size, config.rasterizer, mesh, primitive)
 
 
 def start_run(config: Config) -> Path:
