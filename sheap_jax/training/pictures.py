@@ -1,6 +1,7 @@
 """The picture grid of a training run: source | target | render | mesh over the target | normals of the mesh."""
 
 import functools
+from typing import Any
 
 import jax
 import numpy as np
@@ -9,6 +10,7 @@ from jaxtyping import UInt8
 from sheap_jax import reanimation
 from sheap_jax.evaluation import pictures
 from sheap_jax.reanimation import Assets, Networks, Rendering
+from sheap_jax.training import sharding
 from sheap_jax.training.objective import RenderSettings
 from sheap_jax.training.state import TrainState
 from sheap_jax.types import Batch
@@ -19,12 +21,11 @@ ROWS = 6
 def make_pictures(
     networks: Networks, state: TrainState, assets: Assets, batch: Batch, settings: RenderSettings
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """The first pairs of a batch as one picture, a row each."""
-    first = jax.tree.map(lambda x: x[:ROWS], batch)
-    single = settings._replace(mesh=None)
-    rendering = jax.tree.map(np.asarray, _render(networks, single)(state, assets, first))
-    color = np.clip(rendering.surfels.color, 0.0, 1.0)
-    normal, mask = rendering.mesh.normal, rendering.mesh.mask
+    """The first pairs of a batch on the devices as one picture, a row each. All processes must call it together."""
+    first, rendering = _render(networks, settings)(state, assets, batch)
+    first: Any = jax.tree.map(np.asarray, first)
+    color = np.clip(np.asarray(rendering.surfels.color), 0.0, 1.0)
+    normal, mask = np.asarray(rendering.mesh.normal), np.asarray(rendering.mesh.mask)
     columns = [
         first.source.image,
         first.target.image,
@@ -37,12 +38,13 @@ def make_pictures(
 
 @functools.cache
 def _render(networks: Networks, settings: RenderSettings):
-    """The jitted re-animation, compiled once per run."""
+    """The jitted re-animation, compiled once per run: of the whole batch, as kernels are split over the devices."""
 
-    def render(state: TrainState, assets: Assets, batch: Batch) -> Rendering:
+    def render(state: TrainState, assets: Assets, batch: Batch) -> tuple[Batch, Rendering]:
         pair = reanimation.estimate_pair(networks, state.params, assets, batch.source.image, batch.target.image)
         avatar = reanimation.build_avatar(networks, state.params, assets, state.prototypes, pair)
         background = reanimation.border_color(batch.target.image)
-        return reanimation.render(assets, avatar, pair.target.vertices, background, **settings._asdict())
+        rendering = reanimation.render(assets, avatar, pair.target.vertices, background, **settings._asdict())
+        return jax.tree.map(lambda rows: rows[:ROWS], (batch, rendering))
 
-    return jax.jit(render)
+    return jax.jit(render, out_shardings=sharding.replicated(settings.mesh))
