@@ -36,7 +36,7 @@ def render_surfels(
         camera: one for all images, or one each.
         background: colour behind the surfels; None is black.
         implementation, max_intersections: of tileraster.rasterize_surfels.
-        mesh: devices to share out the batch over, along all axes; None runs where the arrays are.
+        mesh: devices to share out the batch over, along the axis "data"; None runs where the arrays are.
         screen_probe: zeros; the loss gradient with respect to them is that of the surfels' screen positions, in
             pixels, by which prototypes are densified.
     """
@@ -104,8 +104,7 @@ def _over_devices(rasterize: Callable[..., Image], mesh: jax.sharding.Mesh | Non
     """`rasterize` on every device's share of the batch: XLA cannot split a hand-written kernel by itself."""
     if mesh is None:
         return rasterize
-    rows = P(mesh.axis_names)
-    return jax.shard_map(rasterize, mesh=mesh, in_specs=rows, out_specs=rows, check_vma=False)
+    return jax.shard_map(rasterize, mesh=mesh, in_specs=P("data"), out_specs=P("data"), check_vma=False)
 
 
 def _per_image(camera: Camera, batch: int) -> Camera:

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import PartitionSpec as P
 from jaxtyping import UInt8
 
 from sheap_jax import reanimation
@@ -12,8 +13,8 @@ from sheap_jax.evaluation import pictures
 from sheap_jax.reanimation import Assets, Networks, Rendering
 from sheap_jax.training import sharding
 from sheap_jax.training.objective import RenderSettings
-from sheap_jax.training.state import TrainState
-from sheap_jax.types import Batch
+from sheap_jax.training.state import Params, TrainState
+from sheap_jax.types import Batch, Prototypes
 
 ROWS = 6
 
@@ -38,13 +39,20 @@ def make_pictures(
 
 @functools.cache
 def _render(networks: Networks, settings: RenderSettings):
-    """The jitted re-animation, compiled once per run: of the whole batch, as kernels are split over the devices."""
+    """The jitted re-animation, compiled once per run; every device renders its share of the batch."""
 
-    def render(state: TrainState, assets: Assets, batch: Batch) -> tuple[Batch, Rendering]:
-        pair = reanimation.estimate_pair(networks, state.params, assets, batch.source.image, batch.target.image)
-        avatar = reanimation.build_avatar(networks, state.params, assets, state.prototypes, pair)
+    def render(params: Params, prototypes: Prototypes, assets: Assets, batch: Batch) -> Rendering:
+        pair = reanimation.estimate_pair(networks, params, assets, batch.source.image, batch.target.image)
+        avatar = reanimation.build_avatar(networks, params, assets, prototypes, pair)
         background = reanimation.border_color(batch.target.image)
-        rendering = reanimation.render(assets, avatar, pair.target.vertices, background, **settings._asdict())
-        return jax.tree.map(lambda rows: rows[:ROWS], (batch, rendering))
+        alone = settings._replace(mesh=None)
+        return reanimation.render(assets, avatar, pair.target.vertices, background, **alone._asdict())
 
-    return jax.jit(render, out_shardings=sharding.replicated(settings.mesh))
+    rows = P(sharding.AXES)
+    on_devices = sharding.on_devices(render, settings.mesh, in_specs=(P(), P(), P(), rows), out_specs=rows)
+
+    def first_rows(state: TrainState, assets: Assets, batch: Batch) -> tuple[Batch, Rendering]:
+        rendering = on_devices(state.params, state.prototypes, assets, batch)
+        return jax.tree.map(lambda x: x[:ROWS], (batch, rendering))
+
+    return jax.jit(first_rows, out_shardings=sharding.replicated(settings.mesh))

@@ -1,15 +1,19 @@
 """Which process and device holds what.
 
-The mesh has two axes. The batch is split over both, so that every device works on pairs of its own. Parameters and
-optimiser state are whole on each device along "data" and shared out along "fsdp": there every array is cut along one
-axis, put together again where a step begins, and only the own piece is updated. The arithmetic is the same; memory is
-saved and traffic is spent.
+The mesh has two axes. The batch is split over both, so that every device works on pairs of its own: the forward and
+backward pass is one program per device (`on_devices`), and what devices tell each other is written out here, in
+`gather`, `total` and `reduce`. Left to the compiler, a batch axis that is not an array's first, as in the graph
+network, would be gathered whole on every device.
+
+Parameters and optimiser state are whole on each device along "data" and shared out along "fsdp": there every array is
+cut along one axis, put together again where a step begins, and only the own piece is updated. The arithmetic is the
+same; memory is saved and traffic is spent.
 """
 
 import contextlib
 import dataclasses
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import jax
@@ -83,11 +87,6 @@ def replicated(mesh: Mesh | None) -> NamedSharding | None:
     return None if mesh is None else NamedSharding(mesh, P())
 
 
-def batch_sharding(mesh: Mesh | None) -> NamedSharding | None:
-    """The leading axis over all devices."""
-    return None if mesh is None else NamedSharding(mesh, P(AXES))
-
-
 def state_shardings(state: TrainState, mesh: Mesh) -> TrainState:
     """For each array of the state (or its shape): parameters and optimiser cut along "fsdp", the rest whole."""
     cut = jax.tree.map(lambda leaf: _cut(leaf, mesh), (state.params, state.opt_state))
@@ -128,3 +127,50 @@ def shard_batch(batch: Batch, mesh: Mesh | None) -> Batch:
     if mesh is None:
         return batch
     return jax.tree.map(lambda leaf: jax.make_array_from_process_local_data(NamedSharding(mesh, P(AXES)), leaf), batch)
+
+
+def on_devices(function: Callable[..., T], mesh: Mesh | None, *, in_specs: Any, out_specs: Any) -> Callable[..., T]:
+    """`function` on every device's share, as jax.shard_map has it; as it is where there is no mesh."""
+    if mesh is None:
+        return function
+    return jax.shard_map(function, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)
+
+
+def specs(shardings: Any) -> Any:
+    """The partition specs of a tree of shardings."""
+    return jax.tree.map(lambda leaf: leaf.spec, shardings)
+
+
+def gather(tree: T, shardings: Any) -> T:
+    """On a device: whole arrays from everybody's pieces."""
+    if shardings is None:
+        return tree
+
+    def whole(leaf: jax.Array, own: NamedSharding) -> jax.Array:
+        axis = _cut_axis(own)
+        return leaf if axis is None else jax.lax.all_gather(leaf, "fsdp", axis=axis, tiled=True)
+
+    return jax.tree.map(whole, tree, shardings)
+
+
+def total(tree: T, axes: tuple[str, ...]) -> T:
+    """On a device: the sum of everybody's shares."""
+    return jax.lax.psum(tree, axes) if axes else tree
+
+
+def reduce(gradient: dict[str, Any], shardings: dict[str, Any] | None) -> dict[str, Any]:
+    """On a device: its piece of the sum of everybody's gradients."""
+    if shardings is None:
+        return gradient
+
+    def own_piece(leaf: jax.Array, own: NamedSharding) -> jax.Array:
+        axis = _cut_axis(own)
+        if axis is None:
+            return jax.lax.psum(leaf, AXES)
+        return jax.lax.psum(jax.lax.psum_scatter(leaf, "fsdp", scatter_dimension=axis, tiled=True), "data")
+
+    return {name: jax.tree.map(own_piece, own, shardings[name]) for name, own in gradient.items()}
+
+
+def _cut_axis(own: NamedSharding) -> int | None:
+    return list(own.spec).index("fsdp") if "fsdp" in own.spec else None

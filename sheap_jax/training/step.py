@@ -2,11 +2,12 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Bool, Float, Int
 
 from sheap_jax import prototypes as prototype_rules
@@ -16,8 +17,6 @@ from sheap_jax.training import sharding
 from sheap_jax.training.objective import Objective, RenderSettings, full_objective, geometry_objective
 from sheap_jax.training.state import Optimizers, Params, TrainState
 from sheap_jax.types import Batch, Prototypes
-
-T = TypeVar("T")
 
 
 class StepReport(NamedTuple):
@@ -31,7 +30,10 @@ class StepReport(NamedTuple):
 
 
 class Pass(NamedTuple):
-    """Forward and backward pass of a batch: means over the batch, and values of each pair."""
+    """Forward and backward pass of a batch: means over the batch, and values of each pair.
+
+    On one device of several, `loss` and `gradient` are its shares, which sum to those of the batch.
+    """
 
     loss: Float[Array, ""]
     terms: dict[str, Float[Array, ""]]
@@ -65,25 +67,40 @@ def make_step(
         accumulate: parts of the batch that are computed one after another, for the memory of one.
         shardings: of the state, where there is a mesh (sharding.state_shardings).
     """
-    everywhere = sharding.replicated(settings.mesh)
+    mesh = settings.mesh
+    axes = () if mesh is None else sharding.AXES
+    cut = None if shardings is None else shardings.params
+
+    def both_ways(params: Params, prototypes: Prototypes, assets: Assets, batch: Batch) -> Pass:
+        """On one device's share of the batch, up to the sums over all devices."""
+        whole = sharding.gather(params, cut)
+
+        def pass_of(part: Batch) -> Pass:
+            options = {"settings": settings._replace(mesh=None), "axes": axes}
+            if rendered:
+                return _full_pass(whole, prototypes, networks, assets, part, weights, **options)
+            return _geometry_pass(whole, networks, assets, part, weights, **options)
+
+        done = _accumulate(pass_of, batch, accumulate)
+        return done._replace(loss=sharding.total(done.loss, axes), gradient=sharding.reduce(done.gradient, cut))
 
     def step(
         state: TrainState, assets: Assets, batch: Batch, loss_limit: Float[Array, ""] | float = jnp.inf
     ) -> tuple[TrainState, StepReport]:
-        whole = _constrain(state.params, everywhere)  # parameters that are shared out are put together here
-
-        def pass_of(part: Batch) -> Pass:
-            if rendered:
-                return _full_pass(whole, state.prototypes, networks, assets, part, weights, settings)
-            return _geometry_pass(whole, networks, assets, part, weights, settings.size)
-
-        done = _accumulate(pass_of, batch, accumulate)
+        trained = list(state.params) if rendered else ["estimator"]
+        gradient = None if cut is None else {name: sharding.specs(cut[name]) for name in trained}
+        run = sharding.on_devices(
+            both_ways,
+            mesh,
+            in_specs=(sharding.specs(cut), P(), P(), P(axes)),
+            out_specs=Pass(P(), P(), gradient, P(axes), P(axes), P(axes)),  # pyright: ignore[reportArgumentType]
+        )
+        done = run(state.params, state.prototypes, assets, batch)
         prototypes = state.prototypes
         if done.opacities is not None and done.screen_gradient is not None:
             prototypes = prototype_rules.update_statistics(prototypes, done.opacities, done.screen_gradient)
         params, opt_state = dict(state.params), dict(state.opt_state)
         for name, own in done.gradient.items():
-            own = _constrain(own, shardings and shardings.params[name])
             updates, opt_state[name] = optimizers[name].update(own, state.opt_state[name], state.params[name])
             params[name] = optax.apply_updates(state.params[name], updates)
         norms = {f"gradient_norm/{name}": optax.global_norm(own) for name, own in done.gradient.items()}
@@ -94,7 +111,7 @@ def make_step(
         metrics = {"loss": done.loss} | {f"loss/{name}": value for name, value in done.terms.items()} | norms
         return state, StepReport(metrics, batch.record, sound, done.finite, applied)
 
-    return jax.jit(step, donate_argnums=0, out_shardings=(shardings, everywhere))
+    return jax.jit(step, donate_argnums=0, out_shardings=(shardings, sharding.replicated(mesh)))
 
 
 def _full_pass(
@@ -104,22 +121,31 @@ def _full_pass(
     assets: Assets,
     batch: Batch,
     weights: LossWeights,
+    *,
     settings: RenderSettings,
+    axes: tuple[str, ...],
 ) -> Pass:
     probe = jnp.zeros((batch.source.image.shape[0], prototypes.parent_face.shape[0], 2), jnp.float32)
     differentiate = jax.value_and_grad(full_objective, argnums=(0, 1), has_aux=True)
     (loss, objective), (gradient, probe_gradient) = differentiate(
-        params, probe, networks, assets, prototypes, batch, weights, settings
+        params, probe, networks, assets, prototypes, batch, weights, settings, axes
     )
     return _pass(loss, objective, gradient, probe_gradient)
 
 
 def _geometry_pass(
-    params: Params, networks: Networks, assets: Assets, batch: Batch, weights: LossWeights, size: int
+    params: Params,
+    networks: Networks,
+    assets: Assets,
+    batch: Batch,
+    weights: LossWeights,
+    *,
+    settings: RenderSettings,
+    axes: tuple[str, ...],
 ) -> Pass:
     differentiate = jax.value_and_grad(geometry_objective, has_aux=True)
     trained = {"estimator": params["estimator"]}
-    (loss, objective), gradient = differentiate(trained, networks, assets, batch, weights, size)
+    (loss, objective), gradient = differentiate(trained, networks, assets, batch, weights, settings.size, axes)
     return _pass(loss, objective, gradient, None)
 
 
@@ -148,11 +174,6 @@ def _accumulate(pass_of: Callable[[Batch], Pass], batch: Batch, parts: int) -> P
     finite, opacities, probe = jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(-1, *x.shape[2:]), rows)
     # Each part's loss is a mean over fewer pairs: a pair weighs more in it than in the whole.
     return Pass(loss, terms, gradient, finite, opacities, None if probe is None else probe / parts)
-
-
-def _constrain(tree: T, target: Any) -> T:
-    """The tree placed as `target` says: one sharding or a tree of them; as it is where there is no mesh."""
-    return tree if target is None else jax.lax.with_sharding_constraint(tree, target)
 
 
 def _finite_rows(batch: Batch) -> Bool[Array, "b"]:
