@@ -129,7 +129,8 @@ def main(arguments: list[str]) -> None:
     config = config_files.parse_arguments(arguments, default="configs/quickstart.py", description=__doc__ or "")
     devices = config.devices
     sharding.start_processes(distributed=devices.distributed, heartbeat_seconds=devices.heartbeat_seconds)
-    run = train(config)
+    with sharding.failing_together():
+        run = train(config)
     if config.data.embedded is not None and jax.process_count() == 1:
         from eval import evaluate
 

@@ -80,7 +80,7 @@ def _head_model(config: Config, sizes: summary.Sizes) -> MorphableModel:
         "landmark_faces": (68,),
         "contour_faces": (CONTOUR_ROWS, 17),
     }
-    shapes: Any = {name: _floats(*shape) for name, shape in arrays.items()}
+    shapes = {name: _floats(*shape) for name, shape in arrays.items()}
     shapes |= {name: jax.ShapeDtypeStruct(shape, jnp.int32) for name, shape in indices.items()}
     return MorphableModel(
         **shapes,
@@ -114,10 +114,10 @@ def _frozen_shapes(networks: Networks) -> dict[str, Any]:
 
 def _batch(config: Config, size: int) -> Batch:
     side = config.image_size
-    frame: Any = Frame(_floats(size, side, side, 3), _floats(size, 68, 2), _floats(size, 68))
+    frame = Frame(_floats(size, side, side, 3), _floats(size, 68, 2), _floats(size, 68))
     record: Any = jax.ShapeDtypeStruct((size, 2), jnp.int32)
     return Batch(frame, frame, record)
 
 
-def _floats(*shape: int) -> jax.ShapeDtypeStruct:
+def _floats(*shape: int) -> Any:
     return jax.ShapeDtypeStruct(shape, jnp.float32)

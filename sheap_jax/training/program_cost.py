@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jax.extend import core
 
 DTYPE_BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s16": 2, "f32": 4, "s32": 4, "u32": 4, "s64": 8}
@@ -20,7 +21,7 @@ class Collective(NamedTuple):
     """Operations of one kind in one program, on one chip."""
 
     kind: str
-    count: int
+    operations: int
     bytes: int  # of what they give out, together
 
 
@@ -103,4 +104,4 @@ def bytes_per_device(tree: Any) -> int:
 
 
 def _item_bytes(dtype: Any) -> int:
-    return 16 if jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key) else dtype.itemsize
+    return 16 if jnp.issubdtype(dtype, jax.dtypes.prng_key) else dtype.itemsize

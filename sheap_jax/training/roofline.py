@@ -14,13 +14,14 @@ class Chip(NamedTuple):
     bandwidth: float  # bytes per second, high-bandwidth memory
     links: float  # bytes per second that a chip can send to its neighbours in all, in a slice with wrapped axes
     clock: float  # bundles per second of a TensorCore
+    axes: int  # of the torus
     wrapped: int  # chips from which on slices are wrapped to a torus; smaller ones are meshes, with half the links
 
 
 CHIPS = {
-    "v5e": Chip(197e12, 16 * 2**30, 819e9, 200e9, 1.5e9, 256),
-    "v5p": Chip(459e12, 95 * 2**30, 2765e9, 600e9, 1.75e9, 64),
-    "v6e": Chip(918e12, 32 * 2**30, 1640e9, 400e9, 1.75e9, 256),
+    "v5e": Chip(197e12, 16 * 2**30, 819e9, 200e9, 1.5e9, 2, 256),
+    "v5p": Chip(459e12, 95 * 2**30, 2765e9, 600e9, 1.75e9, 3, 64),
+    "v6e": Chip(918e12, 32 * 2**30, 1640e9, 400e9, 1.75e9, 2, 256),
 }
 
 
@@ -67,7 +68,7 @@ def step_time(work: Work, chip: Chip, assumptions: Assumptions, *, chips: int, f
     if chips > 1:
         links = chip.links if chips >= chip.wrapped else chip.links / 2
         sent = 2 * (chips - 1) / chips * work.reduced + (fsdp - 1) / fsdp * work.gathered
-        hops = 2 * 3 * round(chips ** (1 / 3))
+        hops = 2 * chip.axes * chips ** (1 / chip.axes)
         transfer = sent / links + work.transfers * hops * assumptions.latency
     total = compute + rasterise + transfer * (1 - assumptions.overlap)
     return StepTime(compute, rasterise, transfer, total)

@@ -74,7 +74,7 @@ def compile_step(config: Config, topology_name: str, *, batch_per_chip: int) -> 
     state = jax.tree.map(_placed, run.state, shardings)
     assets = jax.tree.map(lambda leaf: _placed(leaf, NamedSharding(mesh, P())), run.assets)
     batch = jax.tree.map(lambda leaf: _placed(leaf, NamedSharding(mesh, P(sharding.AXES))), run.batch)
-    step = make_step(
+    step: Any = make_step(
         run.networks,
         setup.build_optimizers(config),
         config.losses,
@@ -138,7 +138,8 @@ def estimate(report: Report, chips: int) -> StepTime:
     """The step's time on another number of chips of the same kind, with the same batch on each."""
     chip = CHIPS[report.topology.split(":")[0]]
     sizes = {one.kind: one.bytes for one in report.collectives}
-    gathered = sum(size for kind, size in sizes.items() if kind != "all-reduce")
+    # A scatter sends what it takes in, of which each of the chips that share keeps a part.
+    gathered = sizes.get("all-gather", 0) + report.fsdp * sizes.get("reduce-scatter", 0)
     work = Work(
         flops=report.flops,
         bytes=report.bytes,
@@ -146,23 +147,26 @@ def estimate(report: Report, chips: int) -> StepTime:
         bundles=report.bundles,
         reduced=sizes.get("all-reduce", 0),
         gathered=gathered,
-        transfers=sum(one.count for one in report.collectives),
+        transfers=sum(one.operations for one in report.collectives),
     )
     return step_time(work, chip, Assumptions(), chips=chips, fsdp=report.fsdp)
 
 
 def describe(report: Report) -> str:
     """The report as text."""
-    lines = [*report.notes, f"{report.config} on {report.topology}: {report.chips} chips, {report.batch_per_chip} pairs"
-             f" on each, fsdp {report.fsdp}; compiled in {report.compile_seconds:.0f} s"]  # fmt: skip
-    lines += [f"  {kind:16}{size / 2**20:10.1f} MiB" for kind, size in report.memory.items()]
+    where = f"{report.chips} chips, {report.batch_per_chip} pairs on each, fsdp {report.fsdp}"
     fits = "fits" if report.memory["total"] <= report.capacity else "DOES NOT FIT"
-    lines.append(f"  {fits} into {report.capacity / 2**30:.0f} GiB")
-    lines.append(f"  {report.flops / 1e12:.2f} TFLOP (XLA counts {report.xla_flops / 1e12:.2f}), "
-                 f"{report.bytes / 1e9:.1f} GB of memory traffic, {report.entries / 1e6:.2f} M rasteriser entries")  # fmt: skip
+    counts = f"{report.flops / 1e12:.2f} TFLOP (XLA counts {report.xla_flops / 1e12:.2f})"
+    lines = [
+        *report.notes,
+        f"{report.config} on {report.topology}: {where}; compiled in {report.compile_seconds:.0f} s",
+        *(f"  {kind:16}{size / 2**20:10.1f} MiB" for kind, size in report.memory.items()),
+        f"  {fits} into {report.capacity / 2**30:.0f} GiB",
+        f"  {counts}, {report.bytes / 1e9:.1f} GB of memory traffic, {report.entries / 1e6:.2f} M rasteriser entries",
+    ]
     known = [length for length in report.loops if length]
     lines.append(f"  {len(report.loops)} loops, of known length: {known}; XLA takes each once")
-    lines += [f"  {one.kind}: {one.count} operations, {one.bytes / 2**20:.1f} MiB" for one in report.collectives]
+    lines += [f"  {one.kind}: {one.operations} operations, {one.bytes / 2**20:.1f} MiB" for one in report.collectives]
     alone = estimate(report, 1)
     lines.append(
         f"{'chips':>7}{'compute':>10}{'raster':>10}{'transfer':>10}{'step':>10}{'pairs/s':>10}{'efficiency':>12}"
@@ -183,7 +187,8 @@ def table(reports: list[dict[str, Any]]) -> str:
         "| --- | ---: | ---: | ---: | ---: | ---: |" + " ---: |" * len(names),
     ]
     for row in reports:
-        report = Report(**row | {"collectives": [program_cost.Collective(*one) for one in row["collectives"]]})
+        report = Report(**row)
+        report = report._replace(collectives=[program_cost.Collective(*one) for one in report.collectives])
         alone, moved = estimate(report, 1), sum(one.bytes for one in report.collectives)
         shares = [f"{alone.total / estimate(report, chips).total:.1%}" for chips in (8, 64, 512)]
         what = f"`{report.config}`, {report.topology}, {report.batch_per_chip} pairs, fsdp {report.fsdp}"

@@ -13,6 +13,8 @@ same; memory is saved and traffic is spent.
 import contextlib
 import dataclasses
 import os
+import sys
+import traceback
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -47,7 +49,6 @@ def start_processes(*, distributed: bool, heartbeat_seconds: int) -> None:
         num_processes=None if count is None else int(count),
         process_id=None if index is None else int(index),
         heartbeat_timeout_seconds=heartbeat_seconds,
-        shutdown_timeout_seconds=heartbeat_seconds,
     )
 
 
@@ -64,6 +65,22 @@ def leader_first() -> Iterator[None]:
     yield
     if leads():
         multihost_utils.sync_global_devices("leader")
+
+
+@contextlib.contextmanager
+def failing_together() -> Iterator[None]:
+    """Around the work of one process of several: if it fails, it ends at once, and the others notice and stop.
+
+    An orderly end would wait for the others, which wait for this one.
+    """
+    try:
+        yield
+    except Exception:
+        if jax.process_count() == 1:
+            raise
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)
 
 
 def make_mesh(batch_size: int, *, fsdp: int = 1, accumulate: int = 1) -> Mesh | None:

@@ -31,7 +31,7 @@ def shared(module_config):
         setup.render_settings(module_config, None),
         rendered=True,
     )
-    return state, assets, batch, step
+    return state, assets, batch, lambda state, assets, batch, limit=np.inf: step(state, assets, batch, limit)
 
 
 @pytest.fixture
@@ -102,12 +102,48 @@ def test_a_step_that_is_not_finite_changes_nothing(run):
     image[1] = np.nan
     state, report = step(state, assets, batch._replace(target=batch.target._replace(image=image)))
     assert not bool(report.applied)
+    assert_nothing_learned(before, state)
+    np.testing.assert_array_equal(report.sound, [True, False])
+    np.testing.assert_array_equal(report.records, batch.record)
+
+
+def test_a_loss_above_the_limit_changes_nothing(run):
+    state, assets, batch, step = run
+    before = copy(state)
+    state, report = step(state, assets, batch, 1e-3)
+    assert float(report.metrics["loss"]) > 1e-3
+    assert not bool(report.applied)
+    assert_nothing_learned(before, state)
+
+
+def assert_nothing_learned(before, state):
     for old, new in zip(
         jax.tree.leaves((before.params, before.opt_state, before.prototypes)),
         jax.tree.leaves((state.params, state.opt_state, state.prototypes)),
         strict=True,
     ):
         np.testing.assert_array_equal(old, new)
+
+
+def test_an_accumulated_step_is_the_step_of_the_whole_batch(run, module_config):
+    """On landmarks, whose terms have no masks that differ between the parts; of a rendered step the shapes."""
+    state, assets, batch, _ = run
+    networks, optimizers = setup.build_networks(module_config, assets.model), setup.build_optimizers(module_config)
+    settings = setup.render_settings(module_config, None)
+
+    def make(**options):
+        return make_step(networks, optimizers, module_config.losses, settings, **options)
+
+    one, whole = make(rendered=False)(copy(state), assets, batch, np.inf)
+    two, parts = make(rendered=False, accumulate=2)(copy(state), assets, batch, np.inf)
+    for name, value in whole.metrics.items():
+        np.testing.assert_allclose(parts.metrics[name], value, rtol=1e-5)
+    moments = [jax.tree.leaves(result.opt_state["estimator"]) for result in (one, two)]
+    for a, b in zip(*moments, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-7)
+    rendered = jax.eval_shape(make(rendered=True, accumulate=2), state, assets, batch, np.inf)
+    assert jax.tree.map(jnp.shape, rendered[0]) == jax.tree.map(jnp.shape, state)
+    assert rendered[1].finite.shape == (2,)
 
 
 def test_same_seed_same_numbers(run):
