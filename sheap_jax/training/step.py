@@ -76,10 +76,10 @@ def make_step(
         whole = sharding.gather(params, cut)
 
         def pass_of(part: Batch) -> Pass:
-            options = {"settings": settings._replace(mesh=None), "axes": axes}
-            if rendered:
-                return _full_pass(whole, prototypes, networks, assets, part, weights, **options)
-            return _geometry_pass(whole, networks, assets, part, weights, **options)
+            if not rendered:
+                return _geometry_pass(whole, networks, assets, part, weights, settings.size, axes)
+            alone = settings._replace(mesh=None)
+            return _full_pass(whole, prototypes, networks, assets, part, weights, settings=alone, axes=axes)
 
         done = _accumulate(pass_of, batch, accumulate)
         return done._replace(loss=sharding.total(done.loss, axes), gradient=sharding.reduce(done.gradient, cut))
@@ -134,18 +134,11 @@ def _full_pass(
 
 
 def _geometry_pass(
-    params: Params,
-    networks: Networks,
-    assets: Assets,
-    batch: Batch,
-    weights: LossWeights,
-    *,
-    settings: RenderSettings,
-    axes: tuple[str, ...],
+    params: Params, networks: Networks, assets: Assets, batch: Batch, weights: LossWeights, size: int, axes: tuple
 ) -> Pass:
     differentiate = jax.value_and_grad(geometry_objective, has_aux=True)
     trained = {"estimator": params["estimator"]}
-    (loss, objective), gradient = differentiate(trained, networks, assets, batch, weights, settings.size, axes)
+    (loss, objective), gradient = differentiate(trained, networks, assets, batch, weights, size, axes)
     return _pass(loss, objective, gradient, None)
 
 
