@@ -37,6 +37,7 @@ def make_optimizer(
     clip_norm: float,
     muon: bool = False,
     appearance: optax.Schedule | None = None,
+    flat_moments: bool = True,
 ) -> optax.GradientTransformation:
     """Gradient clipping and AdamW; with `muon`, the matrices of dense layers by Muon.
 
@@ -47,9 +48,10 @@ def make_optimizer(
     small gradients move as far as those with large ones. It is scaled to the size of Adam's updates (Liu et al. 2025,
     arXiv:2502.16982, eq. 4, with another factor): one learning rate suits both. Matrices decay; vectors do not.
     """
-    # The moments of all arrays are one flat vector: a hundred small arrays would each compile to kernels of their own,
-    # which costs more than everything else in a small program.
-    adam = optax.flatten(optax.scale_by_adam(b2=0.99))
+    # Flat moments: a hundred small arrays would each compile to kernels of their own, which costs more than everything
+    # else in a small program. Large programs pay for the copies, and one vector cannot be cut where its arrays are.
+    adam = optax.scale_by_adam(b2=0.99)
+    adam = optax.flatten(adam) if flat_moments else adam
     direction = optax.partition({"muon": _orthogonal_updates(), "adam": adam}, _kinds) if muon else adam
     scaling = optax.scale_by_learning_rate(schedule)
     if appearance is not None:
