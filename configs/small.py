@@ -1,12 +1,10 @@
 """Embedded heads on two CPU cores within 90 minutes: three thousand people, landmarks first, then rendered steps.
 
-Measured (seed 0, two cores that did other work as well): 4 min for the data, 62 min for 60,000 steps on landmarks, 14
-min for 1,500 rendered ones, 1 min for the evaluation. On its own test people: neutral median 1.12 mm against the mean
+Measured (seed 0, two cores that did other work as well): 4 min for the data, 62 min for 60,000 steps on landmarks, 15
+min for 1,500 rendered ones, 2 min for the evaluation. On its own test people: neutral median 1.13 mm against the mean
 head's 1.35 (ratio 0.83; the aim is 0.5, docs/decisions.md says what is in the way), where expressions move the face
-1.17 mm against 1.42 without expression, landmarks 0.60 px against 5.76, re-animated faces 17.8 dB (source unchanged
+1.18 mm against 1.44 without expression, landmarks 0.61 px against 5.76, re-animated faces 23.3 dB (source unchanged
 22.0).
-
-With rendered_share=0.3 the pictures get better and the heads worse: 24.8 dB, ratio 0.87.
 """
 
 from sheap_jax.config import Config, Data, EmbeddedData, Estimator, Log, LossWeights, Optimizer, Prototypes, Regressor
