@@ -3,7 +3,7 @@
 Measured (seed 0, two cores that did other work as well): 4 min for the data, 62 min for 60,000 steps on landmarks, 15
 min for 1,500 rendered ones, 2 min for the evaluation. On its own test people: neutral median 1.13 mm against the mean
 head's 1.35 (ratio 0.83; the aim is 0.5, docs/decisions.md says what is in the way), where expressions move the face
-1.18 mm against 1.44 without expression, landmarks 0.61 px against 5.76, re-animated faces 23.3 dB (source unchanged
+1.19 mm against 1.44 without expression, landmarks 0.61 px against 5.76, re-animated faces 23.3 dB (source unchanged
 22.0).
 """
 
