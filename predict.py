@@ -14,6 +14,7 @@ import os
 import sys
 from pathlib import Path
 
+import jax
 from tqdm import tqdm
 
 from sheap_jax.config_files import ConfigError
@@ -117,7 +118,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--min-cutoff", type=float, default=1.5, metavar="HZ", help="of the filter at rest")
     parser.add_argument("--beta", type=float, default=1.0, help="of the filter: how far it opens with speed")
     parser.add_argument("--seconds", type=float, default=10.0, help="of a webcam that are recorded")
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="threads that decode images")
+    parser.add_argument("--workers", type=int, default=min(4, os.cpu_count() or 1), help="threads that decode images")
     return parser.parse_args(arguments)
 
 
@@ -135,6 +136,7 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    jax.config.update("jax_compilation_cache_dir", str(Path(".cache/xla").absolute()))  # the next call compiles nothing
     try:
         main(sys.argv[1:])
     except (CheckpointError, ConfigError, OSError, RuntimeError, ValueError) as error:

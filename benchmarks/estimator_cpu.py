@@ -9,7 +9,6 @@ On a busy one, `--cores 1` and the CPU times compare: with more, PyTorch's threa
 """
 
 import argparse
-import json
 import os
 import time
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from timing import report
 from tqdm import tqdm
 
 from sheap_jax.models.estimator import Estimator
@@ -159,10 +159,7 @@ def main() -> None:
         )
         result[f"batch_{batch}"] = times | {"relative_difference": error}
     result["load_after"] = os.getloadavg()
-    text = json.dumps(result, indent=2)
-    print(text)
-    if options.output:
-        options.output.write_text(text + "\n")
+    report(result, options.output)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ meets both; the median of the rounds' ratios is reported, of wall time and of th
 """
 
 import argparse
-import json
 import tempfile
 import time
 from pathlib import Path
@@ -19,7 +18,7 @@ import cv2
 import jax
 import numpy as np
 from estimator_cpu import random_params
-from timing import environment
+from timing import environment, report
 
 from sheap_jax.config import Config, Estimator
 from sheap_jax.inference.faces import BoxFaces
@@ -98,10 +97,7 @@ def main() -> None:
         "throughput_ratio_cpu": round(ratio[1], 3),
         "load_average_after": environment()["load_average"],
     }  # fmt: skip
-    text = json.dumps(result, indent=2)
-    print(text)
-    if options.output:
-        options.output.write_text(text + "\n")
+    report(result, options.output)
 
 
 if __name__ == "__main__":

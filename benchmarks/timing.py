@@ -1,11 +1,13 @@
 """How the benchmarks measure: repeated runs of compiled functions, and what the device can do at best."""
 
 import datetime
+import json
 import os
 import resource
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -71,6 +73,14 @@ def environment() -> dict[str, object]:
         "processors": os.cpu_count(),
         "load_average": round(os.getloadavg()[0], 2),
     }
+
+
+def report(result: dict[str, Any], output: Path | None) -> None:
+    """Print a result as JSON, and write it where `output` says."""
+    text = json.dumps(result, indent=2)
+    print(text)
+    if output:
+        output.write_text(text + "\n")
 
 
 def _processor_seconds() -> float:

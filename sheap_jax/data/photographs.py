@@ -24,8 +24,9 @@ def read_photograph(path: str | Path) -> UInt8[np.ndarray, "h w 3"]:
     if pixels is None:
         raise ValueError(f"{path} is no picture, or a damaged one")
     if pixels.shape[2] == 4:
-        opaque = pixels[..., 3:] / np.iinfo(pixels.dtype).max
-        pixels = np.round(pixels[..., :3] * opaque * (255 / np.iinfo(pixels.dtype).max)).astype(np.uint8)
+        brightest = 65535.0 if pixels.dtype == np.uint16 else 255.0
+        share = pixels / brightest
+        pixels = np.round(255.0 * share[..., :3] * share[..., 3:]).astype(np.uint8)
     return np.ascontiguousarray(pixels[..., ::-1])
 
 

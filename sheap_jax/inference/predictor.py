@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float
 
 from sheap_jax import config_files, reanimation
 from sheap_jax.config import Config
@@ -48,12 +48,12 @@ class Predictor:
         networks = setup.build_networks(config, model)
         return cls(config, model, assets, networks, _restore(directory, config, networks, assets))
 
-    def __call__(self, images: Float[np.ndarray, "n h w 3"]) -> HeadParams:
+    def __call__(self, images: Float[Array | np.ndarray, "n h w 3"]) -> HeadParams:
         """Head parameters of each image as NumPy arrays: radians and metres, in the frame of the official camera."""
         return in_buckets(lambda images: self._estimate(self.state.params["estimator"], images), np.asarray(images))
 
     def reanimate(
-        self, source: Float[np.ndarray, "n h w 3"], target: Float[np.ndarray, "n h w 3"]
+        self, source: Float[Array | np.ndarray, "n h w 3"], target: Float[Array | np.ndarray, "n h w 3"]
     ) -> Float[np.ndarray, "n h w 3"]:
         """The person of each source image with the target's pose and expression, rendered in [0, 1]."""
         pairs = np.asarray(source), np.asarray(target)
