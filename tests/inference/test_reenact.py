@@ -52,13 +52,13 @@ def test_a_parameter_file_that_cannot_drive_is_named(tmp_path, changes, reason):
 
 def test_parameters_of_another_model_are_refused(tmp_path):
     write_params(tmp_path / "params.npz", expression=np.zeros((5, 7)))
-    rigged = tiny_avatar(tmp_path)
+    rigged = tiny_avatar()
     with pytest.raises(ValueError, match="are not of ellipsoid"):
         next(reenact.reenact(rigged, load_model_of(rigged), load_driving(tmp_path / "params.npz"), size=32))
 
 
 def test_parameters_become_pictures_and_a_video(tmp_path):
-    rigged = tiny_avatar(tmp_path)
+    rigged = tiny_avatar()
     save_avatar(rigged, tmp_path / "a.npz")
     arrays = write_params(tmp_path / "params.npz")
     for output in ("frames", "out.mp4"):
@@ -77,7 +77,7 @@ def test_pictures_drive_beside_the_avatar(tmp_path, monkeypatch):
     """The frame's left half is the driving picture, its right half the avatar with what the run reads from it."""
     predictor = tiny_predictor()
     monkeypatch.setattr(Predictor, "from_checkpoint", lambda directory: predictor)
-    rigged = tiny_avatar(tmp_path)
+    rigged = tiny_avatar()
     save_avatar(rigged, tmp_path / "a.npz")
     (tmp_path / "bob").mkdir()
     images = np.random.default_rng(4).integers(0, 255, (2, 32, 32, 3), dtype=np.uint8)
@@ -93,6 +93,6 @@ def test_pictures_drive_beside_the_avatar(tmp_path, monkeypatch):
 
 
 def test_pictures_need_a_run_that_reads_them(tmp_path):
-    save_avatar(tiny_avatar(tmp_path), tmp_path / "a.npz")
+    save_avatar(tiny_avatar(), tmp_path / "a.npz")
     with pytest.raises(ValueError, match="--checkpoint RUN says"):
         reenact.main([str(tmp_path / "a.npz"), str(tmp_path), str(tmp_path / "out.mp4")])

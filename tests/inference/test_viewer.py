@@ -16,8 +16,8 @@ from tests.inference.tiny_avatar import tiny_avatar
 STILL = LightChange(jnp.float32(1.0), jnp.float32(0.0), jnp.float32(0.0))
 
 
-def test_splats_are_the_surfels_in_centimetres(tmp_path):
-    rigged = tiny_avatar(tmp_path)
+def test_splats_are_the_surfels_in_centimetres():
+    rigged = tiny_avatar()
     model = load_model_of(rigged)
     surfels = pose_surfels(rigged, model, rigged.head).surfels
     splats = splats_in_view(rigged, model, rigged.head, STILL)
@@ -45,7 +45,7 @@ def test_a_slider_in_the_browser_moves_the_mesh(tmp_path):
         pytest.skip("needs a browser to drive: no chromium, chromium-headless-shell or google-chrome on the path")
     from sheap_jax.inference.viewer import Viewer
 
-    rigged = tiny_avatar(tmp_path)
+    rigged = tiny_avatar()
     model = load_model_of(rigged)
     viewer = Viewer(model, rigged)
     assert viewer.server.get_host() == "127.0.0.1"
@@ -80,4 +80,4 @@ def check_slider(page: Page, viewer, model, rigged) -> None:
     viewer.draw()
     head = jax.tree.map(jnp.zeros_like, rigged.head)
     head = head._replace(shape=rigged.head.shape, expression=rigged.head.expression.at[0].set(0.7))
-    np.testing.assert_allclose(viewer.mesh.vertices, 100 * forward(model, head), atol=1e-3)
+    np.testing.assert_allclose(viewer.mesh.vertices, 100 * jax.jit(forward)(model, head), atol=1e-3)
