@@ -165,8 +165,10 @@ def ensure_data(config: Config) -> Path:
         return Path(config.data.directory)
     from sheap_jax.data.embedded import generate, settings_name
 
-    with sharding.leader_first():
-        return generate(config.data.directory.replace("{settings}", settings_name(embedded)), embedded)
+    directory = Path(config.data.directory.replace("{settings}", settings_name(embedded)))
+    if jax.process_count() > 1 and not directory.exists():
+        raise OSError(f"{directory} is not there: several processes share it, start one alone first to generate it")
+    return generate(directory, embedded)
 
 
 def is_due(step: int, every: int) -> bool:

@@ -21,7 +21,6 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -55,16 +54,6 @@ def start_processes(*, distributed: bool, heartbeat_seconds: int) -> None:
 def leads() -> bool:
     """Whether this process writes the files of the run."""
     return jax.process_index() == 0
-
-
-@contextlib.contextmanager
-def leader_first() -> Iterator[None]:
-    """A block that the first process runs alone, the others when it is done: what it makes, they find."""
-    if not leads():
-        multihost_utils.sync_global_devices("leader")
-    yield
-    if leads():
-        multihost_utils.sync_global_devices("leader")
 
 
 @contextlib.contextmanager

@@ -88,6 +88,7 @@ def test_processes_and_devices_give_the_numbers_of_one_device(tiny_config, tmp_p
         steps=5,
         geometry_steps=3,
         batch_size=8,
+        rasterizer="reference",  # compiles in a fraction of the time
         # The learning rate stays constant, so that a run of three steps is the beginning of one of five.
         optimizer=dataclasses.replace(tiny_config.optimizer, flat_moments=False, final_share=1.0),
         prototypes=dataclasses.replace(tiny_config.prototypes, densify_every=4),
@@ -103,5 +104,5 @@ def test_processes_and_devices_give_the_numbers_of_one_device(tiny_config, tmp_p
     assert [row["step"] for row in ours] == [1, 2, 3, 4, 5]
     for own, other in zip(ours, theirs, strict=True):
         assert own.keys() == other.keys()
-        np.testing.assert_allclose(list(own.values()), list(other.values()), rtol=2e-4, atol=1e-6)
+        np.testing.assert_allclose(list(own.values()), list(other.values()), rtol=2e-5, atol=1e-6)
     assert_same_parameters(run, alone, rate=config.optimizer.learning_rate)
