@@ -47,7 +47,7 @@ def evaluate(
         CheckpointError, ConfigError: no readable checkpoint or configuration.
         ShardError, OSError, ValueError: missing or damaged data.
     """
-    predictor = Predictor(checkpoint)
+    predictor = Predictor.from_checkpoint(checkpoint)
     directory = Path(output or Path(checkpoint) / "evaluation")
     reports = []
     for name in benchmarks:

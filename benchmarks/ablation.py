@@ -97,7 +97,7 @@ def train_geometry(base: Config, directory: Path) -> TrainState:
     """The common phase: the base's first steps, trained unless they are there already."""
     logs = dataclasses.replace(base.log, directory=str(directory / "geometry"), pictures_every=0)
     config = dataclasses.replace(base, name=f"{base.name}-geometry", steps=base.geometry_steps, log=logs)
-    return Predictor(train(config)).state
+    return Predictor.from_checkpoint(train(config)).state
 
 
 def start_after(geometry: TrainState, config: Config) -> None:

@@ -100,7 +100,7 @@ def main() -> None:
     parser.add_argument("run", help="directory of a finished run on embedded heads")
     parser.add_argument("--people", type=int, default=48)
     arguments = parser.parse_args()
-    predictor = Predictor(arguments.run)
+    predictor = Predictor.from_checkpoint(arguments.run)
     config = predictor.config
     if not isinstance(config.data.embedded, EmbeddedData):
         parser.error(f"{arguments.run} was trained on real frames: only embedded people have a known shape")
@@ -108,7 +108,7 @@ def main() -> None:
     batch, numbers = first_pairs(split, arguments.people, image_size=config.image_size)
     seeds = [person_seed("test", number, config.data.embedded) for number in numbers]
     true = np.stack([embedded_person(seed, detail="coarse").shape for seed in seeds])
-    error = np.asarray(predictor.predict(batch.source.image).shape) - true
+    error = np.asarray(predictor(batch.source.image).shape) - true
     gradients = dict(zip(TERMS, np.asarray(shape_gradients(predictor, batch)), strict=True))
     turned = dict(zip(TERMS, np.asarray(shape_gradients(predictor, batch, position_share=0.0)), strict=True))
     gradients |= {f"{name}, no positions": turned[name] for name in WITHOUT_POSITIONS}

@@ -36,7 +36,9 @@ def get_config() -> Config:
         ),
         regressor=Regressor(uv_size=32, uv_channels=24, embedding_dim=16, graph_width=32, graph_depth=2),
         prototypes=Prototypes(per_face=1, capacity_per_face=1.0, densify_every=0),
-        losses=LossWeights(landmarks=20.0, l1=3.0, ssim=0.6, gradient=1.0, depth=0.05, shape=0.01, expression=0.01),
+        losses=LossWeights(
+            landmarks=20.0, l1=3.0, ssim=0.6, gradient=1.0, depth=0.05, shape=0.01, expression=0.01, background=0.03
+        ),
         optimizer=Optimizer(
             learning_rate=1.5e-3, regressor_learning_rate=5e-3, warmup_steps=100, rendered_share=0.05, muon=True
         ),

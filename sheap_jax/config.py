@@ -125,10 +125,33 @@ class Optimizer:
     regressor_learning_rate: float = 1e-3
     warmup_steps: int = 200
     final_share: float = 0.05  # of the learning rate at the end of the cosine
-    rendered_share: float = 0.3  # of the estimator's learning rate where rendering begins after geometry_steps. Ours
+    rendered_share: float = 0.3  # of the geometry's learning rate where rendering begins after geometry_steps. Ours
     weight_decay: float = 0.01
     clip_norm: float = 1.0  # of each network's gradient
+    accumulate: int = 1  # parts of a batch computed one after another: memory of one part, update of the whole batch
+    flat_moments: bool = True  # Adam's moments as one vector: faster for small networks, cannot be shared out (fsdp)
     muon: bool = False  # orthogonalised updates for the estimator's matrices (training/optimizer.py). Ours
+
+
+@dataclass(frozen=True)
+class Devices:
+    """How the run is spread out (docs/scale.md); what it computes does not depend on it."""
+
+    fsdp: int = 1  # devices that share out parameters and optimiser state; 1: each device holds all of them
+    distributed: bool = (
+        False  # several processes, found by JAX; environment variables do without (training/sharding.py)
+    )
+    heartbeat_seconds: int = 30  # a process silent for so long counts as dead, and the others stop
+
+
+@dataclass(frozen=True)
+class Faults:
+    """What a run puts up with before it stops (docs/faults.md)."""
+
+    max_skipped: int = 10  # steps among the last `window` that were not applied: NaN, infinity, exploding loss
+    window: int = 1000
+    explosion: float = 20.0  # a loss that many times its running mean is not applied
+    stall_seconds: float = 600.0  # a stage (input, step, checkpoint) that takes longer ends the process
 
 
 @dataclass(frozen=True)
@@ -159,6 +182,8 @@ class Config:
     prototypes: Prototypes = field(default_factory=Prototypes)
     losses: LossWeights = field(default_factory=LossWeights)
     optimizer: Optimizer = field(default_factory=Optimizer)
+    devices: Devices = field(default_factory=Devices)
+    faults: Faults = field(default_factory=Faults)
     log: Log = field(default_factory=Log)
 
     @property

@@ -11,6 +11,7 @@ from jaxtyping import Float, UInt8
 
 MARGIN = 1.9  # half side of the crop over half side of the landmarks' square box
 SHIFT_UP = 0.5  # how far the centre moves up, in half sides of the landmarks' box
+DETECTION_MARGIN, DETECTION_SHIFT_UP = 1.75, 0.38  # the same for boxes of face detectors, see `crop_detection`
 SMOOTHING = 0.3  # weight of the new frame in the exponential moving average over a video
 
 
@@ -36,6 +37,20 @@ def crop_box(landmarks: Float[np.ndarray, "*n l 2"], *, margin: float = MARGIN, 
         raise ValueError("all landmarks lie on one point: there is no face to crop")
     up = np.stack([np.zeros_like(half), shift_up * half], axis=-1)
     return CropBox(center=(low + high) / 2 - up, half=margin * half)
+
+
+def crop_detection(box: Float[np.ndarray, "*n 4"]) -> CropBox:
+    """The crop of a face from the left, top, right, bottom of a face detector's box (brows to chin and a little more).
+
+    The two constants make it the crop of the landmarks on average: measured on 311 frames with MediaPipe's boxes, where
+    the landmarks' square is 0.92 times as large and lies lower by 0.08 of the box's half side.
+
+    Raises ValueError for a box that is not finite or empty.
+    """
+    low_high = np.asarray(box, np.float64).reshape(*np.shape(box)[:-1], 2, 2)
+    if not np.isfinite(low_high).all() or np.any(low_high[..., 1, :] <= low_high[..., 0, :]):
+        raise ValueError(f"the box {np.asarray(box).tolist()} (left, top, right, bottom) is empty")
+    return crop_box(low_high, margin=DETECTION_MARGIN, shift_up=DETECTION_SHIFT_UP)
 
 
 def follow_box(previous: CropBox, box: CropBox, *, frames: int = 1, weight: float = SMOOTHING) -> CropBox:

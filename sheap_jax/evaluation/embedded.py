@@ -91,7 +91,7 @@ def evaluate_embedded(
     """
     frames = load_frames(directory, split, image_size=image_size)
     model, truth = predictor.model, frames.truth
-    params = jax.tree.map(np.asarray, predictor.predict(jnp.asarray(frames.images)))
+    params = jax.tree.map(np.asarray, predictor(jnp.asarray(frames.images)))
     posed = pose_heads(model, params)
     errors = geometry_errors(model, params, posed, truth, progress=progress)
     source, target = frames.images[frames.pairs[:, 0]], frames.images[frames.pairs[:, 1]]

@@ -22,9 +22,9 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from sheap_jax.data.cropping import crop_box, crop_image
+from sheap_jax.data.photographs import first_existing, read_photograph
 from sheap_jax.evaluation.geometry_report import geometry_comparisons, geometry_curves, values_per_image
 from sheap_jax.evaluation.geometry_scores import Scan, ScanErrors, errors_of_all, in_threads
-from sheap_jax.evaluation.photographs import first_existing, read_photograph
 from sheap_jax.evaluation.predictions import (
     MEAN_HEAD,
     NO_EXPRESSION,
@@ -85,7 +85,7 @@ def evaluate_expressive(
             f"(--allow-missing leaves them out):\n  " + "\n  ".join(missing[:20])
         )
     images = jnp.asarray(np.stack([frame.image for frame in frames]), jnp.float32) / 255.0
-    model, params = predictor.model, predictor.predict(images)
+    model, params = predictor.model, predictor(images)
     heads = {
         OURS: pose_heads(model, params),
         MEAN_HEAD: pose_heads(model, mean_params(model, len(frames))),

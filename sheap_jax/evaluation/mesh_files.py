@@ -1,4 +1,4 @@
-"""Triangle meshes and landmarks in the files that face benchmarks use.
+"""Triangle meshes and landmarks in the files that face benchmarks and modelling programs use.
 
 Our own reader of OBJ keeps the vertices as they are. General readers split or merge them at texture seams, and an
 error that is pooled over the vertices of a scan changes when some of them count twice.
@@ -24,6 +24,13 @@ class MeshFile(NamedTuple):
     faces: Int[np.ndarray, "f 3"]  # polygons are cut into fans
 
 
+class TextureChart(NamedTuple):
+    """Texture coordinates of a mesh: its faces have corners of their own, so that seams need no second vertex."""
+
+    uv: Float[np.ndarray, "u 2"]  # in [0, 1], v up
+    faces: Int[np.ndarray, "f 3"]
+
+
 def read_mesh(path: str | Path) -> MeshFile:
     """A mesh from a .obj or .ply file, vertices in the file's order.
 
@@ -42,23 +49,59 @@ def read_vertices(path: str | Path) -> Float[np.ndarray, "v 3"]:
     return _read(Path(path), with_faces=False).vertices
 
 
-def write_obj(path: str | Path, vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3"]) -> None:
+def write_obj(
+    path: str | Path,
+    vertices: Float[np.ndarray, "v 3"],
+    faces: Int[np.ndarray, "f 3"],
+    *,
+    chart: TextureChart | None = None,
+) -> None:
     """Write a mesh as OBJ with seven decimals: a tenth of a micrometre, if the unit is a metre."""
     lines = [f"v {x:.7f} {y:.7f} {z:.7f}" for x, y, z in vertices.tolist()]
-    lines += [f"f {a} {b} {c}" for a, b, c in (np.asarray(faces) + 1).tolist()]
+    corners = (np.asarray(faces) + 1).tolist()
+    if chart is None:
+        lines += [f"f {a} {b} {c}" for a, b, c in corners]
+    else:
+        lines += [f"vt {u:.6f} {v:.6f}" for u, v in chart.uv.tolist()]
+        textures = (np.asarray(chart.faces) + 1).tolist()
+        lines += [f"f {a}/{s} {b}/{t} {c}/{u}" for (a, b, c), (s, t, u) in zip(corners, textures, strict=True)]
     Path(path).write_text("\n".join(lines) + "\n")
 
 
-def ply_bytes(vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3"]) -> bytes:
-    """A mesh as binary PLY, float32."""
+def ply_bytes(
+    vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3"], *, chart: TextureChart | None = None
+) -> bytes:
+    """A mesh as binary PLY, float32; texture coordinates at the corners of faces, as MeshLab reads them."""
+    fields = [("count", "u1"), ("corners", "<i4", 3)]
+    texture = ""
+    if chart is not None:
+        fields += [("numbers", "u1"), ("uv", "<f4", 6)]
+        texture = "property list uchar float texcoord\n"
     header = (
         f"ply\nformat binary_little_endian 1.0\nelement vertex {len(vertices)}\n"
         "property float x\nproperty float y\nproperty float z\n"
-        f"element face {len(faces)}\nproperty list uchar int vertex_indices\nend_header\n"
+        f"element face {len(faces)}\nproperty list uchar int vertex_indices\n{texture}end_header\n"
     )
-    rows = np.empty(len(faces), np.dtype([("count", "u1"), ("corners", "<i4", 3)]))
+    rows = np.empty(len(faces), np.dtype(fields))
     rows["count"], rows["corners"] = 3, faces
+    if chart is not None:
+        rows["numbers"], rows["uv"] = 6, np.asarray(chart.uv)[chart.faces].reshape(-1, 6)
     return header.encode() + np.asarray(vertices, "<f4").tobytes() + rows.tobytes()
+
+
+def glb_bytes(vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3"], *, chart: TextureChart) -> bytes:
+    """A mesh as binary glTF. The format has one texture coordinate per vertex: vertices at seams are doubled."""
+    import trimesh
+    from trimesh.visual import TextureVisuals
+    from trimesh.visual.material import PBRMaterial
+
+    corners = np.stack([np.asarray(faces), np.asarray(chart.faces)], axis=-1).reshape(-1, 2)
+    pairs, index = np.unique(corners, axis=0, return_inverse=True)
+    material = PBRMaterial(baseColorFactor=[200, 200, 200, 255], roughnessFactor=0.9)
+    visual = TextureVisuals(uv=np.asarray(chart.uv)[pairs[:, 1]], material=material)
+    mesh = trimesh.Trimesh(np.asarray(vertices)[pairs[:, 0]], index.reshape(-1, 3), visual=visual, process=False)
+    data: Any = mesh.export(file_type="glb")
+    return data
 
 
 def read_landmarks7(path: str | Path) -> Float[np.ndarray, "7 3"]:

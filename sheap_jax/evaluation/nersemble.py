@@ -23,9 +23,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
+from sheap_jax.data.photographs import read_photograph
 from sheap_jax.evaluation.geometry_scores import Mesh
 from sheap_jax.evaluation.mesh_files import ply_bytes
-from sheap_jax.evaluation.photographs import read_photograph
 from sheap_jax.evaluation.predictions import Predictor, neutral, pose_heads
 from sheap_jax.evaluation.report import Report
 
@@ -98,7 +98,7 @@ def write_submission(
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
         for start in progress(range(0, len(frames), BATCH_SIZE)):
             batch = frames[start : start + BATCH_SIZE]
-            params = predictor.predict(_load_images(Path(directory), batch, image_size))
+            params = predictor(_load_images(Path(directory), batch, image_size))
             for kind, shown in (("posed", params), ("neutral", neutral(model, params))):
                 for frame, mesh in zip(batch, pose_heads(model, shown).meshes(), strict=True):
                     add_head(file, frame, kind, mesh, faces)

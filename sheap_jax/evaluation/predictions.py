@@ -25,7 +25,7 @@ class Predictor(Protocol):
     @property
     def model(self) -> MorphableModel: ...
 
-    def predict(self, images: Float[Array, "n h w 3"], /) -> HeadParams:
+    def __call__(self, images: Float[Array, "n h w 3"], /) -> HeadParams:
         """Head parameters of each image, in the frame of the official camera."""
         ...
 

@@ -1,91 +1,105 @@
 """A trained model as functions of images."""
 
-import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from sheap_jax import config_files, reanimation
 from sheap_jax.config import Config
+from sheap_jax.morphable import MorphableModel
 from sheap_jax.morphable.named import load_morphable
+from sheap_jax.reanimation import Assets, Networks
 from sheap_jax.training import setup
 from sheap_jax.training.checkpoint import CheckpointError, Checkpoints
 from sheap_jax.training.state import TrainState
 from sheap_jax.types import HeadParams
 
-BATCH = 16  # images per call of the compiled function; the last one is padded
+BUCKETS = (1, 4, 16)  # batch sizes that are compiled, each on its first use; other sizes are padded to one of them
 
 
 class Predictor:
-    """Head parameters and re-animations from a run directory.
+    """Head parameters and re-animations of a trained model.
 
-    Images are float32 [n, h, w, 3] in [0, 1], any n, crops as in training and of the training's size.
+    Images are float32 [n, h, w, 3] in [0, 1], any n, crops as in training and of the training's size. Calls from
+    several threads are safe.
     """
 
-    def __init__(self, directory: str | Path):
-        """Raises CheckpointError or ConfigError if `directory` holds no finished training checkpoint."""
+    def __init__(
+        self, config: Config, model: MorphableModel, assets: Assets, networks: Networks, state: TrainState
+    ) -> None:
+        self.config, self.model, self.assets, self.networks, self.state = config, model, assets, networks, state
+        self._estimate = jax.jit(self._estimate_head)
+        self._render = jax.jit(self._render_driven)
+
+    @classmethod
+    def from_checkpoint(cls, directory: str | Path) -> "Predictor":
+        """The newest checkpoint of a run. Raises CheckpointError or ConfigError if `directory` holds none."""
         directory = Path(directory)
         if not (directory / "config.json").exists():
             raise CheckpointError(f"{directory} is no run directory: it has no config.json; train.py makes them")
-        self.config: Config = config_files.load_json(directory / "config.json")
-        self.model = load_morphable(self.config.morphable)
-        self.assets = setup.build_assets(self.config, self.model, training=False)
-        self.networks = setup.build_networks(self.config, self.model)
-        self.state = self._restore(directory)
+        config = config_files.load_json(directory / "config.json")
+        model = load_morphable(config.morphable)
+        assets = setup.build_assets(config, model, training=False)
+        networks = setup.build_networks(config, model)
+        return cls(config, model, assets, networks, _restore(directory, config, networks, assets))
 
-    def predict(self, images: Float[Array, "n h w 3"]) -> HeadParams:
-        """Head parameters of each image as numpy arrays: radians and metres, in the frame of the official camera."""
-        return _in_batches(self._estimate, np.asarray(images))
+    def __call__(self, images: Float[np.ndarray, "n h w 3"]) -> HeadParams:
+        """Head parameters of each image as NumPy arrays: radians and metres, in the frame of the official camera."""
+        return in_buckets(lambda images: self._estimate(self.state.params["estimator"], images), np.asarray(images))
 
-    def reanimate(self, source: Float[Array, "n h w 3"], target: Float[Array, "n h w 3"]) -> np.ndarray:
-        """The person of each source image with the target's pose and expression, rendered [n, h, w, 3] in [0, 1]."""
-        return _in_batches(self._render, np.asarray(source), np.asarray(target))
+    def reanimate(
+        self, source: Float[np.ndarray, "n h w 3"], target: Float[np.ndarray, "n h w 3"]
+    ) -> Float[np.ndarray, "n h w 3"]:
+        """The person of each source image with the target's pose and expression, rendered in [0, 1]."""
+        pairs = np.asarray(source), np.asarray(target)
+        return in_buckets(lambda pair: self._render(self.state, self.assets, *pair), pairs)
 
-    @functools.cached_property
-    def _estimate(self):
-        params = self.state.params["estimator"]
+    # Weights and assets are arguments of what is compiled: as constants they would be copied into every program.
 
-        def estimate(images):
-            output: Any = self.networks.estimator.apply({"params": params}, images)
-            return output.estimate.head
+    def _estimate_head(self, params, images) -> HeadParams:
+        output: Any = self.networks.estimator.apply({"params": params}, images)
+        return output.estimate.head
 
-        return jax.jit(estimate)
-
-    @functools.cached_property
-    def _render(self):
-        state, config = self.state, self.config
-
-        def render(source, target):
-            pair = reanimation.estimate_pair(self.networks, state.params, self.assets, source, target)
-            avatar = reanimation.build_avatar(self.networks, state.params, self.assets, state.prototypes, pair)
-            background = reanimation.border_color(target)
-            settings = setup.render_settings(config, None)
-            rendering = reanimation.render(self.assets, avatar, pair.target.vertices, background, **settings._asdict())
-            return jnp.clip(rendering.surfels.color, 0.0, 1.0)
-
-        return jax.jit(render)
-
-    def _restore(self, directory: Path) -> TrainState:
-        device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-        like = jax.eval_shape(lambda: setup.initial_state(self.config, self.networks, self.assets))
-        like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), like)
-        checkpoints = Checkpoints(directory)
-        state = checkpoints.restore(like)
-        checkpoints.close()
-        if state is None:
-            raise CheckpointError(f"{directory} holds no finished checkpoint yet")
-        return state
+    def _render_driven(self, state: TrainState, assets: Assets, source, target):
+        pair = reanimation.estimate_pair(self.networks, state.params, assets, source, target)
+        avatar = reanimation.build_avatar(self.networks, state.params, assets, state.prototypes, pair)
+        settings = setup.render_settings(self.config, None)
+        background = reanimation.border_color(target)
+        rendering = reanimation.render(assets, avatar, pair.target.vertices, background, **settings._asdict())
+        return jnp.clip(rendering.surfels.color, 0.0, 1.0)
 
 
-def _in_batches(function, *arrays: np.ndarray):
-    """Apply `function` to slices of BATCH rows, the last one padded with copies, and join what it returns."""
-    count = len(arrays[0])
+def in_buckets(function: Callable[[Any], Any], rows: Any) -> Any:
+    """Apply `function` to a pytree of arrays [n, ...] in slices of few sizes, so that little is compiled.
+
+    Slices of the largest of BUCKETS, then the smallest that holds the rest, padded with copies of the last row. Returns
+    what `function` returns, joined along the first axis, as NumPy arrays.
+
+    Raises ValueError without any row.
+    """
+    count = len(jax.tree.leaves(rows)[0])
+    if not count:
+        raise ValueError("there is no image to predict from")
     parts = []
-    for start in range(0, count, BATCH):
-        rows = np.minimum(np.arange(start, start + BATCH), count - 1)
-        parts.append(jax.tree.map(np.asarray, function(*(array[rows] for array in arrays))))
+    for start in range(0, count, BUCKETS[-1]):
+        size = next(size for size in BUCKETS if size >= min(count - start, BUCKETS[-1]))
+        chosen = np.minimum(np.arange(start, start + size), count - 1)
+        parts.append(jax.tree.map(np.asarray, function(jax.tree.map(lambda x, chosen=chosen: x[chosen], rows))))
     return jax.tree.map(lambda *x: np.concatenate(x)[:count], *parts)
+
+
+def _restore(directory: Path, config: Config, networks: Networks, assets: Assets) -> TrainState:
+    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    like = jax.eval_shape(lambda: setup.initial_state(config, networks, assets))
+    like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), like)
+    checkpoints = Checkpoints(directory)
+    state = checkpoints.restore(like)
+    checkpoints.close()
+    if state is None:
+        raise CheckpointError(f"{directory} holds no finished checkpoint yet")
+    return state

@@ -34,7 +34,7 @@ class FakePredictor:
     def __init__(self, model: MorphableModel, params: HeadParams, render=lambda source, target: target):
         self.model, self.params, self.reanimate = model, params, render
 
-    def predict(self, images: jax.Array) -> HeadParams:
+    def __call__(self, images: jax.Array) -> HeadParams:
         index = np.round(np.mean(np.asarray(images), axis=(1, 2, 3)) * 255 / GRAY_STEP).astype(int)
         return jax.tree.map(lambda values: np.asarray(values)[index], self.params)
 

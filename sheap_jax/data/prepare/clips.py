@@ -8,8 +8,10 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import UInt8
 
+from sheap_jax.data.photographs import read_photograph
+
 VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg"})
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 IDENTITY_RULES = ("video", "folder", "image")
 
 
@@ -112,19 +114,18 @@ class FrameReader:
     def __init__(self, clip: Clip, *, stride: int = 1) -> None:
         self.clip, self.stride = clip, stride
         self.total = 0  # frames of the clip, known at the end
+        self.rate = 0.0  # frames per second of a video, known at its first frame
 
     def __iter__(self) -> Iterator[tuple[int, UInt8[np.ndarray, "h w 3"]]]:
         return self._video() if self.clip.is_video else self._images()
 
     def _images(self) -> Iterator[tuple[int, np.ndarray]]:
-        import cv2
-
         self.total = len(self.clip.files)
         for number in range(0, self.total, self.stride):
-            image = cv2.imread(str(self.clip.files[number]), cv2.IMREAD_COLOR)
-            if image is None:
-                raise PrepareError(f"{self.clip.files[number].name} cannot be decoded as an image")
-            yield number, cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+            try:
+                yield number, read_photograph(self.clip.files[number])
+            except ValueError as error:
+                raise PrepareError(str(error)) from error
 
     def _video(self) -> Iterator[tuple[int, np.ndarray]]:
         """Sequential: seeking is not exact in many containers. Frames between strides are not converted to images."""
@@ -135,6 +136,7 @@ class FrameReader:
             if not capture.isOpened():
                 raise PrepareError("cannot be opened as a video: damaged, truncated or of an unknown codec")
             stated = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+            self.rate = capture.get(cv2.CAP_PROP_FPS) or 25.0
             while capture.grab():
                 if self.total % self.stride == 0:
                     decoded, image = capture.retrieve()

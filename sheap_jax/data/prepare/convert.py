@@ -41,10 +41,14 @@ def convert_clip(clip: Clip, source: LandmarkSource, *, image_size: int = 224, s
     frames = 0
     for number, image in reader:
         frames += 1
-        landmarks = source.detect(number, image)
+        faces = source.detect(number, image)
+        if not len(faces):
+            skipped[NO_FACE] += 1
+            continue
+        landmarks = max(faces, key=lambda points: np.ptp(points, axis=0).max())
         reason = unusable(landmarks, image)
-        if landmarks is None or reason:
-            skipped[reason or NO_FACE] += 1
+        if reason:
+            skipped[reason] += 1
             continue
         box = crop_box(landmarks)
         if previous is not None:
@@ -58,10 +62,8 @@ def convert_clip(clip: Clip, source: LandmarkSource, *, image_size: int = 224, s
     return ConvertedClip(records, frames, skipped)
 
 
-def unusable(landmarks: Float[np.ndarray, "68 2"] | None, image: UInt8[np.ndarray, "h w 3"]) -> str | None:
-    """Why a frame cannot be used, None if it can."""
-    if landmarks is None:
-        return NO_FACE
+def unusable(landmarks: Float[np.ndarray, "68 2"], image: UInt8[np.ndarray, "h w 3"]) -> str | None:
+    """Why a face cannot be used, None if it can."""
     if not np.isfinite(landmarks).all() or np.ptp(landmarks, axis=0).max() <= 1.0:
         return DEGENERATE
     height, width = image.shape[:2]

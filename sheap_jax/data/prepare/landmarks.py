@@ -1,12 +1,15 @@
 """Where the 68 landmarks of a frame come from: an `.npz` made before, or MediaPipe's Face Landmarker."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from jaxtyping import Float, UInt8
 
 from sheap_jax.data.prepare.clips import Clip, PrepareError
+
+T = TypeVar("T")
 
 # Vertices of MediaPipe's 478-point mesh for each iBUG landmark: the mean of the pair. The jaw points are fixed places
 # on the mesh, not the visible outline.
@@ -34,8 +37,8 @@ class LandmarkSource(Protocol):
         """Prepare for a clip; PrepareError if there is nothing for it."""
         ...
 
-    def detect(self, number: int, image: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "68 2"] | None:
-        """Landmarks of frame `number` in pixels, None without a face."""
+    def detect(self, number: int, image: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "k 68 2"]:
+        """Landmarks in pixels of each face in frame `number`; there may be none."""
         ...
 
     def finish(self, frames: int) -> None:
@@ -44,7 +47,7 @@ class LandmarkSource(Protocol):
 
 
 class _Entry(NamedTuple):
-    landmarks: Float[np.ndarray, "n 68 2"]
+    landmarks: Float[np.ndarray, "n k 68 2"]
     row: int | None  # of a photograph; None: the rows are the frames of a video
 
 
@@ -52,7 +55,7 @@ class NpzLandmarks:
     """Landmarks from an `.npz`: names in `sets`, and for each set `<set>_files` [1 or N] and `<set>_lmk68` [N,68,2].
 
     A set with one file is a video, one row for each frame; otherwise each row belongs to one image file. Files are
-    recognised by as much of their path as the archive states. A row of NaN means that no face was found.
+    recognised by as much of their path as the archive states. Several faces make it [N,K,68,2]; NaN stands for no face.
     """
 
     def __init__(self, path: Path) -> None:
@@ -63,8 +66,13 @@ class NpzLandmarks:
             for name in self._key(arrays, "sets").tolist():
                 landmarks = self._key(arrays, f"{name}_lmk68")
                 files = self._key(arrays, f"{name}_files").tolist()
-                if landmarks.shape[1:] != (68, 2) or len(files) not in (1, len(landmarks)):
+                if (
+                    landmarks.shape[-2:] != (68, 2)
+                    or landmarks.ndim not in (3, 4)
+                    or len(files) not in (1, len(landmarks))
+                ):
                     raise ValueError(f"{path}: {name}_lmk68 is {landmarks.shape} for {len(files)} files")
+                landmarks = landmarks.reshape(len(landmarks), -1, 68, 2)
                 for row, file in enumerate(files):
                     self.entries[Path(file).parts] = _Entry(landmarks, row if len(files) > 1 else None)
         self.clip: Clip | None = None
@@ -79,20 +87,19 @@ class NpzLandmarks:
         self.frames = [self._find(file) for file in clip.files]
 
     def _find(self, file: Path) -> _Entry:
-        parts = file.resolve().parts
-        for length in range(len(parts), 0, -1):
-            if parts[-length:] in self.entries:
-                return self.entries[parts[-length:]]
-        raise PrepareError(f"no landmarks for {file.name} in {self.path.name}")
+        entry = entry_of(file, self.entries)
+        if entry is None:
+            raise PrepareError(f"no landmarks for {file.name} in {self.path.name}")
+        return entry
 
-    def detect(self, number: int, image: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "68 2"] | None:
+    def detect(self, number: int, image: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "k 68 2"]:
         assert self.clip is not None
         entry = self.frames[0 if self.clip.is_video else number]
         row = number if self.clip.is_video else (entry.row or 0)
         if row >= len(entry.landmarks):
-            return None  # `finish` reports the difference with both numbers
+            return np.zeros((0, 68, 2))  # `finish` reports the difference with both numbers
         points = entry.landmarks[row]
-        return None if np.isnan(points).any() else points
+        return points[~np.isnan(points).any(axis=(1, 2))]
 
     def finish(self, frames: int) -> None:
         assert self.clip is not None
@@ -101,13 +108,19 @@ class NpzLandmarks:
             raise PrepareError(f"has {frames} frames, but {self.path.name} has landmarks for {expected}")
 
 
+def entry_of(file: Path, entries: Mapping[tuple[str, ...], T]) -> T | None:
+    """The entry whose key is the longest end of a file's path, as parts."""
+    parts = file.resolve().parts
+    return next((entries[parts[i:]] for i in range(len(parts)) if parts[i:] in entries), None)
+
+
 class FaceLandmarker:
     """MediaPipe's Face Landmarker on each frame by itself.
 
     Its video mode smooths over time: the points then trail behind fast motion and depend on the stride.
     """
 
-    def __init__(self, model: Path) -> None:
+    def __init__(self, model: Path, *, max_faces: int = 1) -> None:
         """Raises ValueError if the model file is missing, RuntimeError if mediapipe is not installed."""
         if not model.exists():
             raise ValueError(f"{model} does not exist: download face_landmarker.task from MediaPipe's model page")
@@ -120,19 +133,20 @@ class FaceLandmarker:
                 "elsewhere and pass them with --landmarks"
             ) from error
         self._mediapipe = mediapipe
-        options = vision.FaceLandmarkerOptions(base_options=BaseOptions(model_asset_path=str(model)), num_faces=1)
+        options = vision.FaceLandmarkerOptions(
+            base_options=BaseOptions(model_asset_path=str(model)), num_faces=max_faces
+        )
         self._detector = vision.FaceLandmarker.create_from_options(options)
 
     def start(self, clip: Clip) -> None:
         """Nothing to do: frames are independent."""
 
-    def detect(self, number: int, image: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "68 2"] | None:
+    def detect(self, number: int, image: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "k 68 2"]:
         frame = self._mediapipe.Image(image_format=self._mediapipe.ImageFormat.SRGB, data=np.ascontiguousarray(image))
-        found = self._detector.detect(frame).face_landmarks
-        if not found:
-            return None
         height, width = image.shape[:2]
-        return mediapipe_to_68(np.array([(point.x * width, point.y * height) for point in found[0]]))
+        meshes = self._detector.detect(frame).face_landmarks
+        faces = [mediapipe_to_68(np.array([(p.x * width, p.y * height) for p in mesh])) for mesh in meshes]
+        return np.array(faces).reshape(-1, 68, 2)
 
     def finish(self, frames: int) -> None:
         """Nothing to do: every frame was given."""

@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from sheap_jax.data.cropping import crop_box, crop_image
+from sheap_jax.data.photographs import read_photograph
 from sheap_jax.evaluation.affectnet.layout import Images
-from sheap_jax.evaluation.photographs import read_photograph
 from sheap_jax.evaluation.predictions import Predictor
 from sheap_jax.morphable import MorphableModel
 from sheap_jax.types import HeadParams
@@ -32,7 +32,7 @@ def extract_features(
     for start in progress(range(0, len(images.paths), BATCH_SIZE)):
         places = range(start, min(start + BATCH_SIZE, len(images.paths)))
         crops = np.stack([_load_crop(images, place, image_size) for place in places])
-        params = predictor.predict(jnp.asarray(crops, jnp.float32) / 255.0)
+        params = predictor(jnp.asarray(crops, jnp.float32) / 255.0)
         parts.append(expression_features(predictor.model, params, with_shape=with_shape))
     return np.concatenate(parts)
 

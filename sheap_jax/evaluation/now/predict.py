@@ -15,9 +15,9 @@ import numpy as np
 from jaxtyping import UInt8
 
 from sheap_jax.data.cropping import CropBox, crop_image
+from sheap_jax.data.photographs import read_photograph
 from sheap_jax.evaluation.mesh_files import write_obj
 from sheap_jax.evaluation.now.layout import Missing, NowFolder, NowImage
-from sheap_jax.evaluation.photographs import read_photograph
 from sheap_jax.evaluation.predictions import Predictor, neutral, pose_heads
 from sheap_jax.safe_pickle import load_npy
 
@@ -109,7 +109,7 @@ def _load_crop(folder: NowFolder, image: NowImage, size: int) -> UInt8[np.ndarra
 def _write_batch(
     predictor: Predictor, output: Path, images: list[NowImage], crops: UInt8[np.ndarray, "n size size 3"]
 ) -> None:
-    params = predictor.predict(jnp.asarray(crops, jnp.float32) / 255.0)
+    params = predictor(jnp.asarray(crops, jnp.float32) / 255.0)
     heads = pose_heads(predictor.model, neutral(predictor.model, params)).meshes()
     faces = np.asarray(predictor.model.faces)
     for image, head in zip(images, heads, strict=True):

@@ -1,0 +1,141 @@
+"""Predict head geometry from photographs and videos.
+
+    python predict.py photo.jpg holiday/ 'more/*.png' talk.mp4 --checkpoint runs/clip --output out \
+        --face-landmarker face_landmarker.task --save params,obj,overlay
+    python predict.py webcam:0 --seconds 10 --checkpoint runs/clip --output out --face-landmarker face_landmarker.task
+
+Each input gets a folder in the output. docs/prediction.md lists what can be saved, with keys and units. An input that
+cannot be used gives one line that says why, the others go on, and the exit code is 1.
+"""
+
+import argparse
+import contextlib
+import os
+import sys
+from pathlib import Path
+
+from tqdm import tqdm
+
+from sheap_jax.config_files import ConfigError
+from sheap_jax.data.prepare.clips import PrepareError
+from sheap_jax.data.prepare.landmarks import FaceLandmarker, NpzLandmarks
+from sheap_jax.inference import smoothing
+from sheap_jax.inference.faces import BoxFaces, FaceFinder, LandmarkFaces, WholePicture
+from sheap_jax.inference.inputs import WEBCAM, Failure, Inputs, find_inputs, record_webcam
+from sheap_jax.inference.outputs import WRITERS, write_outputs
+from sheap_jax.inference.pipeline import Prediction, predict_clips
+from sheap_jax.inference.predictor import Predictor
+from sheap_jax.training.checkpoint import CheckpointError
+
+
+def predict(options: argparse.Namespace) -> int:
+    """Run the command; returns how many inputs failed."""
+    options.output.mkdir(parents=True, exist_ok=True)
+    if not os.access(options.output, os.W_OK):
+        raise PermissionError(f"{options.output} is not writable: choose another --output")
+    with contextlib.ExitStack() as stack:
+        finder = face_finder(options, stack)
+        clips, failures = gather_inputs(options)
+        predictor = Predictor.from_checkpoint(options.checkpoint)
+        size, faces, unread = predictor.config.image_size, 0, len(failures)
+        bar = stack.enter_context(tqdm(unit="face", desc="predicting"))
+        for failure in failures:
+            report(failure, bar)
+        results = predict_clips(predictor, clips, finder, size=size, workers=options.workers, progress=bar.update)
+        for done, result in enumerate(results, start=1):
+            written = finish(result, predictor, options) if isinstance(result, Prediction) else result
+            if isinstance(written, Failure):
+                failures.append(written)
+                report(written, bar)
+            else:
+                faces += len(written.frame)
+            bar.set_postfix(inputs=f"{done}/{len(clips)}", failed=len(failures))
+    total = len(clips) + unread
+    print(f"{faces} faces in {total - len(failures)} of {total} inputs -> {options.output}")
+    return len(failures)
+
+
+def gather_inputs(options: argparse.Namespace) -> Inputs:
+    """Clips of all inputs; webcams are recorded first."""
+    names, failures = [], []
+    for name in options.inputs:
+        try:
+            is_camera = name.startswith(WEBCAM)
+            names.append(str(record_webcam(name, options.output, seconds=options.seconds)) if is_camera else name)
+        except ValueError as error:
+            failures.append(Failure(name, str(error)))
+    found = find_inputs(names)
+    return Inputs(found.clips, failures + found.failures)
+
+
+def finish(prediction: Prediction, predictor: Predictor, options: argparse.Namespace) -> Prediction | Failure:
+    """Smooth and write one prediction."""
+    clip = prediction.footage.clip
+    if options.one_identity:
+        prediction = smoothing.one_identity(prediction)
+    if options.smooth and clip.is_video:
+        prediction = smoothing.smooth_motion(prediction, min_cutoff=options.min_cutoff, beta=options.beta)
+    try:
+        write_outputs(options.output, predictor.model, prediction, options.save)
+    except (OSError, ValueError, PrepareError) as error:
+        return Failure(str(clip.path), f"nothing written: {error}")
+    return prediction
+
+
+def face_finder(options: argparse.Namespace, stack: contextlib.ExitStack) -> FaceFinder:
+    """Where faces come from, as the options say."""
+    if options.boxes:
+        return BoxFaces(options.boxes)
+    if options.cropped:
+        return WholePicture()
+    if options.landmarks:
+        return LandmarkFaces(NpzLandmarks(options.landmarks))
+    landmarker = FaceLandmarker(options.face_landmarker, max_faces=options.max_faces)
+    return LandmarkFaces(stack.enter_context(contextlib.closing(landmarker)))
+
+
+def report(failure: Failure, bar: tqdm) -> None:
+    bar.write(f"failed: {failure.path}: {failure.reason}", file=sys.stderr)
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="image, video, folder, pattern or webcam:N")
+    parser.add_argument("--checkpoint", required=True, type=Path, metavar="DIR", help="directory of a training run")
+    parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="gets a folder for each input")
+    parser.add_argument("--save", type=kinds, default=["params", "overlay"], help=f"some of {','.join(WRITERS)}")
+    faces = parser.add_mutually_exclusive_group(required=True)
+    faces.add_argument("--face-landmarker", type=Path, metavar="MODEL.task", help="MediaPipe's model; needs mediapipe")
+    faces.add_argument("--landmarks", type=Path, metavar="FILE.npz", help="68 landmarks per face, made before")
+    faces.add_argument(
+        "--boxes", type=Path, metavar="FILE.csv", help="columns file, left, top, right, bottom (, frame)"
+    )
+    faces.add_argument("--cropped", action="store_true", help="the pictures are face crops already")
+    parser.add_argument("--max-faces", type=int, default=8, help="per picture, for --face-landmarker")
+    parser.add_argument("--one-identity", action="store_true", help="one shape for each person in a video")
+    parser.add_argument("--smooth", action="store_true", help="One Euro filter over pose and expression of videos")
+    parser.add_argument("--min-cutoff", type=float, default=1.5, metavar="HZ", help="of the filter at rest")
+    parser.add_argument("--beta", type=float, default=1.0, help="of the filter: how far it opens with speed")
+    parser.add_argument("--seconds", type=float, default=10.0, help="of a webcam that are recorded")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="threads that decode images")
+    return parser.parse_args(arguments)
+
+
+def kinds(text: str) -> list[str]:
+    """Names of writers, from a list with commas."""
+    unknown = [name for name in text.split(",") if name not in WRITERS]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"{','.join(unknown)} cannot be saved; choose from {','.join(WRITERS)}")
+    return text.split(",")
+
+
+def main(arguments: list[str]) -> None:
+    if predict(parse(arguments)):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except (CheckpointError, ConfigError, OSError, RuntimeError, ValueError) as error:
+        sys.exit(f"{type(error).__name__}: {error}")

@@ -1,0 +1,49 @@
+"""Predicted heads in the picture they come from: meshes, landmarks, cameras."""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from sheap_jax.data.cropping import CropBox
+from sheap_jax.evaluation.predictions import Heads, pose_heads
+from sheap_jax.geometry import OFFICIAL_FOCAL, official_camera
+from sheap_jax.inference.predictor import in_buckets
+from sheap_jax.morphable import MorphableModel
+from sheap_jax.types import HeadParams
+
+
+def posed_heads(model: MorphableModel, head: HeadParams) -> Heads:
+    """Vertices and landmarks of each head in metres; what is compiled does not depend on their number."""
+    return in_buckets(lambda rows: pose_heads(model, rows), head)
+
+
+class PictureCameras(NamedTuple):
+    """Pinhole cameras without skew, as sheap_jax.types.Camera, in NumPy and for the pixels of whole pictures."""
+
+    viewmat: Float[np.ndarray, "*n 4 4"]
+    intrinsics: Float[np.ndarray, "*n 3 3"]
+
+    @property
+    def matrix(self) -> Float[np.ndarray, "*n 3 4"]:
+        """P = K [R | t]: homogeneous head space to pixels, (u, v, w) -> (u / w, v / w)."""
+        return self.intrinsics @ self.viewmat[..., :3, :]
+
+
+def picture_cameras(box: CropBox) -> PictureCameras:
+    """The official camera of each crop as a camera of the whole picture: the same rays, in the picture's pixels."""
+    side = 2 * np.asarray(box.half)
+    intrinsics = np.zeros((*side.shape, 3, 3))
+    intrinsics[..., 0, 0] = intrinsics[..., 1, 1] = OFFICIAL_FOCAL * side
+    intrinsics[..., :2, 2] = box.center
+    intrinsics[..., 2, 2] = 1.0
+    viewmat = np.asarray(official_camera(1).viewmat, np.float64)
+    return PictureCameras(np.broadcast_to(viewmat, (*side.shape, 4, 4)), intrinsics)
+
+
+def project_points(
+    matrix: Float[np.ndarray, "*b 3 4"], points: Float[np.ndarray, "*b v 3"]
+) -> Float[np.ndarray, "*b v 2"]:
+    """Pixels of points in head space."""
+    image = points @ np.swapaxes(matrix[..., :3], -1, -2) + matrix[..., None, :, 3]
+    return image[..., :2] / image[..., 2:]

@@ -1,0 +1,112 @@
+"""Predicted meshes over the pictures they come from.
+
+A head is rendered in a window somewhat larger than its crop and laid into the picture, which costs the same for a small
+picture and for one of 20 megapixels.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, UInt8
+
+from sheap_jax import rendering
+from sheap_jax.data.cropping import CropBox
+from sheap_jax.data.prepare.clips import FrameReader
+from sheap_jax.evaluation import pictures
+from sheap_jax.geometry import official_camera
+from sheap_jax.inference.pipeline import Prediction
+from sheap_jax.inference.predictor import BUCKETS, in_buckets
+from sheap_jax.inference.video_files import VideoFile
+
+WINDOW = 1.6  # side of the rendered window in sides of the crop: crowns and necks reach beyond the crop
+SIZES = (128, 256, 384)  # pixels of the window; the smallest that is no coarser than the picture, or the largest
+OPACITY = 0.65
+
+
+class Window(NamedTuple):
+    """A rendered head: normals in camera space where the mask is set."""
+
+    normal: Float[np.ndarray, "s s 3"]
+    mask: Bool[np.ndarray, "s s"]
+
+
+def write_overlay(
+    stem: Path,
+    faces: Int[np.ndarray, "f 3"],
+    prediction: Prediction,
+    vertices: Float[np.ndarray, "n v 3"],
+    *,
+    beside: bool,
+) -> None:
+    """Write `stem`.png or, for a video, `stem`.mp4; `beside` puts the picture itself to the left.
+
+    Raises PrepareError, OSError if the clip can no longer be read.
+    """
+    clip = prediction.footage.clip
+    shown = overlay_frames(faces, prediction, vertices, beside=beside)
+    if clip.is_video:
+        with VideoFile(stem.with_suffix(".mp4"), rate=prediction.footage.rate) as video:
+            for image in shown:
+                video.write(image)
+        return
+    import cv2
+
+    for image in shown:
+        if not cv2.imwrite(str(stem.with_suffix(".png")), image[..., ::-1]):
+            raise OSError(f"{stem.with_suffix('.png')} cannot be written")
+
+
+def overlay_frames(
+    faces: Int[np.ndarray, "f 3"], prediction: Prediction, vertices: Float[np.ndarray, "n v 3"], *, beside: bool
+) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
+    """Every frame of the clip, read again, with the meshes of its faces over it."""
+    size = next((s for s in SIZES if s >= 2 * WINDOW * np.median(prediction.box.half)), SIZES[-1])
+    windows = render_windows(vertices, faces, size)
+    row = 0
+    for number, image in FrameReader(prediction.footage.clip):
+        shown = image.copy()
+        while row < len(prediction.frame) and prediction.frame[row] == number:
+            lay_over(shown, next(windows), CropBox(prediction.box.center[row], WINDOW * prediction.box.half[row]))
+            row += 1
+        yield np.concatenate([image, shown], axis=1) if beside else shown
+
+
+def render_windows(vertices: Float[np.ndarray, "n v 3"], faces: Int[np.ndarray, "f 3"], size: int) -> Iterator[Window]:
+    """One window for each mesh; so many at a time as are compiled for."""
+    for start in range(0, len(vertices), BUCKETS[-1]):
+        part = in_buckets(lambda rows: _render(rows, faces, size), vertices[start : start + BUCKETS[-1]])
+        yield from (Window(normal, mask) for normal, mask in zip(*part, strict=True))
+
+
+def _render_windows(vertices: Float[Array, "b v 3"], faces: Int[Array, "f 3"], size: int) -> tuple[Array, Array]:
+    camera = official_camera(size)
+    wider = camera.intrinsics.at[[0, 1], [0, 1]].divide(WINDOW)
+    image = rendering.render_mesh(vertices, faces, camera._replace(intrinsics=wider), width=size, height=size)
+    return image.normal, image.mask
+
+
+_render = jax.jit(_render_windows, static_argnums=2)
+
+
+def lay_over(image: UInt8[np.ndarray, "h w 3"], window: Window, box: CropBox) -> None:
+    """Shade a rendered head into the square `box` of an image, in place."""
+    import cv2
+
+    low = np.maximum(np.floor(box.center - box.half), 0).astype(int)
+    high = np.minimum(np.ceil(box.center + box.half), image.shape[1::-1]).astype(int)
+    if np.any(high <= low):
+        return
+    step = len(window.mask) / (2 * box.half)  # pixels of the window per pixel of the image
+    # cv2 puts the centre of the first pixel at 0, we put it at 0.5.
+    corner = (low + 0.5 - (box.center - box.half)) * step - 0.5
+    matrix = np.array([[step, 0, corner[0]], [0, step, corner[1]]])
+    layers = np.concatenate([pictures.shade(window.normal) * window.mask[..., None], window.mask[..., None]], axis=-1)
+    layers = cv2.warpAffine(
+        layers.astype(np.float32), matrix, tuple((high - low).tolist()), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    )
+    part = image[low[1] : high[1], low[0] : high[0]]
+    weight = OPACITY * layers[..., 3:]
+    part[:] = np.round((1.0 - weight) * part + OPACITY * 255.0 * layers[..., :3]).astype(np.uint8)

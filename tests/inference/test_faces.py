@@ -1,0 +1,152 @@
+"""Where faces are said to be, and who is who from frame to frame."""
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from sheap_jax.data.cropping import CropBox, crop_box, crop_detection, follow_box
+from sheap_jax.data.prepare.clips import Clip, PrepareError
+from sheap_jax.data.prepare.landmarks import FaceLandmarker, NpzLandmarks
+from sheap_jax.inference.faces import BoxFaces, LandmarkFaces, Tracker, WholePicture, overlap
+from tests.data.tiny_videos import face_points
+
+PHOTOGRAPH = Clip("a", "a", (Path("some/a.jpg"),), is_video=False)
+VIDEO = Clip("v", "v", (Path("some/v.mp4"),), is_video=True)
+IMAGE = np.zeros((120, 160, 3), np.uint8)
+
+
+def square(x: float, y: float, half: float) -> CropBox:
+    return CropBox(np.array([x, y]), np.array(half))
+
+
+def test_boxes_of_a_csv_file(tmp_path):
+    path = tmp_path / "boxes.csv"
+    path.write_text("file,left,top,right,bottom,frame\na.jpg,10,20,50,60,\na.jpg,70,20,90,40,\nv.mp4,0,0,10,10,2\n")
+    faces = BoxFaces(path)
+    faces.start(PHOTOGRAPH)
+    first, second = faces.find(0, IMAGE)
+    # By hand: half side 20 x 1.75, centre (30, 40) moved up by 0.38 x 20.
+    np.testing.assert_allclose((*first.center, first.half), (30, 32.4, 35))
+    np.testing.assert_allclose((*second.center, second.half), (80, 26.2, 17.5))
+    faces.start(VIDEO)
+    assert [len(faces.find(frame, IMAGE)) for frame in range(4)] == [0, 0, 1, 0]
+    faces.finish(3)
+    with pytest.raises(PrepareError, match=r"has 2 frames, but boxes\.csv has a box for frame 2"):
+        faces.finish(2)
+    with pytest.raises(PrepareError, match=r"no box for b\.jpg in boxes\.csv"):
+        faces.start(Clip("b", "b", (Path("b.jpg"),), is_video=False))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("file,left,top\na,1,2", "lacks the column right, bottom"),
+        ("file,left,top,right,bottom\na,1,2,3,x", r"line 2: could not convert"),
+        ("file,left,top,right,bottom\na,1,2,3", r"line 2: "),
+        ("file,left,top,right,bottom\na,1,2,1,5", r"line 2: the box \[1.0, 2.0, 1.0, 5.0\].*is empty"),
+        ("file,left,top,right,bottom,frame\na,1,2,3,5,half", r"line 2: invalid literal"),
+    ],
+)
+def test_bad_csv_files_are_named(tmp_path, text, words):
+    (tmp_path / "b.csv").write_text(text + "\n")
+    with pytest.raises(ValueError, match=rf"b\.csv.*{words}"):
+        BoxFaces(tmp_path / "b.csv")
+
+
+def test_boxes_frame_a_face_as_its_landmarks_do(shared_data):
+    with np.load(shared_data / "faces/landmarks.npz") as stored:
+        for name in stored["sets"]:
+            by_landmarks, by_box = crop_box(stored[f"{name}_lmk68"]), crop_detection(stored[f"{name}_box"])
+            shift = np.linalg.norm(by_box.center - by_landmarks.center, axis=1) / by_landmarks.half
+            assert np.median(shift) < 0.08
+            assert abs(np.median(by_box.half / by_landmarks.half) - 1) < 0.08
+
+
+def test_several_faces_of_an_npz_file(tmp_path):
+    points = np.full((3, 2, 68, 2), np.nan, np.float32)
+    points[0] = face_points(), face_points(40)
+    points[2, 1] = face_points(10)
+    np.savez(tmp_path / "l.npz", sets=["v"], v_files=["v.mp4"], v_lmk68=points)
+    faces = LandmarkFaces(NpzLandmarks(tmp_path / "l.npz"))
+    faces.start(VIDEO)
+    found = [faces.find(frame, IMAGE) for frame in range(3)]
+    assert [len(boxes) for boxes in found] == [2, 0, 1]
+    np.testing.assert_allclose(found[2][0].center, crop_box(face_points(10)).center, rtol=1e-6)
+
+
+def test_faces_outside_the_picture_are_none(tmp_path):
+    np.savez(tmp_path / "l.npz", sets=["p"], p_files=["a.jpg"], p_lmk68=face_points()[None] + 500)
+    faces = LandmarkFaces(NpzLandmarks(tmp_path / "l.npz"))
+    faces.start(PHOTOGRAPH)
+    assert faces.find(0, IMAGE) == []
+
+
+def test_mediapipe_finds_all_faces_through_its_adapter(tmp_path, monkeypatch):
+    """A stand-in with MediaPipe's interface: normalised points, as many faces as asked for."""
+    asked = {}
+
+    class Landmarker:
+        @staticmethod
+        def create_from_options(options):
+            asked.update(options)
+            return Landmarker()
+
+        def detect(self, frame):
+            assert frame["data"].shape == IMAGE.shape
+            mesh = [SimpleNamespace(x=0.25 + 0.001 * (i % 50), y=0.5 + 0.0005 * i) for i in range(478)]
+            return SimpleNamespace(face_landmarks=[mesh, mesh][: asked["num_faces"]])
+
+        def close(self):
+            asked["closed"] = True
+
+    vision = SimpleNamespace(FaceLandmarker=Landmarker, FaceLandmarkerOptions=dict)
+    tasks = SimpleNamespace(BaseOptions=dict, vision=vision)
+    package = SimpleNamespace(Image=dict, ImageFormat=SimpleNamespace(SRGB=1))
+    for name, module in {"mediapipe": package, "mediapipe.tasks": tasks, "mediapipe.tasks.python": tasks}.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    (tmp_path / "model.task").touch()
+    landmarker = FaceLandmarker(tmp_path / "model.task", max_faces=2)
+    found = landmarker.detect(0, IMAGE)
+    assert found.shape == (2, 68, 2)
+    # iBUG 30, the tip of the nose, is vertex 4 of the mesh.
+    np.testing.assert_allclose(found[0, 30], ((0.25 + 0.004) * 160, (0.5 + 0.002) * 120))
+    assert len(LandmarkFaces(landmarker).find(0, IMAGE)) == 2
+    landmarker.close()
+    assert asked["closed"]
+
+
+def test_a_picture_that_is_a_crop_is_taken_whole():
+    (box,) = WholePicture().find(0, IMAGE)
+    np.testing.assert_allclose((*box.center, box.half), (80, 60, 80))
+
+
+def test_overlap_of_squares():
+    assert overlap(square(0, 0, 1), square(0, 0, 1)) == 1.0
+    assert overlap(square(0, 0, 1), square(1, 0, 1)) == pytest.approx(2 / 6)
+    assert overlap(square(0, 0, 2), square(0, 0, 1)) == pytest.approx(4 / 16)
+    assert overlap(square(0, 0, 1), square(3, 0, 1)) == 0.0
+
+
+def test_tracks_follow_two_people_however_they_are_listed():
+    tracker, rng = Tracker(patience=5), np.random.default_rng(0)
+    for frame in range(20):
+        people = [square(50 + 2 * frame, 50, 20), square(150 - frame, 60, 30)]
+        order = rng.permutation(2)
+        left, right = sorted(tracker.follow(frame, [people[k] for k in order]), key=lambda face: face.box.center[0])
+        assert (left.track, right.track) == (1, 0)  # the larger one was first
+
+
+def test_crops_of_a_track_are_smoothed_over_gaps_and_end_after_patience():
+    tracker = Tracker(patience=3)
+    (first,) = tracker.follow(0, [square(50, 50, 20)])
+    assert tracker.follow(1, []) == []
+    (again,) = tracker.follow(2, [square(60, 50, 20)])
+    expected = follow_box(first.box, square(60, 50, 20), frames=2)
+    assert again.track == first.track
+    np.testing.assert_allclose(again.box.center, expected.center)
+    (late,) = tracker.follow(6, [square(60, 50, 20)])
+    assert late.track == 1
+    np.testing.assert_allclose(late.box.center, (60, 50))

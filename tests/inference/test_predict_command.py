@@ -1,0 +1,143 @@
+"""predict.py as its user meets it: photographs and videos of every kind, in one folder."""
+
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+import predict as command
+from sheap_jax.data.cropping import crop_box
+from tests.data.tiny_videos import FRAMES, all_points, write_video
+from tests.inference.fake_predictor import FakePredictor, scaled_points, write_face, write_photograph_landmarks
+
+RED = (230, 20, 40)
+
+
+@pytest.fixture
+def predictor(monkeypatch):
+    fake = FakePredictor()
+    monkeypatch.setattr(command.Predictor, "from_checkpoint", lambda directory: fake)
+    return fake
+
+
+def run(inputs, output, *options: str) -> int:
+    """The exit code."""
+    try:
+        command.main([*map(str, inputs), "--checkpoint", "run", "--output", str(output), *options])
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0
+
+
+def write_turned(path):
+    """Stored lying on its side, with the EXIF note that says so."""
+    write_face(path, RED)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # shown after a quarter turn clockwise
+    Image.open(path).rotate(90, expand=True).save(path, exif=exif, quality=95)
+
+
+def write_deep(path):
+    write_face(path, RED)
+    cv2.imwrite(str(path), cv2.imread(str(path)).astype(np.uint16) * 257)
+
+
+GOOD = {
+    "plain.jpg": (1.0, lambda path: write_face(path, RED)),
+    "turned.jpg": (1.0, write_turned),
+    "grey.png": (1.0, lambda path: write_face(path, RED, mode="L")),
+    "alpha.png": (1.0, lambda path: write_face(path, RED, mode="RGBA")),
+    "deep.png": (1.0, write_deep),
+    "large.jpg": (32.0, lambda path: write_face(path, RED, scale=32.0)),  # 20 megapixels
+    "tiny.png": (0.2, lambda path: write_face(path, RED, scale=0.2)),  # 32 x 24
+}
+
+
+def test_every_kind_of_file(tmp_path, predictor, capsys):
+    folder, output, points = tmp_path / "in", tmp_path / "out", {}
+    for name, (scale, write) in GOOD.items():
+        write(folder / name) if folder.exists() else (folder.mkdir(), write(folder / name))
+        points[name] = scaled_points(scale)
+    whole = (folder / "plain.jpg").read_bytes()
+    bad = {"cut.jpg": whole[:-400], "letter.jpg": b"Dear Sir,", "empty.png": b"", "noise.mp4": b"no video" * 99}
+    for name, content in bad.items():
+        (folder / name).write_bytes(content)
+        points[name] = scaled_points()
+    write_face(folder / "nobody.jpg", RED)
+    write_face(folder / "unknown.jpg", RED)
+    (folder / "notes.txt").write_text("not an input")
+    write_photograph_landmarks(tmp_path / "points.npz", points)
+    code = run([folder, tmp_path / "nowhere.jpg"], output, "--landmarks", str(tmp_path / "points.npz"))
+
+    captured = capsys.readouterr()
+    failed = [line for line in captured.err.replace("\r", "\n").splitlines() if line.startswith("failed:")]
+    names = ["nowhere.jpg", *sorted([*bad, "nobody.jpg", "unknown.jpg"])]
+    assert [line.split(":")[1].rsplit("/")[-1] for line in failed] == names
+    assert code == 1
+    assert "7 faces in 7 of 14 inputs" in captured.out
+    assert sorted(path.name for path in output.iterdir()) == sorted(name.split(".")[0] for name in GOOD)
+    for name, (scale, _) in GOOD.items():
+        place = output / name.split(".")[0]
+        assert sorted(file.name for file in place.iterdir()) == ["overlay.png", "params.npz"]
+        found = np.load(place / "params.npz")
+        expected = np.full(3, np.dot(RED, (0.299, 0.587, 0.114))) if name == "grey.png" else RED
+        np.testing.assert_allclose(found["shape"][0] * 255, expected, atol=8)
+        np.testing.assert_allclose(found["box_center"][0], crop_box(scaled_points(scale)).center)
+        height, width = cv2.imread(str(place / "overlay.png")).shape[:2]
+        assert (height, width) == tuple(found["picture_size"]) == (round(120 * scale), round(160 * scale))
+
+
+def test_a_video_without_a_face_in_half_its_frames(tmp_path, predictor):
+    write_video(tmp_path / "half.mp4")
+    write_video(tmp_path / "broken.mp4")
+    shutil.copy(tmp_path / "half.mp4", tmp_path / "faceless.mp4")
+    data = (tmp_path / "broken.mp4").read_bytes()
+    (tmp_path / "broken.mp4").write_bytes(data[: len(data) // 2])
+    points = all_points()
+    points[1::2] = np.nan
+    sets = {"half": points, "faceless": points * np.nan, "broken": points}
+    files = {f"{name}_files": [f"{name}.mp4"] for name in sets}
+    np.savez(tmp_path / "points.npz", sets=list(sets), **files, **{f"{k}_lmk68": v for k, v in sets.items()})
+    options = ["--landmarks", str(tmp_path / "points.npz"), "--save", "params,overlay,side-by-side"]
+    code = run([f"{tmp_path}/*.mp4"], tmp_path / "out", *options, "--one-identity", "--smooth")
+    assert code == 1
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["half"]
+    found = np.load(tmp_path / "out/half/params.npz")
+    np.testing.assert_array_equal(found["frame"], np.arange(0, FRAMES, 2))
+    np.testing.assert_array_equal(found["track"], 0)
+    assert np.ptp(found["shape"], axis=0).max() == 0.0
+    for name, width in (("overlay", 160), ("side_by_side", 320)):
+        video = cv2.VideoCapture(str(tmp_path / f"out/half/{name}.mp4"))
+        assert (video.get(cv2.CAP_PROP_FRAME_COUNT), video.get(cv2.CAP_PROP_FRAME_WIDTH)) == (FRAMES, width)
+
+
+def test_several_faces_by_a_csv_and_crops_as_they_are(tmp_path, predictor):
+    write_face(tmp_path / "a.png", RED)
+    (tmp_path / "boxes.csv").write_text("file,left,top,right,bottom\na.png,60,50,80,70\na.png,40,40,100,100\n")
+    save = ["--save", "params,obj,landmarks,camera"]
+    assert run([tmp_path / "a.png"], tmp_path / "out", "--boxes", str(tmp_path / "boxes.csv"), *save) == 0
+    files = {path.name for path in (tmp_path / "out/a").iterdir()}
+    assert files == {"params.npz", "head_0.obj", "head_1.obj", "landmarks.npz", "camera.json"}
+    half = np.load(tmp_path / "out/a/params.npz")["box_half"]
+    np.testing.assert_allclose(half, 1.75 * np.array([30, 10]))  # the largest face is the first
+    assert run([tmp_path / "a.png"], tmp_path / "whole", "--cropped") == 0
+    np.testing.assert_allclose(np.load(tmp_path / "whole/a/params.npz")["box_half"], 80)
+
+
+def test_outputs_that_cannot_be_written(tmp_path, predictor, capsys):
+    for name in ("a.png", "b.png"):
+        write_face(tmp_path / name, RED)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/a").write_text("in the way")
+    assert run([f"{tmp_path}/?.png"], tmp_path / "out", "--cropped") == 1
+    assert "a.png: nothing written:" in capsys.readouterr().err
+    assert (tmp_path / "out/b/params.npz").exists()
+    with pytest.raises(OSError, match="out/a"):
+        run([tmp_path / "a.png"], tmp_path / "out/a", "--cropped")
+
+
+def test_what_cannot_be_saved_is_refused_at_once(tmp_path, capsys):
+    assert run(["a.png"], tmp_path, "--cropped", "--save", "params,stl") == 2
+    assert "stl cannot be saved; choose from params," in capsys.readouterr().err

@@ -1,0 +1,58 @@
+"""An avatar of a morphable ellipsoid with surfels at random, and a run of random weights that makes such avatars."""
+
+import dataclasses
+import functools
+import tempfile
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sheap_jax import prototypes
+from sheap_jax.inference.avatar import RiggedSurfels
+from sheap_jax.inference.predictor import Predictor
+from sheap_jax.morphable.model import mean_params
+from sheap_jax.morphable.storage import load_model, save_model
+from sheap_jax.training import setup
+from sheap_jax.types import LocalSurfels
+from tests.training.conftest import ellipsoid, make_config
+
+
+def tiny_avatar(directory: Path) -> RiggedSurfels:
+    """Two surfels on each face; the morphable model is saved in `directory`."""
+    model, rng = ellipsoid(), np.random.default_rng(0)
+    save_model(model, directory / "ellipsoid.npz")
+    start = prototypes.init_prototypes(model.faces.shape[0], per_face=2)
+    count = start.parent_face.shape[0]
+    local = LocalSurfels(
+        offset=0.1 * rng.normal(size=(count, 3)),
+        scale=rng.uniform(0.3, 0.6, (count, 3)),
+        rotation=np.array([1.0, 0, 0, 0]) + 0.2 * rng.normal(size=(count, 4)),
+        albedo=rng.uniform(0.1, 0.9, (count, 3)),
+        opacity=rng.uniform(0.2, 1.0, count),
+    )
+    return RiggedSurfels(
+        parent_face=start.parent_face,
+        barycentric=start.barycentric,
+        local=jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), local),
+        light=jnp.zeros((9, 3)).at[0].set(1.1).at[3].set(0.2),
+        head=mean_params(model)._replace(shape=jnp.array([1.0, -1.0, 0.5]), expression=jnp.array([0.5, 0.2])),
+        morphable=str(directory / "ellipsoid.npz"),
+    )
+
+
+@functools.cache
+def tiny_predictor() -> Predictor:
+    """Nothing is compiled for it: the weights are drawn to the shapes that training would start from."""
+    config = make_config(Path(tempfile.mkdtemp()))
+    model, rng = load_model(config.morphable), np.random.default_rng(1)
+    assets, networks = setup.build_assets(config, model, training=False), setup.build_networks(config, model)
+    state = jax.eval_shape(lambda: setup.initial_state(config, networks, assets))
+    faces = model.faces.shape[0]
+    state = dataclasses.replace(
+        state,
+        params=jax.tree.map(lambda x: jnp.asarray(rng.normal(0, 0.2, x.shape), x.dtype), state.params),
+        prototypes=prototypes.init_prototypes(faces, per_face=1, capacity=round(1.5 * faces)),
+    )
+    return Predictor(config, model, assets, networks, state)
