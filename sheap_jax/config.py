@@ -114,6 +114,9 @@ class LossWeights:
     offset: float = 0.01
     scale: float = 0.01
     background: float = 0.1  # photometric weight of pixels that the mesh does not cover
+    position_share: float = (
+        1.0  # of what pictures teach the shape through positions; shading keeps all (docs/method.md)
+    )
 
 
 @dataclass(frozen=True)

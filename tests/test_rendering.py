@@ -54,7 +54,7 @@ def test_a_flat_ellipsoid_looks_like_a_surfel_and_a_thick_one_shows_its_side():
     flat, turned = one_surfel(), jnp.broadcast_to(jnp.array([0.5**0.5, 0, 0.5**0.5, 0]), (2, 1, 4))
     flat = flat._replace(scales=flat.scales.at[..., 2].set(1e-4))
     surfels, ellipsoids = render(flat), render(flat, primitive="ellipsoids")
-    np.testing.assert_allclose(ellipsoids.color, surfels.color, atol=0.02)  # they blur by 0.3 pixels
+    np.testing.assert_allclose(ellipsoids.color, surfels.color, atol=0.04)  # blurred by 0.3 square pixels
     side = flat._replace(quats=turned)
     assert render(side).alpha[0].sum() < 0.2 * surfels.alpha[0].sum()
     thick = render(side._replace(scales=side.scales.at[..., 2].set(0.03)), primitive="ellipsoids")

@@ -71,11 +71,12 @@ def full_objective(
 ) -> tuple[Float[Array, ""], Objective]:
     """Everything. The gradient with respect to `screen_probe` (zeros) is the densification statistic."""
     pair = reanimation.estimate_pair(networks, params, assets, batch.source.image, batch.target.image)
-    avatar = reanimation.build_avatar(networks, params, assets, prototypes, pair)
+    positions = reanimation.share_positions(assets.model, pair.target, weights.position_share)
+    avatar = reanimation.build_avatar(networks, params, assets, prototypes, pair, positions=positions)
     rendering = reanimation.render(
         assets,
         avatar,
-        pair.target.vertices,
+        positions,
         reanimation.border_color(batch.target.image),
         screen_probe=screen_probe,
         **settings._asdict(),
