@@ -19,13 +19,14 @@ from sheap_jax.config import Config
 from sheap_jax.data.pairs import pair_batches
 from sheap_jax.data.records import ShardError, Split
 from sheap_jax.morphable.named import load_morphable
-from sheap_jax.training import setup
+from sheap_jax.training import setup, sharding
 from sheap_jax.training.checkpoint import CheckpointError, Checkpoints
 from sheap_jax.training.densify import make_densify
 from sheap_jax.training.metrics import MetricWriter
 from sheap_jax.training.pictures import make_pictures
+from sheap_jax.training.stall import StallWatch
 from sheap_jax.training.step import make_step
-from sheap_jax.training.watch import NotFiniteError, StopSignal, check_batch, check_report
+from sheap_jax.training.watch import NotFiniteError, StepWatch, StopSignal
 
 log = logging.getLogger("train")
 
@@ -41,19 +42,22 @@ def train(config: Config) -> Path:
     networks = setup.build_networks(config, model)
     state = setup.initial_state(config, networks, assets)
 
-    # One program over all devices: the batch is shared out, everything else is replicated.
-    mesh = setup.device_mesh(config.batch_size)
-    state, assets = setup.replicate((state, assets), mesh)
+    # One program over all devices of all processes: the batch is split, the state whole on each or shared out.
+    accumulate = config.optimizer.accumulate
+    mesh = sharding.make_mesh(config.batch_size, fsdp=config.devices.fsdp, accumulate=accumulate)
+    state, assets = sharding.place_state(state, mesh), sharding.replicate(assets, mesh)
     checkpoints = Checkpoints(run, keep=config.log.keep_checkpoints)
     state = checkpoints.restore(state) or setup.start_from_weights(config, state)
     first = int(state.step)
 
+    shardings = None if mesh is None else sharding.state_shardings(state, mesh)
     optimizers, settings = setup.build_optimizers(config), setup.render_settings(config, mesh)
-    geometry_step = make_step(networks, optimizers, config.losses, settings, rendered=False)
-    full_step = make_step(networks, optimizers, config.losses, settings, rendered=True)
-    densify = make_densify(share=config.prototypes.densify_share)
+    options = {"accumulate": accumulate, "shardings": shardings}
+    geometry_step = make_step(networks, optimizers, config.losses, settings, rendered=False, **options)
+    full_step = make_step(networks, optimizers, config.losses, settings, rendered=True, **options)
+    densify = make_densify(share=config.prototypes.densify_share, shardings=shardings)
 
-    writer = MetricWriter(run, resume_step=first)
+    writer = MetricWriter(run, resume_step=first, writes=sharding.leads())
     batches = pair_batches(
         split.directory,
         split="train",
@@ -67,47 +71,54 @@ def train(config: Config) -> Path:
         flip=config.data.flip,
         color_jitter=config.data.color_jitter,
         crop_jitter=config.data.crop_jitter,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
     )
-    stop, before = StopSignal(), None
-    progress = tqdm(range(first, config.steps), initial=first, total=config.steps, unit="step", desc=config.name)
+    watch = StepWatch(run, split.key, config.faults, resume_step=first, writes=sharding.leads())
+    stop, stall = StopSignal(), StallWatch(config.faults.stall_seconds)
+    show = {"unit": "step", "desc": config.name, "disable": not sharding.leads()}
+    progress = tqdm(range(first, config.steps), initial=first, total=config.steps, **show)
     try:
         for done in progress:
-            batch = next(batches)
-            check_batch(batch, split.key)
-            step = geometry_step if done < config.geometry_steps else full_step
-            state, report = step(state, assets, setup.shard(batch, mesh))
+            if done == config.geometry_steps:
+                watch.start_phase()
+            with stall.stage("the next batch of the input pipeline"):
+                batch = sharding.shard_batch(next(batches), mesh)
+            with stall.stage("a training step on the devices, or its compilation"):
+                step = geometry_step if done < config.geometry_steps else full_step
+                state, report = step(state, assets, batch, watch.loss_limit)
+                watch.follow(report, done + 1)  # looks at the step before while this one runs
             done += 1
-
-            # Look at the step before while this one runs: the devices never wait for the host.
-            if before is not None:
-                check_report(*before, split.key)
-            before = (report, done, batch.record)
 
             densifies = config.geometry_steps < done <= config.prototypes.densify_until
             if densifies and setup.is_due(done, config.prototypes.densify_every):
                 state = densify(state)
-            last = done == config.steps or stop.received
+            stopped = stop.stops(done)
+            last = done == config.steps or stopped
             if last or setup.is_due(done, config.log.metrics_every):
-                check_report(*before, split.key)
+                watch.settle()
                 values = {name: float(value) for name, value in report.metrics.items()}
                 writer.write(done, values)
                 rate = progress.format_dict["rate"] or 0.0
                 progress.set_postfix(loss=f"{values['loss']:.4f}", images_s=f"{2 * config.batch_size * rate:.0f}")
             if last or setup.is_due(done, config.log.pictures_every):
                 picture = make_pictures(networks, state, assets, batch, settings)
-                setup.save_picture(run / "pictures" / f"{done:07d}.png", picture)
+                if sharding.leads():
+                    setup.save_picture(run / "pictures" / f"{done:07d}.png", picture)
                 writer.write_image(done, "source-target-render-overlay-normals", picture)
             if last or setup.is_due(done, config.log.checkpoint_every):
-                check_report(*before, split.key)
-                checkpoints.save(state)
-            if last and done < config.steps:
+                with stall.stage("a checkpoint to be written"):
+                    watch.settle()
+                    checkpoints.save(state)
+            if stopped and done < config.steps:
                 log.warning("stopped by a signal after step %d; the same command goes on from there", done)
-                raise SystemExit(130)
+                raise SystemExit(stop.exit_code)
     finally:
         progress.close()
         batches.close()
         checkpoints.close()
         writer.close()
+        stall.close()
     return run
 
 
@@ -116,8 +127,11 @@ def main(arguments: list[str]) -> None:
     logging.getLogger("absl").setLevel(logging.ERROR)
     jax.config.update("jax_compilation_cache_dir", str(Path(".cache/xla").absolute()))  # a resume compiles nothing
     config = config_files.parse_arguments(arguments, default="configs/quickstart.py", description=__doc__ or "")
-    run = train(config)
-    if config.data.embedded is not None:
+    devices = config.devices
+    sharding.start_processes(distributed=devices.distributed, heartbeat_seconds=devices.heartbeat_seconds)
+    with sharding.failing_together():
+        run = train(config)
+    if config.data.embedded is not None and jax.process_count() == 1:
         from eval import evaluate
 
         # On this run's own test people; eval.py alone takes those that are the same for everybody.

@@ -1,7 +1,7 @@
 """Time the rasteriser on head-like shells of surfels, stage by stage, beside what the device could do at best.
 
-    python benchmarks/rasteriser.py > benchmarks/results/rasteriser_DEVICE.json     # all scenes, minutes
-    python benchmarks/rasteriser.py --surfels 20000 --pixels 224 --batch 1          # one
+    python benchmarks/rasteriser.py --output benchmarks/results/rasteriser_DEVICE.json  # all scenes, an hour on a CPU
+    python benchmarks/rasteriser.py --surfels 20000 --pixels 224 --batch 1              # one
 
 Needs the package installed, or PYTHONPATH=.:kernels. Stages are timed alone, each compiled by itself, and their shares
 are of the stages' sum; `whole` is the public call.
@@ -10,6 +10,7 @@ are of the stages' sum; `whole` is the public call.
 import argparse
 import itertools
 import json
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -24,6 +25,7 @@ from tileraster.types import SplatInputs
 from timing import DevicePeak, device_peak, environment, measure
 from tqdm import tqdm
 
+AXES = ("surfels", "pixels", "batch")  # of the grid of scenes
 NEAR = 0.01
 ROW = 20  # float32 numbers of a surfel that compositing reads, and of an entry's gradient: 13 geometry, 7 features
 
@@ -66,12 +68,20 @@ def head_shell(count: int, pixels: int, batch: int, *, seed: int = 0) -> SplatIn
     return SplatInputs(*(jnp.asarray(value, jnp.float32) for value in arrays))
 
 
-def benchmark_whole(inputs: SplatInputs, pixels: int, implementation: str | None) -> dict[str, dict[str, float]]:
+def benchmark_whole(
+    inputs: SplatInputs, pixels: int, implementation: str | None, capacity: int
+) -> dict[str, dict[str, float]]:
     """The public call, forward and with the gradient of a loss on every output."""
 
     def image(inputs: SplatInputs) -> tileraster.SurfelImage:
-        size = {"width": pixels, "height": pixels, "implementation": implementation}
-        return tileraster.rasterize_surfels(*inputs[:7], **size, background=inputs.background)
+        return tileraster.rasterize_surfels(
+            *inputs[:7],
+            width=pixels,
+            height=pixels,
+            background=inputs.background,
+            implementation=implementation,
+            max_intersections=capacity,
+        )
 
     def loss(inputs: SplatInputs) -> jax.Array:
         out = image(inputs)
@@ -186,16 +196,18 @@ def pair_operations(geometry: jax.Array) -> dict[str, float]:
 def benchmark(count: int, pixels: int, batch: int, implementation: str | None, peak: DevicePeak) -> dict[str, object]:
     inputs = head_shell(count, pixels, batch)
     grid = TileGrid(width=pixels, height=pixels, tile=TILE)
-    capacity = default_capacity(count, grid)
+    # Few surfels that fill a large image touch more tiles than the default makes room for.
+    capacity = max(default_capacity(count, grid), measured_capacity(inputs, pixels))
     entries = jax.jit(
         lambda inputs: bin_primitives(project_surfels(inputs, near=NEAR).boxes, grid, capacity=capacity).entries
     )(inputs)
-    whole = benchmark_whole(inputs, pixels, implementation)
+    whole = benchmark_whole(inputs, pixels, implementation, capacity)
     report = {
         "surfels": count,
         "pixels": pixels,
         "batch": batch,
         "entries_per_surfel": float(jnp.mean(entries)),
+        "max_intersections": capacity,
         "ms_per_image": {name: timing["wall_ms"] / batch for name, timing in whole.items()},
         "whole": whole,
     }
@@ -204,19 +216,27 @@ def benchmark(count: int, pixels: int, batch: int, implementation: str | None, p
     return report
 
 
+def measured_capacity(inputs: SplatInputs, pixels: int) -> int:
+    arrays = inputs.means, inputs.quats, inputs.scales, inputs.opacities, inputs.viewmats, inputs.intrinsics
+    return tileraster.measure_capacity(*arrays, width=pixels, height=pixels, headroom=1.0)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--surfels", type=int, nargs="+", default=[5000, 20_000, 40_000])
     parser.add_argument("--pixels", type=int, nargs="+", default=[128, 224, 512])
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 8, 32])
     parser.add_argument("--implementation", choices=["reference", "xla"], default=None)
+    parser.add_argument("--output", type=Path, default=Path("rasteriser.json"), help="scenes already in it are kept")
     arguments = parser.parse_args()
-    report = environment()
     peak = device_peak()
-    scenes = list(itertools.product(arguments.surfels, arguments.pixels, arguments.batch))
-    report |= {"peak": peak._asdict(), "implementation": arguments.implementation or "default"}
-    report["scenes"] = [benchmark(*scene, arguments.implementation, peak) for scene in tqdm(scenes, unit="scene")]
-    print(json.dumps(report, indent=1))
+    report = environment() | {"peak": peak._asdict(), "implementation": arguments.implementation or "default"}
+    done = json.loads(arguments.output.read_text())["scenes"] if arguments.output.exists() else []
+    known = {tuple(scene[name] for name in AXES) for scene in done}
+    scenes = [one for one in itertools.product(*(getattr(arguments, name) for name in AXES)) if one not in known]
+    for scene in tqdm(scenes, unit="scene"):
+        done.append(benchmark(*scene, arguments.implementation, peak))
+        arguments.output.write_text(json.dumps(report | {"scenes": done}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

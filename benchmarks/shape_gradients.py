@@ -4,8 +4,10 @@
 
 For every test person the gradient of each term with respect to that pair's shape coefficients is compared with
 (predicted - true) coefficients. A cosine above 0 means that a step down this term's gradient brings the shape closer to
-the truth, on average over people; below 0, that the term leads away. Weights do not matter for the cosine; the norm is
-per unit of weight.
+the truth, on average over people; below 0, that the term leads away. "Centred" is the cosine after the mean over people
+is taken from both: what the term knows of the person, without what it says of everybody. "No positions" is the gradient
+through the surfels' rotations and sizes alone (losses.position_share = 0). Weights do not matter for the cosine; the
+norm is per unit of weight.
 """
 
 import argparse
@@ -29,17 +31,18 @@ from sheap_jax.training.objective import full_objective
 from sheap_jax.types import Batch
 
 TERMS = ("landmarks", "l1", "ssim", "gradient", "normal", "depth", "shape")
+WITHOUT_POSITIONS = ("l1", "ssim", "gradient", "depth")  # terms whose gradient is measured so as well
 FIXED = {"contour": 1.0, "background": LossWeights().background}  # not terms, but parts of them
 
 
-def shape_gradients(predictor: Predictor, batch: Batch) -> Float[Array, "t b s"]:
-    """Gradient of each term with respect to the shape coefficients of each pair by itself.
+def shape_gradients(predictor: Predictor, batch: Batch, *, position_share: float = 1.0) -> Float[Array, "t b s"]:
+    """Gradient of each of TERMS with respect to the shape coefficients of each pair by itself.
 
     A change of the bias of the shape head's last layer is a change of the coefficients.
     """
     settings = setup.render_settings(predictor.config, None)
     state = predictor.state
-    off = {field.name: 0.0 for field in dataclasses.fields(LossWeights)} | FIXED
+    off = {field.name: 0.0 for field in dataclasses.fields(LossWeights)} | FIXED | {"position_share": position_share}
 
     def loss(change: Float[Array, "s"], chosen: Float[Array, "t"], pair: Batch) -> Array:
         params = jax.tree.map(lambda x: x, state.params)
@@ -76,14 +79,20 @@ def first_pairs(split: Split, people: int, *, image_size: int) -> tuple[Batch, l
 
 
 def compare(gradient: Float[np.ndarray, "b s"], error: Float[np.ndarray, "b s"]) -> dict[str, float]:
-    """Mean cosine over the pairs with its standard error, and the mean norm of the gradient."""
-    norm = np.linalg.norm(gradient, axis=1)
-    cosine = np.sum(gradient * error, axis=1) / np.maximum(norm * np.linalg.norm(error, axis=1), 1e-30)
+    """Mean cosine over the pairs with its standard error, the same centred, and the mean norm of the gradient."""
+    cosine = _cosine(gradient, error)
+    centred = _cosine(gradient - gradient.mean(axis=0), error - error.mean(axis=0))
     return {
         "cosine": float(cosine.mean()),
         "standard_error": float(cosine.std(ddof=1) / np.sqrt(len(cosine))),
-        "gradient_norm": float(norm.mean()),
+        "centred": float(centred.mean()),
+        "gradient_norm": float(np.linalg.norm(gradient, axis=1).mean()),
     }
+
+
+def _cosine(first: Float[np.ndarray, "b s"], second: Float[np.ndarray, "b s"]) -> Float[np.ndarray, "b"]:
+    lengths = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
+    return np.sum(first * second, axis=1) / np.maximum(lengths, 1e-30)
 
 
 def main() -> None:
@@ -100,12 +109,14 @@ def main() -> None:
     seeds = [person_seed("test", number, config.data.embedded) for number in numbers]
     true = np.stack([embedded_person(seed, detail="coarse").shape for seed in seeds])
     error = np.asarray(predictor(batch.source.image).shape) - true
-    gradients = np.asarray(shape_gradients(predictor, batch))
+    gradients = dict(zip(TERMS, np.asarray(shape_gradients(predictor, batch)), strict=True))
+    turned = dict(zip(TERMS, np.asarray(shape_gradients(predictor, batch, position_share=0.0)), strict=True))
+    gradients |= {f"{name}, no positions": turned[name] for name in WITHOUT_POSITIONS}
     report = environment() | {
         "config": config.name,
         "step": int(predictor.state.step),
         "pairs": len(numbers),
-        "terms": {name: compare(gradients[k], error) for k, name in enumerate(TERMS)},
+        "terms": {name: compare(gradient, error) for name, gradient in gradients.items()},
     }
     print(json.dumps(report, indent=1))
 

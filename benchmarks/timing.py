@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-SECONDS = 2.0  # each measurement repeats for about this long
-REPEATS = 2, 20  # at least and at most
+SECONDS = 1.0  # each measurement repeats for about this long
+REPEATS = 2, 10  # at least and at most
 
 
 class Timing(NamedTuple):

@@ -30,6 +30,12 @@ def get_config() -> Config:
             graph_depth=4,
         ),
         prototypes=Prototypes(per_face=2, capacity_per_face=4.0, densify_every=1_000, densify_until=150_000),
-        optimizer=Optimizer(learning_rate=1e-4, regressor_learning_rate=1e-3, warmup_steps=2_000, rendered_share=1.0),
+        optimizer=Optimizer(
+            learning_rate=1e-4,
+            regressor_learning_rate=1e-3,
+            warmup_steps=2_000,
+            rendered_share=1.0,
+            flat_moments=False,
+        ),
         log=Log(metrics_every=50, pictures_every=2_000, checkpoint_every=2_000),
     )

@@ -45,27 +45,45 @@ def triangle_frames(corners: Float[Array, "*b 3 3"]) -> TriangleFrames:
 
 
 def bind(
-    local: LocalSurfels, prototypes: Prototypes, vertices: Float[Array, "*b v 3"], faces: Int[Array, "f 3"]
+    local: LocalSurfels,
+    prototypes: Prototypes,
+    vertices: Float[Array, "*b v 3"],
+    faces: Int[Array, "f 3"],
+    *,
+    isotropic: bool = False,
+    positions: Float[Array, "*b v 3"] | None = None,
 ) -> Surfels:
     """World surfels of `local` on the posed mesh.
 
     mean = anchor + R (S offset), rotation = R R_local, scale = S * scale, with R, S of the parent triangle and the
     anchor given by the prototype's barycentric coordinates. R S R_local would be a shear, which no surfel can show;
-    the form here agrees with it where R_local is the identity.
+    the form here agrees with it where R_local is the identity. With `isotropic`, all entries of S are the mean of s_u
+    and s_v, as in GaussianAvatars: what the method's anisotropic S is compared with. Anchors are taken from `positions`
+    where given: the same vertices with another gradient.
     """
-    # Rows of all batch entries side by side: gathers, and the scatters of their gradients, touch whole rows.
-    rows = jnp.moveaxis(vertices, -2, 0)[faces[prototypes.parent_face]]  # [n, 3, *b, 3]
-    corners = jnp.moveaxis(rows, (0, 1), (-3, -2))
+    corners = _corners(vertices, faces[prototypes.parent_face])
     frames = triangle_frames(corners)
+    size = frames.scale
+    if isotropic:
+        size = jnp.broadcast_to(jnp.mean(size[..., :2], axis=-1, keepdims=True), size.shape)
+    if positions is not None:
+        corners = _corners(positions, faces[prototypes.parent_face])
     anchor = jnp.einsum("nk,...nkc->...nc", prototypes.barycentric, corners)
-    offset = jnp.einsum("...nij,...nj->...ni", frames.rotation, frames.scale * local.offset)
+    offset = jnp.einsum("...nij,...nj->...ni", frames.rotation, size * local.offset)
     return Surfels(
         means=anchor + offset,
         quats=matrix_to_quaternion(frames.rotation @ quaternion_to_matrix(local.rotation)),
-        scales=frames.scale * local.scale,
+        scales=size * local.scale,
         opacities=local.opacity,
         albedo=local.albedo,
     )
+
+
+def _corners(vertices: Float[Array, "*b v 3"], triangles: Int[Array, "n 3"]) -> Float[Array, "*b n 3 3"]:
+    """Corners (second last axis) of the triangles."""
+    # Rows of all batch entries side by side: gathers, and the scatters of their gradients, touch whole rows.
+    rows = jnp.moveaxis(vertices, -2, 0)[triangles]  # [n, 3, *b, 3]
+    return jnp.moveaxis(rows, (0, 1), (-3, -2))
 
 
 def _unit_or(vector: Float[Array, "*b 3"], fallback: Float[Array, "*b 3"]) -> Float[Array, "*b 3"]:

@@ -78,6 +78,7 @@ class Regressor:
     """UV map generator and graph network (widths are ours)."""
 
     kind: str = "graph"  # or, for the ablation, "mlp" or "cnn" (models/regressor.py)
+    isotropic: bool = False  # for the ablation: one size per triangle, (s_u + s_v) / 2, for all three axes
     uv_size: int = 64  # side of the UV feature map
     uv_channels: int = 32
     uv_widest: int = 128  # channels of the coarsest maps
@@ -113,6 +114,9 @@ class LossWeights:
     offset: float = 0.01
     scale: float = 0.01
     background: float = 0.1  # photometric weight of pixels that the mesh does not cover
+    position_share: float = (
+        1.0  # of what pictures teach the shape through positions; shading keeps all (docs/method.md)
+    )
 
 
 @dataclass(frozen=True)
@@ -121,10 +125,33 @@ class Optimizer:
     regressor_learning_rate: float = 1e-3
     warmup_steps: int = 200
     final_share: float = 0.05  # of the learning rate at the end of the cosine
-    rendered_share: float = 0.3  # of the estimator's learning rate where rendering begins after geometry_steps. Ours
+    rendered_share: float = 0.3  # of the geometry's learning rate where rendering begins after geometry_steps. Ours
     weight_decay: float = 0.01
     clip_norm: float = 1.0  # of each network's gradient
+    accumulate: int = 1  # parts of a batch computed one after another: memory of one part, update of the whole batch
+    flat_moments: bool = True  # Adam's moments as one vector: faster for small networks, cannot be shared out (fsdp)
     muon: bool = False  # orthogonalised updates for the estimator's matrices (training/optimizer.py). Ours
+
+
+@dataclass(frozen=True)
+class Devices:
+    """How the run is spread out (docs/scale.md); what it computes does not depend on it."""
+
+    fsdp: int = 1  # devices that share out parameters and optimiser state; 1: each device holds all of them
+    distributed: bool = (
+        False  # several processes, found by JAX; environment variables do without (training/sharding.py)
+    )
+    heartbeat_seconds: int = 30  # a process silent for so long counts as dead, and the others stop
+
+
+@dataclass(frozen=True)
+class Faults:
+    """What a run puts up with before it stops (docs/faults.md)."""
+
+    max_skipped: int = 10  # steps among the last `window` that were not applied: NaN, infinity, exploding loss
+    window: int = 1000
+    explosion: float = 20.0  # a loss that many times its running mean is not applied
+    stall_seconds: float = 600.0  # a stage (input, step, checkpoint) that takes longer ends the process
 
 
 @dataclass(frozen=True)
@@ -146,6 +173,8 @@ class Config:
     image_size: int = 224  # pixels
     morphable: str = "embedded:coarse"  # "embedded:<detail>", or the .npz of a converted model
     rasterizer: str | None = None  # implementation of tileraster; None picks by device
+    primitive: str = "surfels"  # or, for the ablation, "ellipsoids": 3D Gaussians (docs/method.md)
+    light: str = "generated"  # prior; or the folder of a Basel Illumination Prior, or "none": colour = albedo
     data: Data = field(default_factory=Data)
     weights: Weights = field(default_factory=Weights)
     estimator: Estimator = field(default_factory=Estimator)
@@ -153,6 +182,8 @@ class Config:
     prototypes: Prototypes = field(default_factory=Prototypes)
     losses: LossWeights = field(default_factory=LossWeights)
     optimizer: Optimizer = field(default_factory=Optimizer)
+    devices: Devices = field(default_factory=Devices)
+    faults: Faults = field(default_factory=Faults)
     log: Log = field(default_factory=Log)
 
     @property

@@ -8,6 +8,7 @@ import ast
 import dataclasses
 import difflib
 import importlib.util
+import inspect
 import json
 import types
 import typing
@@ -36,8 +37,12 @@ def parse_arguments(arguments: list[str], *, default: str, description: str) -> 
 
 
 def load_file(path: str | Path) -> Config:
-    """The configuration that a Python file's `get_config()` returns."""
-    path = Path(path)
+    """The configuration that a Python file's `get_config()` returns.
+
+    "FILE:BASE" is `get_config(BASE)`: files that change another one (configs/ablations) take it as an argument.
+    """
+    name, _, base = str(path).partition(":")
+    path = Path(name)
     if not path.is_file():
         choices = ", ".join(sorted(str(p) for p in path.parent.glob("*.py"))) or "none"
         raise ConfigError(f"there is no configuration file {path}; in {path.parent}/ there are: {choices}")
@@ -48,7 +53,22 @@ def load_file(path: str | Path) -> Config:
     spec.loader.exec_module(module)
     if not hasattr(module, "get_config"):
         raise ConfigError(f"{path} defines no get_config() that returns a sheap_jax.config.Config")
-    return module.get_config()
+    try:
+        inspect.signature(module.get_config).bind(*[base] if base else [])
+    except TypeError as error:
+        raise ConfigError(f"{path} changes no other configuration: pass it without :{base}") from error
+    return module.get_config(base) if base else module.get_config()
+
+
+def derive(base: str | Path, name: str, changes: dict[str, Any]) -> Config:
+    """The configuration in the file `base` with the fields in `changes` ("losses.depth": 0.0), called `<base>-<name>`.
+
+    Raises ConfigError for unknown fields and wrong types.
+    """
+    config = load_file(base)
+    for field, value in ({"name": f"{config.name}-{name}"} | changes).items():
+        config = replace(config, field.split("."), value)
+    return config
 
 
 def save_json(config: Config, path: str | Path) -> None:

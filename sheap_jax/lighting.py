@@ -86,6 +86,12 @@ def fit_light_prior(environments: np.ndarray, components: int) -> LightPrior:
     )
 
 
+def ambient_light_prior(components: int) -> LightPrior:
+    """White light of irradiance 1 from everywhere, whatever the weights: colour = albedo. For the ablation of light."""
+    constant = jnp.zeros((HARMONICS, 3), jnp.float32).at[0].set(1 / (_BAND0 * LAMBERT_FACTORS[0]))
+    return LightPrior(constant, jnp.zeros((components, HARMONICS, 3), jnp.float32))
+
+
 def default_light_prior(components: int, *, environments: int = 2000) -> LightPrior:
     """A prior that needs no asset: the principal components of random soft environments around a head.
 

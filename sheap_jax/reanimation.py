@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
-from tileraster import MeshImage, SurfelImage
+from jaxtyping import Array, Float, Int
+from tileraster import EllipsoidImage, MeshImage, SurfelImage
 
 from sheap_jax import geometry, lighting, rendering
 from sheap_jax.binding import bind
@@ -72,7 +72,7 @@ class Avatar(NamedTuple):
 
 
 class Rendering(NamedTuple):
-    surfels: SurfelImage
+    surfels: SurfelImage | EllipsoidImage
     mesh: MeshImage
 
 
@@ -112,10 +112,31 @@ def context_tokens(
     return patch_features(networks.dinov2, assets.frozen["dinov2"], source)
 
 
+def share_positions(model: MorphableModel, head: PosedHead, share: float) -> Float[Array, "b v 3"]:
+    """The head's vertices, of whose gradient only `share` reaches the shape; pose and expression get all of it.
+
+    What shape does to a picture by moving surfels is mostly seen by landmarks already, and hair and background disturb
+    it; what it does by turning them, shading, knows more of the person (docs/method.md has the measurement).
+    """
+    if share == 1.0:
+        return head.vertices
+    still = forward(model, head.params._replace(shape=jax.lax.stop_gradient(head.params.shape)))
+    return share * head.vertices + (1.0 - share) * still
+
+
 def build_avatar(
-    networks: Networks, params: dict[str, Any], assets: Assets, prototypes: Prototypes, pair: Pair
+    networks: Networks,
+    params: dict[str, Any],
+    assets: Assets,
+    prototypes: Prototypes,
+    pair: Pair,
+    *,
+    positions: Float[Array, "b v 3"] | None = None,
 ) -> Avatar:
-    """Gaussians of the source person on the target's mesh, with their lit colours: albedo x Lambertian SH shading."""
+    """Gaussians of the source person on the target's mesh, with their colours in the source's light.
+
+    `positions` as in `bind`.
+    """
     local: Any = networks.regressor.apply(
         {"params": params["regressor"]},
         pair.source_estimate.features,
@@ -124,9 +145,25 @@ def build_avatar(
         uv_anchors(assets.model, prototypes),
         assets.neighbourhood,
     )
-    surfels = bind(local, prototypes, pair.target.vertices, assets.model.faces)
-    normals = geometry.quaternion_to_matrix(surfels.quats)[..., 2]
     light = lighting.coefficients(assets.light_prior, pair.source_estimate.light)
+    vertices, faces = pair.target.vertices, assets.model.faces
+    options = {"isotropic": networks.regressor.isotropic, "positions": positions}
+    return pose_avatar(local, prototypes, vertices, faces, light, **options)
+
+
+def pose_avatar(
+    local: LocalSurfels,
+    prototypes: Prototypes,
+    vertices: Float[Array, "*b v 3"],
+    faces: Int[Array, "f 3"],
+    light: Float[Array, "*b 9 3"],
+    *,
+    isotropic: bool = False,
+    positions: Float[Array, "*b v 3"] | None = None,
+) -> Avatar:
+    """Local surfels on a posed mesh, lit by harmonic coefficients: albedo x Lambertian shading."""
+    surfels = bind(local, prototypes, vertices, faces, isotropic=isotropic, positions=positions)
+    normals = geometry.quaternion_to_matrix(surfels.quats)[..., 2]
     return Avatar(local, surfels, normals, surfels.albedo * lighting.shade(normals, light))
 
 
@@ -144,12 +181,19 @@ def render(
     size: int,
     implementation: str | None = None,
     mesh: jax.sharding.Mesh | None = None,
+    primitive: rendering.Primitive = "surfels",
     screen_probe: Float[Array, "b n 2"] | None = None,
 ) -> Rendering:
     """The avatar over a plain background, and the mesh's z-buffer, both seen by the training camera."""
     options = {"width": size, "height": size, "implementation": implementation, "mesh": mesh}
     surfels = rendering.render_surfels(
-        avatar.surfels, avatar.colors, assets.camera, background=background, screen_probe=screen_probe, **options
+        avatar.surfels,
+        avatar.colors,
+        assets.camera,
+        background=background,
+        primitive=primitive,
+        screen_probe=screen_probe,
+        **options,
     )
     return Rendering(surfels, rendering.render_mesh(vertices, assets.model.faces, assets.camera, **options))
 

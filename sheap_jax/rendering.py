@@ -1,18 +1,22 @@
 """The one place where the rasteriser meets the model, and where it is spread over devices."""
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import jax
 import jax.numpy as jnp
 import tileraster
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Int
-from tileraster import MeshImage, SurfelImage
+from tileraster import EllipsoidImage, MeshImage, SurfelImage
 
 from sheap_jax.types import Camera, Surfels
 
-Image = TypeVar("Image", SurfelImage, MeshImage)
+Image = TypeVar("Image")
+Primitive = Literal["surfels", "ellipsoids"]
+
+# Axes that have a size: a surfel is flat, an ellipsoid (3D Gaussian, for the ablation) uses the third scale as well.
+SCALED_AXES: dict[Primitive, int] = {"surfels": 2, "ellipsoids": 3}
 
 
 def render_surfels(
@@ -26,8 +30,9 @@ def render_surfels(
     implementation: str | None = None,
     max_intersections: int | None = None,
     mesh: jax.sharding.Mesh | None = None,
+    primitive: Primitive = "surfels",
     screen_probe: Float[Array, "b n 2"] | None = None,
-) -> SurfelImage:
+) -> SurfelImage | EllipsoidImage:
     """Images of lit surfels.
 
     Args:
@@ -37,9 +42,14 @@ def render_surfels(
         background: colour behind the surfels; None is black.
         implementation, max_intersections: of tileraster.rasterize_surfels.
         mesh: devices to share out the batch over, along the axis "data"; None runs where the arrays are.
+        primitive: what a Gaussian is drawn as. An ellipsoid's normal stays the third axis, which the binding lays along
+            the triangle's: the shortest axis, the other usual choice, would jump when two lengths cross.
         screen_probe: zeros; the loss gradient with respect to them is that of the surfels' screen positions, in
             pixels, by which prototypes are densified.
     """
+    if primitive not in SCALED_AXES:
+        raise ValueError(f"the primitive is {primitive!r}, it must be one of {', '.join(SCALED_AXES)}")
+    draw = tileraster.rasterize_surfels if primitive == "surfels" else tileraster.rasterize_ellipsoids
     batch = colors.shape[0]
     camera = _per_image(camera, batch)
     if background is None:
@@ -47,8 +57,8 @@ def render_surfels(
     if screen_probe is None:
         screen_probe = jnp.zeros((*colors.shape[:2], 2), colors.dtype)
 
-    def rasterize(means, quats, scales, opacities, colors, viewmats, intrinsics, background, probe) -> SurfelImage:
-        return tileraster.rasterize_surfels(
+    def rasterize(means, quats, scales, opacities, colors, viewmats, intrinsics, background, probe):
+        return draw(
             means,
             quats,
             scales,
@@ -67,7 +77,7 @@ def render_surfels(
     return _over_devices(rasterize, mesh)(
         surfels.means,
         surfels.quats,
-        surfels.scales[..., :2],
+        surfels.scales[..., : SCALED_AXES[primitive]],
         surfels.opacities,
         colors,
         *camera,

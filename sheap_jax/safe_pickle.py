@@ -85,7 +85,7 @@ def _rebuild_tensor(
     """A tensor is a strided view of its storage; the bounds are checked, since strides come from the file."""
     last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
     if min((offset, *size, *stride), default=0) < 0 or (np.prod(size) and last >= len(storage.data)):
-        raise UnsafePickleError("a torch tensor reaches beyond its storage: the file is damaged")
+        raise ValueError("a torch tensor reaches beyond its storage")
     item = storage.data.itemsize
     view = np.lib.stride_tricks.as_strided(storage.data[offset:], size, [step * item for step in stride])
     return view.copy()

@@ -1,5 +1,6 @@
 """Configurations: overrides, typos, wrong types, JSON."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -67,5 +68,20 @@ def test_json_with_an_unknown_field_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("**/*.py")), ids=lambda p: p.name)
-def test_every_configuration_loads(path):
+def test_every_configuration_loads(path, monkeypatch):
+    monkeypatch.chdir(ROOT)
     assert config_files.load_file(path).steps > 0
+
+
+def test_an_ablation_changes_one_thing_of_any_base():
+    config = config_files.load_file(f"{ROOT / 'configs/ablations/mlp.py'}:{QUICKSTART}")
+    base = config_files.load_file(QUICKSTART)
+    assert config.regressor.kind == "mlp"
+    assert config.name == "quickstart-mlp"
+    changed = dataclasses.replace(base, name=config.name, regressor=dataclasses.replace(base.regressor, kind="mlp"))
+    assert config == changed
+
+
+def test_a_base_for_a_file_that_takes_none_is_refused():
+    with pytest.raises(ConfigError, match="changes no other configuration"):
+        config_files.load_file(f"{QUICKSTART}:{QUICKSTART}")

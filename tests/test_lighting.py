@@ -105,3 +105,9 @@ def test_random_draws_of_the_default_prior_are_plausible_light():
     assert (shaded > 0).mean() > 0.97
     strength = shaded.mean(axis=(1, 2))
     assert 0.2 < strength.std() < 0.6
+
+
+def test_ambient_light_leaves_the_albedo_as_it_is():
+    directions, _ = sphere_quadrature(5)
+    light = lighting.coefficients(lighting.ambient_light_prior(4), jnp.array([3.0, -1.0, 0.5, 2.0]))
+    np.testing.assert_allclose(lighting.shade(jnp.asarray(directions, jnp.float32), light), 1.0, rtol=1e-6)

@@ -7,6 +7,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from sheap_jax.geometry import official_camera, project
 from sheap_jax.rendering import render_mesh, render_surfels
@@ -46,6 +47,23 @@ def test_surfels_appear_where_they_project_over_the_background():
         mixed = peak * COLORS[k, 0] + (1 - peak) * background[k]
         np.testing.assert_allclose(image.color[k, row, column], mixed, atol=1e-5)
     assert (image.overflow == 0).all()
+
+
+def test_a_flat_ellipsoid_looks_like_a_surfel_and_a_thick_one_shows_its_side():
+    """A quarter turn later the surfel is a line and the ellipsoid as wide as it is thick."""
+    flat, turned = one_surfel(), jnp.broadcast_to(jnp.array([0.5**0.5, 0, 0.5**0.5, 0]), (2, 1, 4))
+    flat = flat._replace(scales=flat.scales.at[..., 2].set(1e-4))
+    surfels, ellipsoids = render(flat), render(flat, primitive="ellipsoids")
+    np.testing.assert_allclose(ellipsoids.color, surfels.color, atol=0.04)  # blurred by 0.3 square pixels
+    side = flat._replace(quats=turned)
+    assert render(side).alpha[0].sum() < 0.2 * surfels.alpha[0].sum()
+    thick = render(side._replace(scales=side.scales.at[..., 2].set(0.03)), primitive="ellipsoids")
+    np.testing.assert_allclose(thick.alpha[0].sum(), ellipsoids.alpha[0].sum(), rtol=0.02)
+
+
+def test_an_unknown_primitive_is_refused():
+    with pytest.raises(ValueError, match="surfels, ellipsoids"):
+        render(one_surfel(), primitive="cubes")
 
 
 def test_one_camera_serves_all_images():

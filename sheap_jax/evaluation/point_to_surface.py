@@ -1,4 +1,7 @@
-"""Exact unsigned distance from points to a triangle mesh, on the CPU with NumPy and SciPy's k-d tree.
+"""Exact unsigned distance from points to a triangle mesh.
+
+On an accelerator every triangle is tried for every point (`nearest_face`). On the CPU a search tree, SciPy's k-d tree,
+says which to try; the rest of this page is about that.
 
 Every triangle is turned once into a frame of its own, with one corner at the origin and the triangle in the plane
 z = 0: there the closest point is a matter of two dimensions. Which triangles to look at comes from a k-d tree of
@@ -14,8 +17,11 @@ closest one of any of them. For a point p of the cell, a triangle at distance d 
 from itertools import chain
 from typing import NamedTuple
 
+import jax
 import numpy as np
 from jaxtyping import Float, Int
+
+from sheap_jax.evaluation.nearest_face import closest_in_plane, nearest_face
 
 FIRST_CANDIDATES = 4  # nearest handles that give the first bound
 HANDLE_RADIUS = 1.5  # of the median triangle: what is larger is cut for the search
@@ -78,11 +84,19 @@ class Surface:
         # In its frame a triangle is (0, 0), (x1, 0), (x2, y2) with x1 >= 0 and y2 >= 0.
         self._shapes = np.stack([local[:, 0, 0], local[:, 1, 0], local[:, 1, 1]])
 
-    def closest(self, points: Float[np.ndarray, "n 3"]) -> ClosestPoints:
-        """The closest point of the surface to each point, exact up to rounding."""
+    def closest(self, points: Float[np.ndarray, "n 3"], *, try_all: bool | None = None) -> ClosestPoints:
+        """The closest point of the surface to each point, exact up to rounding.
+
+        With `try_all` the triangle is found by trying all of them in float32: of two that are equally close within
+        1e-6 of the mesh's size either may be taken. None: where JAX runs on an accelerator.
+        """
         points = np.asarray(points, np.float64)
         if not len(points):
             return ClosestPoints(np.zeros((0, 3)), np.zeros(0), np.zeros(0, np.int64))
+        if try_all is None:
+            try_all = jax.default_backend() != "cpu"
+        if try_all:
+            return self._on_faces(points, nearest_face(points, self._origins, self._frames, self._shapes))
         cells = _cells(points, self._cell_size)
         found = self._near_cells(cells)
         inside = points[cells.order]
@@ -145,14 +159,14 @@ class Surface:
             blocks = (slice(start, start + BLOCK) for start in range(0, len(faces), BLOCK))
             return np.concatenate([self._distances(points[block], faces[block]) for block in blocks])
         x, y, z = np.einsum("...ab,...b->a...", self._frames[faces], points - self._origins[faces])
-        closest_x, closest_y = _closest_in_plane(x, y, *self._shapes[:, faces])
+        closest_x, closest_y = closest_in_plane(x, y, *self._shapes[:, faces])
         return np.sqrt((x - closest_x) ** 2 + (y - closest_y) ** 2 + z**2)
 
     def _on_faces(self, points: Float[np.ndarray, "n 3"], faces: Int[np.ndarray, "n"]) -> ClosestPoints:
         """The closest point of the given triangle to each point."""
         frames, origins = self._frames[faces], self._origins[faces]
         x, y, _ = np.einsum("nab,nb->an", frames, points - origins)
-        x, y = _closest_in_plane(x, y, *self._shapes[:, faces])
+        x, y = closest_in_plane(x, y, *self._shapes[:, faces])
         closest = origins + x[:, None] * frames[:, 0] + y[:, None] * frames[:, 1]
         return ClosestPoints(closest, np.linalg.norm(points - closest, axis=-1), faces)
 
@@ -230,21 +244,3 @@ def _triangle_frames(corners: Float[np.ndarray, "f 3 3"]) -> Float[np.ndarray, "
     across /= np.linalg.norm(across, axis=-1, keepdims=True)
     y = np.where(flat, across, height / np.where(flat, 1.0, length))
     return np.stack([x, y, np.cross(x, y)], axis=1)
-
-
-def _closest_in_plane(px, py, x1, x2, y2):
-    """Closest points (x, y) of the triangles (0, 0), (x1, 0), (x2, y2) to points (px, py) of their plane."""
-    # Inside, when strictly left of all three edges (the corners run counter-clockwise).
-    inside = (py > 0) & (x2 * py < y2 * px) & ((x2 - x1) * py - y2 * (px - x1) > 0)
-    best_x, best_y = np.clip(px, 0.0, x1), np.zeros_like(py)  # the first edge
-    best = (px - best_x) ** 2 + py**2
-    for start_x, edge_x in ((0.0, x2), (x1, x2 - x1)):  # the other two edges end at (x2, y2)
-        square = edge_x**2 + y2**2
-        along = ((px - start_x) * edge_x + py * y2) / np.where(square > 0, square, 1.0)
-        along = np.clip(along, 0.0, 1.0)
-        x, y = start_x + along * edge_x, along * y2
-        distance = (px - x) ** 2 + (py - y) ** 2
-        closer = distance < best
-        best = np.where(closer, distance, best)
-        best_x, best_y = np.where(closer, x, best_x), np.where(closer, y, best_y)
-    return np.where(inside, px, best_x), np.where(inside, py, best_y)

@@ -68,14 +68,9 @@ class Predictor:
     def _render_driven(self, state: TrainState, assets: Assets, source, target):
         pair = reanimation.estimate_pair(self.networks, state.params, assets, source, target)
         avatar = reanimation.build_avatar(self.networks, state.params, assets, state.prototypes, pair)
-        rendering = reanimation.render(
-            assets,
-            avatar,
-            pair.target.vertices,
-            reanimation.border_color(target),
-            size=self.config.image_size,
-            implementation=self.config.rasterizer,
-        )
+        settings = setup.render_settings(self.config, None)
+        background = reanimation.border_color(target)
+        rendering = reanimation.render(assets, avatar, pair.target.vertices, background, **settings._asdict())
         return jnp.clip(rendering.surfels.color, 0.0, 1.0)
 
 

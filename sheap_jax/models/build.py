@@ -75,6 +75,7 @@ def build_regressor(config: Config) -> GaussianRegressor:
     size = config.regressor
     return GaussianRegressor(
         kind=size.kind,
+        isotropic=size.isotropic,
         uv_size=size.uv_size,
         uv_channels=size.uv_channels,
         uv_widest=size.uv_widest,

@@ -60,5 +60,6 @@ class TokenSeed(nn.Module):
     @nn.compact
     def __call__(self, patches: Float[Array, "b t d"]) -> Float[Array, "b k d"]:
         narrow = nn.Dense(16, dtype=self.dtype, name="narrow")(patches)
-        seeds = nn.Dense(self.num_extra * self.width, dtype=self.dtype, name="seeds")(narrow.reshape(len(narrow), -1))
+        flat = narrow.reshape(narrow.shape[0], -1)
+        seeds = nn.Dense(self.num_extra * self.width, dtype=self.dtype, name="seeds")(flat)
         return seeds.reshape(-1, self.num_extra, self.width).astype(jnp.float32)

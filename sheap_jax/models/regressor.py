@@ -28,6 +28,7 @@ class GaussianRegressor(nn.Module):
     """
 
     kind: str = "graph"
+    isotropic: bool = False  # the unit of offsets and scales: (s_u, s_v, s_n) of the triangle, or one size for all
     uv_size: int = 64
     uv_channels: int = 32
     uv_widest: int = 128  # channels of the generator's coarsest maps
@@ -58,7 +59,7 @@ class GaussianRegressor(nn.Module):
         if self.kind == "cnn":
             maps = self._uv_map(features, context)
             maps = UvCnn(self.width, self.depth, OUTPUTS, self.dtype, name="cnn")(maps)
-            return self._activate(sample_uv(maps, uv_anchor), prototypes)
+            return self.activate(sample_uv(maps, uv_anchor), prototypes)
         count = prototypes.parent_face.shape[0]
         embedding = self.param("embedding", nn.initializers.normal(0.1), (count, self.embedding_dim))
         if self.kind == "graph":
@@ -73,7 +74,7 @@ class GaussianRegressor(nn.Module):
             raw = network(nodes, prototypes, neighbourhood)
         else:
             raw = PrototypeMlp(self.width, self.depth, OUTPUTS, self.dtype, name="mlp")(nodes)
-        return self._activate(jnp.moveaxis(raw, 0, 1), prototypes)
+        return self.activate(jnp.moveaxis(raw, 0, 1), prototypes)
 
     def _uv_map(self, features: Float[Array, "b d"], context: Float[Array, "b t e"]) -> Float[Array, "b u u c"]:
         generator = UvGenerator(
@@ -86,7 +87,7 @@ class GaussianRegressor(nn.Module):
         )
         return generator(features, context)
 
-    def _activate(self, raw: Float[Array, "b n 14"], prototypes: Prototypes) -> LocalSurfels:
+    def activate(self, raw: Float[Array, "b n 14"], prototypes: Prototypes) -> LocalSurfels:
         """Bounded local surfels of the network's outputs; zeros give the initial surfel."""
         # Geometry moves slower than colour: an output of order one is a large move on a triangle.
         offset, scale, rotation = 0.3 * raw[..., :3], 0.3 * raw[..., 3:6], 0.3 * raw[..., 6:10]

@@ -42,7 +42,7 @@ class Vit(nn.Module):
         """Tokens of normalised images whose sides are multiples of `patch`; ValueError otherwise."""
         tokens = self._embed(images)
         count = tokens.shape[1]
-        leading = self._leading_tokens(len(images))
+        leading = self._leading_tokens(images.shape[0])
         extra = self._extra_tokens(tokens)
         tokens = jnp.concatenate([leading, tokens, extra], axis=1)
         if self.style.norm_before:
@@ -84,9 +84,9 @@ class Vit(nn.Module):
     def _extra_tokens(self, patches: Float[Array, "b t d"]) -> Float[Array, "b k d"]:
         initial = nn.initializers.normal(self.style.extra_deviation)
         if not self.num_extra:
-            return jnp.zeros((len(patches), 0, self.width))
+            return jnp.zeros((patches.shape[0], 0, self.width))
         extra = self.param("extra_tokens", initial, (self.num_extra, self.width))
-        extra = jnp.broadcast_to(extra, (len(patches), *extra.shape))
+        extra = jnp.broadcast_to(extra, (patches.shape[0], *extra.shape))
         if self.from_scratch:
             extra = extra + TokenSeed(self.num_extra, self.width, self.dtype, name="token_seed")(patches)
         return extra

@@ -16,7 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
+from jax.experimental import multihost_utils
 
+from sheap_jax.training import sharding
 from sheap_jax.training.state import TrainState
 
 log = logging.getLogger(__name__)
@@ -27,7 +30,10 @@ class CheckpointError(RuntimeError):
 
 
 class Checkpoints:
-    """The checkpoints of one run directory. Saving goes on in the background; `finish` waits for it."""
+    """The checkpoints of one run directory. Saving goes on in the background; `finish` waits for it.
+
+    Several processes share the directory and call every method together; the first one keeps the books.
+    """
 
     def __init__(self, directory: str | Path, *, keep: int = 2):
         import orbax.checkpoint as ocp  # the training step does not need it
@@ -60,7 +66,8 @@ class Checkpoints:
         free = shutil.disk_usage(self.root).free
         if free < size:
             raise CheckpointError(self._full(step, f"{size >> 20} MiB needed, {free >> 20} MiB free"))
-        _write_json(self.run / "architecture.json", describe(state))
+        if sharding.leads():
+            _write_json(self.run / "architecture.json", describe(state))
         try:
             self._manager.save(step, args=self._args.StandardSave(state), force=True)
         except Exception as error:
@@ -74,9 +81,12 @@ class Checkpoints:
         step, self._pending = self._pending, None
         try:
             self._manager.wait_until_finished()
-            _write_json(self._checksum_file(step), checksums(self.root / str(step)))
+            if sharding.leads():
+                _write_json(self._checksum_file(step), checksums(self.root / str(step)))
         except Exception as error:
             raise self._failure(step, error) from error
+        if not sharding.leads():
+            return
         for old in self.root.glob("*.sha256.json"):
             if int(old.name.split(".")[0]) not in self.steps():
                 old.unlink()
@@ -93,8 +103,8 @@ class Checkpoints:
         self._check_architecture(like)
         for step in reversed(steps):
             try:
-                damaged = self.verify(step)
-                if damaged:
+                damaged = self.verify(step) if sharding.leads() else None
+                if not _agreed(damaged is None):
                     raise CheckpointError(f"{damaged} does not have the checksum it was written with")
                 restored: Any = self._manager.restore(step, args=self._args.StandardRestore(_abstract(like)))
                 return restored
@@ -140,11 +150,13 @@ class Checkpoints:
     def _set_aside(self, step: int) -> None:
         """Move an unreadable checkpoint out of the way, so that its step can be saved again."""
         target = self.run / "damaged"
-        target.mkdir(exist_ok=True)
-        for path in (self.root / str(step), self._checksum_file(step)):
-            if path.exists():
-                shutil.rmtree(target / path.name, ignore_errors=True)
-                path.replace(target / path.name)
+        if sharding.leads():
+            target.mkdir(exist_ok=True)
+            for path in (self.root / str(step), self._checksum_file(step)):
+                if path.exists():
+                    shutil.rmtree(target / path.name, ignore_errors=True)
+                    path.replace(target / path.name)
+        _agreed(True)  # nobody looks before it is gone
         self._manager.reload()
 
     def _checksum_file(self, step: int) -> Path:
@@ -163,6 +175,13 @@ class Checkpoints:
             f"the disk of {self.root} is full while saving step {step} ({detail}); {left}. "
             "Free space and run the same command again to go on from there."
         )
+
+
+def _agreed(answer: bool) -> bool:
+    """What the first process says, on all of them."""
+    if jax.process_count() == 1:
+        return answer
+    return bool(multihost_utils.broadcast_one_to_all(np.asarray(answer)))
 
 
 def describe(state: TrainState) -> dict[str, list[Any]]:

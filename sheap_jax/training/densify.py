@@ -12,41 +12,52 @@ from sheap_jax import prototypes as prototype_rules
 from sheap_jax.training.state import Params, TrainState
 
 
-def make_densify(*, share: float, min_per_face: int = 1, max_per_face: int = 6) -> Callable[[TrainState], TrainState]:
+def make_densify(
+    *, share: float, min_per_face: int = 1, max_per_face: int = 6, shardings: TrainState | None = None
+) -> Callable[[TrainState], TrainState]:
     """A jitted function that duplicates `share` of all slots' number of prototypes (and prunes as many when full).
 
-    New prototypes start with empty optimiser moments. Every device of a mesh computes the same.
+    New prototypes start with empty optimiser moments. Every device of a mesh computes the same; `shardings` as for
+    `make_step`.
     """
 
     def densify(state: TrainState) -> TrainState:
         regressor = state.params["regressor"]
         none = jnp.zeros((state.prototypes.active.shape[0], 0))  # the CNN of the ablation has no embeddings
-        embedding = regressor.get("embedding", none)
         flat, unravel = ravel_pytree(regressor)
-        leaves, structure = jax.tree.flatten(state.opt_state["regressor"])
-        moments = {i: unravel(leaf) for i, leaf in enumerate(leaves) if leaf.shape == flat.shape}
+        paths, structure = jax.tree_util.tree_flatten_with_path(state.opt_state["regressor"])
+        leaves = [leaf for _, leaf in paths]
+        # Moments are one vector for all arrays, or shaped like the parameters (config.optimizer.flat_moments).
+        trees = {i: unravel(leaf) for i, leaf in enumerate(leaves) if leaf.shape == flat.shape}
+        trees |= {i: {"embedding": leaf} for i, (path, leaf) in enumerate(paths) if _is_embedding(path)}
         result = prototype_rules.densify_and_prune(
             state.prototypes,
-            embedding,
-            {i: tree.get("embedding", none) for i, tree in moments.items()},
+            regressor.get("embedding", none),
+            {i: tree.get("embedding", none) for i, tree in trees.items()},
             jax.random.fold_in(state.key, state.step),
-            count=max(round(share * embedding.shape[0]), 1),
+            count=max(round(share * state.prototypes.active.shape[0]), 1),
             min_per_face=min_per_face,
             max_per_face=max_per_face,
         )
-        for i, tree in moments.items():
-            leaves[i] = ravel_pytree(_with_embedding(tree, result.moments[i]))[0]
-        regressor = _with_embedding(regressor, result.embedding)
+        if shardings is not None:  # random numbers are those of one device, however the embeddings are shared out
+            result = jax.lax.with_sharding_constraint(result, shardings.step)
+        for i, tree in trees.items():
+            changed = _with_embedding(tree, result.moments[i])
+            leaves[i] = ravel_pytree(changed)[0] if leaves[i].shape == flat.shape else changed["embedding"]
         return dataclasses.replace(
             state,
-            params=state.params | {"regressor": regressor},
+            params=state.params | {"regressor": _with_embedding(regressor, result.embedding)},
             opt_state=state.opt_state | {"regressor": jax.tree.unflatten(structure, leaves)},
             prototypes=result.prototypes,
         )
 
-    return jax.jit(densify, donate_argnums=0)
+    return jax.jit(densify, donate_argnums=0, out_shardings=shardings)
 
 
 def _with_embedding(tree: Params, embedding: Float[Array, "n d"]) -> Params:
     """The tree with another embedding, if it has one."""
     return tree | {"embedding": embedding} if "embedding" in tree else tree
+
+
+def _is_embedding(path: tuple) -> bool:
+    return bool(path) and path[-1] == jax.tree_util.DictKey("embedding")

@@ -11,24 +11,31 @@ log = logging.getLogger(__name__)
 
 
 class MetricWriter:
-    """Appends to `metrics.jsonl` (one object per line) and to TensorBoard event files below `tensorboard/`."""
+    """Appends to `metrics.jsonl` (one object per line) and to TensorBoard event files below `tensorboard/`.
 
-    def __init__(self, directory: str | Path, *, resume_step: int = 0):
+    With `writes=False` it does nothing: of several processes one writes.
+    """
+
+    def __init__(self, directory: str | Path, *, resume_step: int = 0, writes: bool = True):
+        self._file, self._board = None, None
+        if not writes:
+            return
         self.directory = Path(directory)
         self.directory.mkdir(parents=True, exist_ok=True)
         self._path = self.directory / "metrics.jsonl"
-        _drop_lines_after(self._path, resume_step)
+        drop_lines_after(self._path, resume_step)
         self._file = self._path.open("a")
         try:
             from tensorboardX import SummaryWriter
         except ImportError:
             log.warning("tensorboardX is not installed: metrics go to %s alone", self._path)
-            self._board = None
         else:
             self._board = SummaryWriter(str(self.directory / "tensorboard"), purge_step=resume_step + 1)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Scalars of one step, flushed at once: a killed run keeps them."""
+        if self._file is None:
+            return
         row = {"step": step} | {name: float(value) for name, value in values.items()}
         self._file.write(json.dumps(row) + "\n")
         self._file.flush()
@@ -43,7 +50,8 @@ class MetricWriter:
             self._board.add_image(name, image, step, dataformats="HWC")
 
     def close(self) -> None:
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
         if self._board is not None:
             self._board.close()
 
@@ -59,7 +67,8 @@ def read_metrics(path: str | Path) -> list[dict[str, float]]:
     return rows
 
 
-def _drop_lines_after(path: Path, step: int) -> None:
+def drop_lines_after(path: Path, step: int) -> None:
+    """Take out the lines of steps that a resumed run does again."""
     if path.exists():
         kept = [json.dumps(row) for row in read_metrics(path) if row["step"] <= step]
         path.write_text("".join(line + "\n" for line in kept))

@@ -12,8 +12,10 @@ from jaxtyping import Array, Bool, Float
 from sheap_jax import reanimation
 from sheap_jax.config import LossWeights
 from sheap_jax.losses import consistency, landmark, perceptual, photometric, regularisers
-from sheap_jax.losses.weighting import LossTerm, weigh
+from sheap_jax.losses.weighting import LossTerm, masked_mean, weigh
 from sheap_jax.reanimation import Assets, Avatar, Networks, Pair, PosedHead, Rendering
+from sheap_jax.rendering import SCALED_AXES, Primitive
+from sheap_jax.training.sharding import total
 from sheap_jax.types import Batch, Frame, Prototypes
 
 DEPTH_SCALE = 0.01  # metres that count as 1 in the depth term
@@ -26,6 +28,7 @@ class RenderSettings(NamedTuple):
     size: int
     implementation: str | None = None
     mesh: jax.sharding.Mesh | None = None
+    primitive: Primitive = "surfels"
 
 
 class Objective(NamedTuple):
@@ -37,12 +40,22 @@ class Objective(NamedTuple):
 
 
 def geometry_objective(
-    params: dict[str, Any], networks: Networks, assets: Assets, batch: Batch, weights: LossWeights, size: int
+    params: dict[str, Any],
+    networks: Networks,
+    assets: Assets,
+    batch: Batch,
+    weights: LossWeights,
+    size: int,
+    axes: tuple[str, ...] = (),
 ) -> tuple[Float[Array, ""], Objective]:
-    """Landmarks and coefficient priors alone: a cheap start that brings the heads to their place."""
+    """Landmarks and coefficient priors alone: a cheap start that brings the heads to their place.
+
+    On a device of a mesh with `axes`, `batch` is its share of the batch and the loss its share of the loss; what is
+    logged is of the whole batch.
+    """
     pair = reanimation.estimate_pair(networks, params, assets, batch.source.image, batch.target.image)
-    loss = weigh(_geometry_terms(pair, batch, weights, size))
-    return loss.total, Objective(loss.means, _finite(pair, None), None)
+    loss = weigh(_geometry_terms(pair, batch, weights, size), axes=axes)
+    return loss.total, Objective(total(loss.means, axes), _finite(pair, None), None)
 
 
 def full_objective(
@@ -54,14 +67,16 @@ def full_objective(
     batch: Batch,
     weights: LossWeights,
     settings: RenderSettings,
+    axes: tuple[str, ...] = (),
 ) -> tuple[Float[Array, ""], Objective]:
     """Everything. The gradient with respect to `screen_probe` (zeros) is the densification statistic."""
     pair = reanimation.estimate_pair(networks, params, assets, batch.source.image, batch.target.image)
-    avatar = reanimation.build_avatar(networks, params, assets, prototypes, pair)
+    positions = reanimation.share_positions(assets.model, pair.target, weights.position_share)
+    avatar = reanimation.build_avatar(networks, params, assets, prototypes, pair, positions=positions)
     rendering = reanimation.render(
         assets,
         avatar,
-        pair.target.vertices,
+        positions,
         reanimation.border_color(batch.target.image),
         screen_probe=screen_probe,
         **settings._asdict(),
@@ -70,14 +85,13 @@ def full_objective(
         _geometry_terms(pair, batch, weights, settings.size)
         | _photometric_terms(rendering, batch.target, networks, assets, weights)
         | _consistency_terms(rendering, avatar, pair.target, assets, prototypes, weights)
-        | _surfel_terms(avatar, prototypes, weights)
+        | _surfel_terms(avatar, prototypes, weights, settings.primitive)
     )
-    loss = weigh(terms)
+    loss = weigh(terms, axes=axes)
     overflow = jnp.sum(rendering.surfels.overflow).astype(jnp.float32)
-    logged = loss.means | {
-        "overflow": overflow,
-        "psnr": -10 * jnp.log10(jnp.mean((rendering.surfels.color - batch.target.image) ** 2)),
-    }
+    squared_error = masked_mean((rendering.surfels.color - batch.target.image) ** 2, None, axes=axes)
+    logged = total(loss.means | {"overflow": overflow, "psnr": squared_error}, axes)
+    logged["psnr"] = -10 * jnp.log10(logged["psnr"])
     return loss.total, Objective(logged, _finite(pair, rendering), avatar.surfels.opacities)
 
 
@@ -134,11 +148,14 @@ def _consistency_terms(
     }
 
 
-def _surfel_terms(avatar: Avatar, prototypes: Prototypes, weights: LossWeights) -> dict[str, LossTerm]:
+def _surfel_terms(
+    avatar: Avatar, prototypes: Prototypes, weights: LossWeights, primitive: Primitive
+) -> dict[str, LossTerm]:
+    sizes = avatar.local.scale[..., : SCALED_AXES[primitive]]
     active = prototypes.active[None, :, None]
     return {
         "offset": LossTerm(regularisers.offset_excess(avatar.local.offset), weights.offset, active),
-        "scale": LossTerm(regularisers.scale_excess(avatar.local.scale[..., :2]), weights.scale, active),
+        "scale": LossTerm(regularisers.scale_excess(sizes), weights.scale, active),
     }
 
 

@@ -31,23 +31,37 @@ def make_schedule(
 
 
 def make_optimizer(
-    schedule: optax.Schedule, *, weight_decay: float, clip_norm: float, muon: bool = False
+    schedule: optax.Schedule,
+    *,
+    weight_decay: float,
+    clip_norm: float,
+    muon: bool = False,
+    appearance: optax.Schedule | None = None,
+    flat_moments: bool = True,
 ) -> optax.GradientTransformation:
     """Gradient clipping and AdamW; with `muon`, the matrices of dense layers by Muon.
+
+    `appearance` is the learning rate of the estimator's heads for light and features where it is not `schedule`: only
+    pictures train them, and they have everything to learn when the geometry has nearly settled.
 
     Muon (Jordan et al. 2024) replaces the momentum of a matrix by the nearest orthogonal one, so that directions with
     small gradients move as far as those with large ones. It is scaled to the size of Adam's updates (Liu et al. 2025,
     arXiv:2502.16982, eq. 4, with another factor): one learning rate suits both. Matrices decay; vectors do not.
     """
-    # The moments of all arrays are one flat vector: a hundred small arrays would each compile to kernels of their own,
-    # which costs more than everything else in a small program.
-    adam = optax.flatten(optax.scale_by_adam(b2=0.99))
+    # Flat moments: a hundred small arrays would each compile to kernels of their own, which costs more than everything
+    # else in a small program. Large programs pay for the copies, and one vector cannot be cut where its arrays are.
+    adam = optax.scale_by_adam(b2=0.99)
+    adam = optax.flatten(adam) if flat_moments else adam
     direction = optax.partition({"muon": _orthogonal_updates(), "adam": adam}, _kinds) if muon else adam
+    scaling = optax.scale_by_learning_rate(schedule)
+    if appearance is not None:
+        rates = {"appearance": optax.scale_by_learning_rate(appearance), "geometry": scaling}
+        scaling = optax.partition(rates, _parts)
     return optax.chain(
         optax.clip_by_global_norm(clip_norm),
         direction,
         optax.add_decayed_weights(weight_decay, mask=lambda params: jax.tree.map(lambda leaf: leaf.ndim > 1, params)),
-        optax.scale_by_learning_rate(schedule),
+        scaling,
     )
 
 
@@ -70,3 +84,12 @@ def _kinds(params: optax.Params) -> optax.Params:
         return "muon" if is_kernel and max(leaf.shape) <= MUON_LARGEST_SIDE else "adam"
 
     return jax.tree_util.tree_map_with_path(kind, params)
+
+
+def _parts(params: optax.Params) -> optax.Params:
+    """ "appearance" for the heads that say how a head looks, "geometry" for all that says where it is."""
+
+    def part(path: tuple, _: jax.Array) -> str:
+        return "appearance" if path[0].key in ("light_head", "features_head") else "geometry"
+
+    return jax.tree_util.tree_map_with_path(part, params)

@@ -1,17 +1,20 @@
 """The picture grid of a training run: source | target | render | mesh over the target | normals of the mesh."""
 
 import functools
+from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import PartitionSpec as P
 from jaxtyping import UInt8
 
 from sheap_jax import reanimation
 from sheap_jax.evaluation import pictures
 from sheap_jax.reanimation import Assets, Networks, Rendering
+from sheap_jax.training import sharding
 from sheap_jax.training.objective import RenderSettings
-from sheap_jax.training.state import TrainState
-from sheap_jax.types import Batch
+from sheap_jax.training.state import Params, TrainState
+from sheap_jax.types import Batch, Prototypes
 
 ROWS = 6
 
@@ -19,12 +22,11 @@ ROWS = 6
 def make_pictures(
     networks: Networks, state: TrainState, assets: Assets, batch: Batch, settings: RenderSettings
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """The first pairs of a batch as one picture, a row each."""
-    first = jax.tree.map(lambda x: x[:ROWS], batch)
-    single = settings._replace(mesh=None)
-    rendering = jax.tree.map(np.asarray, _render(networks, single)(state, assets, first))
-    color = np.clip(rendering.surfels.color, 0.0, 1.0)
-    normal, mask = rendering.mesh.normal, rendering.mesh.mask
+    """The first pairs of a batch on the devices as one picture, a row each. All processes must call it together."""
+    first, rendering = _render(networks, settings)(state, assets, batch)
+    first: Any = jax.tree.map(np.asarray, first)
+    color = np.clip(np.asarray(rendering.surfels.color), 0.0, 1.0)
+    normal, mask = np.asarray(rendering.mesh.normal), np.asarray(rendering.mesh.mask)
     columns = [
         first.source.image,
         first.target.image,
@@ -37,12 +39,20 @@ def make_pictures(
 
 @functools.cache
 def _render(networks: Networks, settings: RenderSettings):
-    """The jitted re-animation, compiled once per run."""
+    """The jitted re-animation, compiled once per run; every device renders its share of the batch."""
 
-    def render(state: TrainState, assets: Assets, batch: Batch) -> Rendering:
-        pair = reanimation.estimate_pair(networks, state.params, assets, batch.source.image, batch.target.image)
-        avatar = reanimation.build_avatar(networks, state.params, assets, state.prototypes, pair)
+    def render(params: Params, prototypes: Prototypes, assets: Assets, batch: Batch) -> Rendering:
+        pair = reanimation.estimate_pair(networks, params, assets, batch.source.image, batch.target.image)
+        avatar = reanimation.build_avatar(networks, params, assets, prototypes, pair)
         background = reanimation.border_color(batch.target.image)
-        return reanimation.render(assets, avatar, pair.target.vertices, background, **settings._asdict())
+        alone = settings._replace(mesh=None)
+        return reanimation.render(assets, avatar, pair.target.vertices, background, **alone._asdict())
 
-    return jax.jit(render)
+    rows = P(sharding.AXES)
+    on_devices = sharding.on_devices(render, settings.mesh, in_specs=(P(), P(), P(), rows), out_specs=rows)
+
+    def first_rows(state: TrainState, assets: Assets, batch: Batch) -> tuple[Batch, Rendering]:
+        rendering = on_devices(state.params, state.prototypes, assets, batch)
+        return jax.tree.map(lambda x: x[:ROWS], (batch, rendering))
+
+    return jax.jit(first_rows, out_shardings=sharding.replicated(settings.mesh))

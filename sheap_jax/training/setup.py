@@ -2,27 +2,24 @@
 
 import dataclasses
 from pathlib import Path
-from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import NamedSharding
-from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Key, UInt8
 
-from sheap_jax import config_files, geometry, lighting, prototypes, reanimation
+from sheap_jax import basel_prior, config_files, geometry, lighting, prototypes, reanimation
 from sheap_jax.config import Config
+from sheap_jax.lighting import LightPrior
 from sheap_jax.models import build
 from sheap_jax.models.graph_network import face_neighbourhood
 from sheap_jax.morphable import MorphableModel
 from sheap_jax.reanimation import Assets, Networks
+from sheap_jax.rendering import SCALED_AXES
+from sheap_jax.training import sharding
 from sheap_jax.training.objective import RenderSettings
 from sheap_jax.training.optimizer import make_optimizer, make_schedule
 from sheap_jax.training.state import Optimizers, TrainState, init_state
-from sheap_jax.types import Batch
-
-T = TypeVar("T")
 
 
 def build_networks(config: Config, model: MorphableModel) -> Networks:
@@ -40,22 +37,39 @@ def build_assets(config: Config, model: MorphableModel, *, training: bool = True
     return Assets(
         model=jax.tree.map(jnp.asarray, model),
         neighbourhood=face_neighbourhood(np.asarray(model.faces)),
-        light_prior=lighting.default_light_prior(config.estimator.light_components),
+        light_prior=light_prior(config.light, config.estimator.light_components),
         camera=geometry.official_camera(config.image_size),
         frozen=jax.tree.map(jnp.asarray, build.frozen_params(config, training=training)),
     )
 
 
+def light_prior(name: str, components: int) -> LightPrior:
+    """The prior that a configuration names: "generated", "none", or the folder of a Basel Illumination Prior."""
+    if name == "none":
+        return lighting.ambient_light_prior(components)
+    return (
+        lighting.default_light_prior(components)
+        if name == "generated"
+        else basel_prior.load_basel_prior(name, components)
+    )
+
+
 def build_optimizers(config: Config) -> Optimizers:
-    """One for each network. When rendering begins the estimator's schedule starts anew, and the regressor's starts."""
+    """One for each network. When rendering begins the estimator's schedule starts anew, and the regressor's starts.
+
+    The estimator's geometry starts anew at `rendered_share` of its rate, what it says of appearance at the whole.
+    """
     options = config.optimizer
     shared = {"warmup_steps": options.warmup_steps, "final_share": options.final_share}
-    estimator = make_schedule(
-        steps=config.steps,
-        learning_rate=options.learning_rate,
-        restart_step=config.geometry_steps,
-        restart_share=options.rendered_share,
-        **shared,
+    geometry, appearance = (
+        make_schedule(
+            steps=config.steps,
+            learning_rate=options.learning_rate,
+            restart_step=config.geometry_steps,
+            restart_share=share,
+            **shared,
+        )
+        for share in (options.rendered_share, 1.0)
     )
     regressor = make_schedule(
         steps=config.steps - config.geometry_steps,
@@ -64,10 +78,16 @@ def build_optimizers(config: Config) -> Optimizers:
         restart_share=1.0,
         **shared,
     )
-    limits = {"weight_decay": options.weight_decay, "clip_norm": options.clip_norm}
+    if config.devices.fsdp > 1 and options.flat_moments:
+        raise ValueError("config.devices.fsdp shares out optimiser state: it needs config.optimizer.flat_moments=False")
+    rest = {
+        "weight_decay": options.weight_decay,
+        "clip_norm": options.clip_norm,
+        "flat_moments": options.flat_moments,
+    }
     return {
-        "estimator": make_optimizer(estimator, **limits, muon=options.muon),
-        "regressor": make_optimizer(regressor, **limits, muon=False),
+        "estimator": make_optimizer(geometry, **rest, muon=options.muon, appearance=appearance),
+        "regressor": make_optimizer(regressor, **rest, muon=False),
     }
 
 
@@ -120,14 +140,21 @@ def _init_params(networks, assets, start, image_size, estimator_key: Key[Array, 
 
 
 def render_settings(config: Config, mesh: jax.sharding.Mesh | None) -> RenderSettings:
-    return RenderSettings(config.image_size, config.rasterizer, mesh)
+    primitive = config.primitive
+    if primitive not in SCALED_AXES:
+        raise ValueError(f"config.primitive is {primitive!r}, it must be one of {', '.join(SCALED_AXES)}")
+    return RenderSettings(config.image_size, config.rasterizer, mesh, primitive)
 
 
 def start_run(config: Config) -> Path:
-    """Make the run directory and write the configuration into it."""
+    """Make the run directory and write the configuration into it. Raises OSError if that cannot be done."""
     run = Path(config.run_directory)
-    run.mkdir(parents=True, exist_ok=True)
-    config_files.save_json(config, run / "config.json")
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        if sharding.leads():
+            config_files.save_json(config, run / "config.json")
+    except OSError as error:
+        raise OSError(f"cannot write the run to {run} ({error}); choose another --config.log.directory") from error
     return run
 
 
@@ -138,30 +165,10 @@ def ensure_data(config: Config) -> Path:
         return Path(config.data.directory)
     from sheap_jax.data.embedded import generate, settings_name
 
-    return generate(config.data.directory.replace("{settings}", settings_name(embedded)), embedded)
-
-
-def device_mesh(batch_size: int) -> jax.sharding.Mesh | None:
-    """A mesh ("data",) over all devices; None on a single one.
-
-    Raises ValueError if the batch cannot be shared out evenly.
-    """
-    count = jax.device_count()
-    if count == 1:
-        return None
-    if batch_size % count:
-        raise ValueError(f"config.batch_size {batch_size} is no multiple of the {count} devices")
-    return jax.make_mesh((count,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
-
-
-def replicate(tree: T, mesh: jax.sharding.Mesh | None) -> T:
-    """A copy of every array on every device of the mesh."""
-    return tree if mesh is None else jax.device_put(tree, NamedSharding(mesh, P()))
-
-
-def shard(batch: Batch, mesh: jax.sharding.Mesh | None) -> Batch:
-    """The batch's leading axis over the mesh's data axis."""
-    return batch if mesh is None else jax.device_put(batch, NamedSharding(mesh, P("data")))
+    directory = Path(config.data.directory.replace("{settings}", settings_name(embedded)))
+    if jax.process_count() > 1 and not directory.exists():
+        raise OSError(f"{directory} is not there: several processes share it, start one alone first to generate it")
+    return generate(directory, embedded)
 
 
 def is_due(step: int, every: int) -> bool:

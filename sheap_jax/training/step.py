@@ -2,32 +2,48 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from sheap_jax import prototypes as prototype_rules
 from sheap_jax.config import LossWeights
 from sheap_jax.reanimation import Assets, Networks
+from sheap_jax.training import sharding
 from sheap_jax.training.objective import Objective, RenderSettings, full_objective, geometry_objective
-from sheap_jax.training.state import Optimizers, TrainState
-from sheap_jax.types import Batch
+from sheap_jax.training.state import Optimizers, Params, TrainState
+from sheap_jax.types import Batch, Prototypes
 
 
 class StepReport(NamedTuple):
-    """What the host may look at, later."""
+    """What the host may look at, later. The same on every device and process."""
 
     metrics: dict[str, Float[Array, ""]]
+    records: Int[Array, "b 2"]  # of the whole batch, in the order of the next two
+    sound: Bool[Array, "b"]  # which pairs came with finite pictures and landmarks
     finite: Bool[Array, "b"]  # which pairs gave finite numbers
-    applied: Bool[Array, ""]  # False: something was not finite and the state was left as it was
+    applied: Bool[Array, ""]  # False: something was not finite or the loss exploded, the state was left as it was
 
 
-Step = Callable[[TrainState, Assets, Batch], tuple[TrainState, StepReport]]
+class Pass(NamedTuple):
+    """Forward and backward pass of a batch: means over the batch, and values of each pair.
+
+    On one device of several, `loss` and `gradient` are its shares, which sum to those of the batch.
+    """
+
+    loss: Float[Array, ""]
+    terms: dict[str, Float[Array, ""]]
+    gradient: Params  # of the networks that learn
+    finite: Bool[Array, "b"]
+    opacities: Float[Array, "b n"] | None  # None when nothing is rendered, as the next one
+    screen_gradient: Float[Array, "b n 2"] | None
+
+
+Step = Callable[..., tuple[TrainState, StepReport]]  # of state, assets, batch and, if there is one, the loss limit
 
 
 def make_step(
@@ -37,48 +53,126 @@ def make_step(
     settings: RenderSettings,
     *,
     rendered: bool,
+    accumulate: int = 1,
+    shardings: TrainState | None = None,
 ) -> Step:
     """The jitted step, with the target rendered or (`rendered=False`) from landmarks alone.
 
     Without rendering only the estimator learns: the regressor and its schedule wait.
 
-    A step whose loss or gradient is not finite leaves parameters, optimiser and prototypes untouched and reports it.
-    """
+    A step whose loss or gradient is not finite, or whose loss is above the limit given, leaves parameters, optimiser
+    and prototypes untouched and reports it.
 
-    def step(state: TrainState, assets: Assets, batch: Batch) -> tuple[TrainState, StepReport]:
-        if rendered:
-            count = state.prototypes.parent_face.shape[0]
-            probe = jnp.zeros((batch.source.image.shape[0], count, 2), jnp.float32)
-            differentiate = jax.value_and_grad(full_objective, argnums=(0, 1), has_aux=True)
-            (loss, objective), (gradient, probe_gradient) = differentiate(
-                state.params, probe, networks, assets, state.prototypes, batch, weights, settings
-            )
-            prototypes = prototype_rules.update_statistics(state.prototypes, objective.opacities, probe_gradient)
-        else:
-            differentiate = jax.value_and_grad(geometry_objective, has_aux=True)
-            trained = {"estimator": state.params["estimator"]}
-            (loss, objective), gradient = differentiate(trained, networks, assets, batch, weights, settings.size)
-            prototypes = state.prototypes
+    Args:
+        accumulate: parts of the batch that are computed one after another, for the memory of one.
+        shardings: of the state, where there is a mesh (sharding.state_shardings).
+    """
+    mesh = settings.mesh
+    axes = () if mesh is None else sharding.AXES
+    cut = None if shardings is None else shardings.params
+
+    def both_ways(params: Params, prototypes: Prototypes, assets: Assets, batch: Batch) -> Pass:
+        """On one device's share of the batch, up to the sums over all devices."""
+        whole = sharding.gather(params, cut)
+
+        def pass_of(part: Batch) -> Pass:
+            if not rendered:
+                return _geometry_pass(whole, networks, assets, part, weights, settings.size, axes)
+            alone = settings._replace(mesh=None)
+            return _full_pass(whole, prototypes, networks, assets, part, weights, settings=alone, axes=axes)
+
+        done = _accumulate(pass_of, batch, accumulate)
+        return done._replace(loss=sharding.total(done.loss, axes), gradient=sharding.reduce(done.gradient, cut))
+
+    def step(
+        state: TrainState, assets: Assets, batch: Batch, loss_limit: Float[Array, ""] | float = jnp.inf
+    ) -> tuple[TrainState, StepReport]:
+        trained = list(state.params) if rendered else ["estimator"]
+        gradient = None if cut is None else {name: sharding.specs(cut[name]) for name in trained}
+        run = sharding.on_devices(
+            both_ways,
+            mesh,
+            in_specs=(sharding.specs(cut), P(), P(), P(axes)),
+            out_specs=Pass(P(), P(), gradient, P(axes), P(axes), P(axes)),  # pyright: ignore[reportArgumentType]
+        )
+        done = run(state.params, state.prototypes, assets, batch)
+        prototypes = state.prototypes
+        if done.opacities is not None and done.screen_gradient is not None:
+            prototypes = prototype_rules.update_statistics(prototypes, done.opacities, done.screen_gradient)
         params, opt_state = dict(state.params), dict(state.opt_state)
-        for name, own in gradient.items():
+        for name, own in done.gradient.items():
             updates, opt_state[name] = optimizers[name].update(own, state.opt_state[name], state.params[name])
             params[name] = optax.apply_updates(state.params[name], updates)
-        norms = {f"gradient_norm/{name}": optax.global_norm(own) for name, own in gradient.items()}
-        applied = jnp.isfinite(jnp.stack([loss, *norms.values()])).all()
+        norms = {f"gradient_norm/{name}": optax.global_norm(own) for name, own in done.gradient.items()}
+        sound = _finite_rows(batch)
+        applied = jnp.isfinite(jnp.stack([done.loss, *norms.values()])).all() & sound.all() & (done.loss <= loss_limit)
         proposed = dataclasses.replace(state, params=params, opt_state=opt_state, prototypes=prototypes)
         state = dataclasses.replace(_keep_unless(applied, proposed, state), step=state.step + 1)
-        return state, _report(loss, objective, norms, applied)
+        metrics = {"loss": done.loss} | {f"loss/{name}": value for name, value in done.terms.items()} | norms
+        return state, StepReport(metrics, batch.record, sound, done.finite, applied)
 
-    sharding = None if settings.mesh is None else NamedSharding(settings.mesh, P("data"))
-    replicated = None if settings.mesh is None else NamedSharding(settings.mesh, P())
-    if sharding is None:
-        return jax.jit(step, donate_argnums=0)
-    return jax.jit(
-        step,
-        donate_argnums=0,
-        in_shardings=(replicated, replicated, sharding),
-        out_shardings=(replicated, replicated),
+    return jax.jit(step, donate_argnums=0, out_shardings=(shardings, sharding.replicated(mesh)))
+
+
+def _full_pass(
+    params: Params,
+    prototypes: Prototypes,
+    networks: Networks,
+    assets: Assets,
+    batch: Batch,
+    weights: LossWeights,
+    *,
+    settings: RenderSettings,
+    axes: tuple[str, ...],
+) -> Pass:
+    probe = jnp.zeros((batch.source.image.shape[0], prototypes.parent_face.shape[0], 2), jnp.float32)
+    differentiate = jax.value_and_grad(full_objective, argnums=(0, 1), has_aux=True)
+    (loss, objective), (gradient, probe_gradient) = differentiate(
+        params, probe, networks, assets, prototypes, batch, weights, settings, axes
     )
+    return _pass(loss, objective, gradient, probe_gradient)
+
+
+def _geometry_pass(
+    params: Params, networks: Networks, assets: Assets, batch: Batch, weights: LossWeights, size: int, axes: tuple
+) -> Pass:
+    differentiate = jax.value_and_grad(geometry_objective, has_aux=True)
+    trained = {"estimator": params["estimator"]}
+    (loss, objective), gradient = differentiate(trained, networks, assets, batch, weights, size, axes)
+    return _pass(loss, objective, gradient, None)
+
+
+def _pass(loss: Float[Array, ""], objective: Objective, gradient: Params, probe_gradient: Any) -> Pass:
+    return Pass(loss, objective.terms, gradient, objective.finite, objective.opacities, probe_gradient)
+
+
+def _accumulate(pass_of: Callable[[Batch], Pass], batch: Batch, parts: int) -> Pass:
+    """The pass over the whole batch, as the mean of the passes over its parts.
+
+    A part takes every so-manieth pair, so that each device splits its own share and nothing moves between devices.
+    Terms that are averaged under a mask are averaged within each part, then over the parts.
+    """
+    if parts == 1:
+        return pass_of(batch)
+    split = jax.tree.map(lambda x: x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1), batch)
+
+    def body(total: tuple, part: Batch) -> tuple[tuple, tuple]:
+        done = pass_of(part)
+        return jax.tree.map(jnp.add, total, tuple(done[:3])), tuple(done[3:])
+
+    shapes = jax.eval_shape(pass_of, jax.tree.map(lambda x: x[0], split))
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), tuple(shapes[:3]))
+    total, rows = jax.lax.scan(body, zeros, split)
+    loss, terms, gradient = jax.tree.map(lambda x: x / parts, total)
+    finite, opacities, probe = jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(-1, *x.shape[2:]), rows)
+    # Each part's loss is a mean over fewer pairs: a pair weighs more in it than in the whole.
+    return Pass(loss, terms, gradient, finite, opacities, None if probe is None else probe / parts)
+
+
+def _finite_rows(batch: Batch) -> Bool[Array, "b"]:
+    """Which pairs of the data hold neither NaN nor infinity."""
+    rows = [jnp.isfinite(leaf).reshape(leaf.shape[0], -1).all(axis=1) for leaf in (*batch.source, *batch.target)]
+    return jnp.stack(rows).all(axis=0)
 
 
 def _keep_unless(applied: Bool[Array, ""], proposed: TrainState, state: TrainState) -> TrainState:
@@ -89,10 +183,3 @@ def _keep_unless(applied: Bool[Array, ""], proposed: TrainState, state: TrainSta
         (state.params, state.opt_state, state.prototypes),
     )
     return dataclasses.replace(state, params=kept[0], opt_state=kept[1], prototypes=kept[2])
-
-
-def _report(
-    loss: Float[Array, ""], objective: Objective, norms: dict[str, Float[Array, ""]], applied: Bool[Array, ""]
-) -> StepReport:
-    metrics = {"loss": loss} | {f"loss/{name}": value for name, value in objective.terms.items()} | norms
-    return StepReport(metrics, objective.finite, applied)

@@ -1,63 +1,133 @@
-"""What stops a run early: numbers that are not finite, and signals."""
+"""What ends a run early: steps that were not applied, and signals."""
 
+import collections
+import json
+import math
 import signal
 from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
 
+import jax
 import numpy as np
-from jaxtyping import Array, Int
+from jax.experimental import multihost_utils
 
+from sheap_jax.config import Faults
+from sheap_jax.training.metrics import drop_lines_after
 from sheap_jax.training.step import StepReport
-from sheap_jax.types import Batch
+
+DECAY = 0.99  # of the running mean of the loss
+SETTLING = 50  # losses of a phase before their mean means something
 
 
 class NotFiniteError(RuntimeError):
-    """A batch gave NaN or infinity; the message names its records."""
+    """Too many steps gave NaN, infinity or an exploding loss; the message names the records of the last one."""
 
 
-def check_batch(batch: Batch, record_key: Callable[[int], str]) -> None:
-    """Refuse a batch that holds NaN or infinity before it reaches the device. Raises NotFiniteError."""
-    bad = np.zeros(len(batch.record), bool)
-    for frame in (batch.source, batch.target):
-        for values in frame:
-            bad |= ~np.isfinite(values).reshape(len(bad), -1).all(axis=1)
-    if bad.any():
-        raise NotFiniteError(
-            f"the data hold NaN or infinity: {_names(batch.record, bad, record_key)}. "
-            "Prepare these records again or take them out; run the same command to go on from the last checkpoint."
-        )
+class StepWatch:
+    """Judges every step on the host, one step late: the devices never wait for the host.
 
-
-def check_report(report: StepReport, step: int, records: Int[Array, "b 2"], record_key: Callable[[int], str]) -> None:
-    """Stop after a step that was not applied because something in it was not finite. Waits for that step.
-
-    Raises NotFiniteError with the records whose pictures or landmarks were not finite, or with the whole batch if
-    only the gradient was not.
+    Steps that were not applied are written to `skipped.jsonl` of the run, with their reason and the keys of the records
+    behind it; more than `max_skipped` among the last `window` raise NotFiniteError.
     """
-    if bool(report.applied):
-        return
-    bad = ~np.asarray(report.finite)
-    where = "in the prediction" if bad.any() else "in the gradient"
-    raise NotFiniteError(
-        f"step {step} gave NaN or infinity {where}: {_names(records, bad if bad.any() else ~bad, record_key)}. "
-        "The step was not applied. Look at these records; if they are sound, lower the learning rate."
-    )
+
+    def __init__(
+        self, run: Path, record_key: Callable[[int], str], faults: Faults, *, resume_step: int = 0, writes: bool = True
+    ):
+        self.file, self._writes = run / "skipped.jsonl", writes
+        self._record_key, self._faults = record_key, faults
+        self._waiting: tuple[StepReport, int] | None = None
+        self._skipped = collections.deque[int]()
+        self.start_phase()
+        if writes:
+            drop_lines_after(self.file, resume_step)
+
+    def start_phase(self) -> None:
+        """Forget how large losses were: from here on they are of another kind."""
+        self._mean, self._seen = 0.0, 0
+
+    @property
+    def loss_limit(self) -> float:
+        """The largest loss that the next step may have; infinite until enough are known."""
+        return self._faults.explosion * self._mean if self._seen >= SETTLING else math.inf
+
+    def follow(self, report: StepReport, step: int) -> None:
+        """Take note of a step that was just started, and judge the one before."""
+        self.settle()
+        self._waiting = (report, step)
+
+    def settle(self) -> None:
+        """Wait for the step that was noted last and judge it. Raises NotFiniteError."""
+        if self._waiting is None:
+            return
+        (report, step), self._waiting = self._waiting, None
+        loss = float(report.metrics["loss"])
+        if bool(report.applied):
+            self._seen += 1
+            self._mean += (loss - self._mean) * max(1 - DECAY, 1 / self._seen)
+            return
+        self._skip(report, step, loss)
+
+    def _skip(self, report: StepReport, step: int, loss: float) -> None:
+        reason, bad = _diagnose(report, loss)
+        records = np.asarray(report.records)[bad]
+        keys = [f"{self._record_key(int(source))} -> {self._record_key(int(target))}" for source, target in records]
+        if self._writes:
+            with self.file.open("a") as file:
+                file.write(json.dumps({"step": step, "reason": reason, "loss": repr(loss), "records": keys}) + "\n")
+        self._skipped.append(step)
+        while self._skipped[0] <= step - self._faults.window:
+            self._skipped.popleft()
+        if len(self._skipped) > self._faults.max_skipped:
+            more = f" and {len(keys) - 4} more" if len(keys) > 4 else ""
+            raise NotFiniteError(
+                f"step {step}: {reason}: {', '.join(keys[:4])}{more}. {len(self._skipped)} of the last "
+                f"{self._faults.window} steps were not applied, config.faults.max_skipped allows "
+                f"{self._faults.max_skipped}; all are in {self.file}. Look at their records; if they are sound, lower "
+                "the learning rate. The same command goes on from the last checkpoint, which holds no such step."
+            )
 
 
-def _names(records: Int[Array, "b 2"], bad: np.ndarray, record_key: Callable[[int], str]) -> str:
-    pairs = [f"{record_key(int(source))} -> {record_key(int(target))}" for source, target in np.asarray(records)[bad]]
-    more = f" and {len(pairs) - 4} more" if len(pairs) > 4 else ""
-    return ", ".join(pairs[:4]) + more
+def _diagnose(report: StepReport, loss: float) -> tuple[str, np.ndarray]:
+    """Why a step was not applied, and which pairs of the batch are behind it."""
+    everyone = np.ones(len(report.sound), bool)
+    for values, reason in ((report.sound, "the data hold"), (report.finite, "the prediction gave")):
+        bad = ~np.asarray(values)
+        if bad.any():
+            return f"{reason} NaN or infinity", bad
+    if math.isfinite(loss) and all(np.isfinite(value) for value in report.metrics.values()):
+        return f"the loss exploded to {loss:.3g}", everyone
+    return "the loss or its gradient is NaN or infinity", everyone
 
 
 class StopSignal:
-    """Turns SIGTERM and SIGINT into a wish to stop after the step; a second one stops at once."""
+    """Turns SIGTERM and SIGINT into a wish to stop after the step; a second one stops at once.
+
+    Of several processes none may stop alone: a signal to one of them is passed on by JAX, which names a step that all
+    of them reach.
+    """
 
     def __init__(self) -> None:
-        self.received = False
-        for number in (signal.SIGTERM, signal.SIGINT):
+        self.number: int | None = None
+        self._several = jax.process_count() > 1
+        numbers = (signal.SIGINT,) if self._several else (signal.SIGTERM, signal.SIGINT)
+        for number in numbers:  # of several processes, JAX itself listens to SIGTERM
             signal.signal(number, self._handle)
 
-    def _handle(self, number: int, frame: object) -> None:
-        if self.received:
+    def stops(self, step: int) -> bool:
+        """Whether to stop after `step`. Every process must ask after every step."""
+        if self._several:
+            return multihost_utils.reached_preemption_sync_point(step)
+        return self.number is not None
+
+    @property
+    def exit_code(self) -> int:
+        """0 after a preemption, as what was asked for was done; 130 after Ctrl-C, as shells expect."""
+        return 130 if self.number == signal.SIGINT else 0
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.number is not None:
             raise KeyboardInterrupt
-        self.received = True
+        self.number = number
+        if self._several:
+            signal.raise_signal(signal.SIGTERM)

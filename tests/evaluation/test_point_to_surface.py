@@ -43,6 +43,17 @@ def test_dense_scans_equal_trimesh(seed):
     np.testing.assert_allclose(ours, brute_force(points, corners.reshape(-1, 3), faces), atol=1e-5)
 
 
+@pytest.mark.parametrize("count", [5, 600])
+def test_trying_all_triangles_gives_the_same_distances(count):
+    """Accelerators do it in float32: of triangles that are as close, either may be taken."""
+    vertices, faces = _uneven_mesh()
+    points = 0.1 * np.random.default_rng(3).normal(size=(count, 3)) + 5.0
+    surface = Surface(vertices + 5.0, faces)
+    by_tree, by_all = (surface.closest(points, try_all=choice) for choice in (False, True))
+    np.testing.assert_allclose(by_all.distances, by_tree.distances, atol=1e-6 * np.ptp(vertices))
+    assert (by_all.distances >= by_tree.distances - 1e-12).all()
+
+
 def test_no_points_have_no_distances():
     vertices, faces = _uneven_mesh()
     assert point_to_surface_distance(np.zeros((0, 3)), vertices, faces).shape == (0,)

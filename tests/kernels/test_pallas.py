@@ -6,11 +6,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tileraster import rasterize_mesh, rasterize_surfels, validation
+from tileraster import rasterize_ellipsoids, rasterize_mesh, rasterize_surfels, validation
 from tileraster.pallas_composite import Lists, TileCotangents
 
 from tests.kernels import test_ellipsoids
-from tests.kernels.cases import INTERPRETED, QUICK_TO_COMPILE, Scene, random_scene, relative_error
+from tests.kernels.cases import (
+    INTERPRETED,
+    QUICK_TO_COMPILE,
+    Scene,
+    concatenate,
+    facing_surfel,
+    random_scene,
+    relative_error,
+)
 from tests.kernels.test_mesh import EYE, INTRINSICS, cast_rays, random_soup
 from tests.kernels.test_mesh import SIZE as MESH_SIZE
 
@@ -110,6 +118,42 @@ def test_tpu_ellipsoids_are_those_of_the_brute_force():
     for name in (*test_ellipsoids.OUTPUTS, "median_depth"):
         found, expected = np.asarray(getattr(image, name)), getattr(truth, name)
         np.testing.assert_allclose(found[truth.safe], expected[truth.safe], atol=2e-4, err_msg=name)
+
+
+ONE_TILE = {"width": 16, "height": 16}  # of every implementation
+
+
+@functools.cache
+def ellipsoid_gradients(implementation: str) -> test_ellipsoids.Scene:
+    scene = test_ellipsoids.Scene(*(jnp.asarray(value, jnp.float32) for value in test_ellipsoids.random_scene(1)))
+
+    def loss(scene):
+        image = rasterize_ellipsoids(*scene[:7], background=scene.background, **ONE_TILE, implementation=implementation)
+        weight = jnp.cos(jnp.arange(image.color.size)).reshape(image.color.shape)
+        return jnp.sum(image.color * weight) + jnp.sum(image.depth * weight[..., 0])
+
+    return jax.jit(jax.grad(loss), compiler_options=QUICK_TO_COMPILE)(scene)
+
+
+@pytest.mark.parametrize("implementation", INTERPRETED)
+def test_gradients_of_ellipsoids(implementation):
+    found, expected = ellipsoid_gradients(implementation), ellipsoid_gradients("reference")
+    for name, value in expected._asdict().items():
+        assert relative_error(getattr(found, name), value) < 2e-3, name
+
+
+@pytest.mark.parametrize("implementation", INTERPRETED)
+def test_overflow_is_counted_and_loses_the_farthest(implementation):
+    surfels = [facing_surfel(depth=1.0 + 0.1 * k, scale=3.0, opacity=0.1 + 0.005 * k) for k in range(24)]
+    scene, nearest = concatenate(*surfels), concatenate(*surfels[:16])
+    order = np.random.default_rng(0).permutation(24)
+    shuffled = Scene(*(value[order] for value in scene[:5]), *scene[5:])
+    run = functools.partial(rasterize_surfels, **ONE_TILE, implementation=implementation, max_intersections=16)
+    image = jax.jit(run, compiler_options=QUICK_TO_COMPILE)(*shuffled[:7])
+    truth = rasterize_surfels(*nearest[:7], **ONE_TILE, implementation="reference")
+    assert int(image.overflow) == 8
+    np.testing.assert_allclose(image.color, truth.color, atol=1e-5)
+    np.testing.assert_allclose(image.depth, truth.depth, atol=1e-5)
 
 
 def test_tpu_triangles_agree_with_ray_casting():

@@ -5,13 +5,20 @@ import pytest
 import trimesh
 from scipy.spatial.transform import Rotation
 
+from sheap_jax.binding import bind
 from sheap_jax.losses.consistency import both_visible, depth_error, face_normals, normal_error, normal_map_error
+from sheap_jax.prototypes import init_prototypes
+from sheap_jax.types import LocalSurfels
 
 
 @pytest.fixture
 def ball():
     mesh = trimesh.creation.icosphere(subdivisions=1, radius=0.1)
     return np.asarray(mesh.vertices), np.asarray(mesh.faces), np.asarray(mesh.face_normals)
+
+
+def _as_float64(x):
+    return jnp.asarray(x, jnp.float64) if jnp.issubdtype(x.dtype, jnp.floating) else x
 
 
 def _quats(seed: int, *shape: int) -> np.ndarray:
@@ -75,6 +82,27 @@ def test_normal_gradient_reaches_surfels_and_vertices(ball, assert_gradient):
         lambda quats, points: normal_error(quats, points, jnp.asarray(faces), jnp.asarray(parent)),
         1.3 * _quats(1, 2, 4), np.broadcast_to(vertices, (2, *vertices.shape)),
     )  # fmt: skip
+
+
+def test_normal_error_of_bound_surfels_teaches_the_mesh_nothing(ball, x64):
+    """They turn with their faces: the error is that of the local rotation, whatever the mesh does."""
+    vertices, faces, _ = ball
+    prototypes = jax.tree.map(_as_float64, init_prototypes(len(faces), per_face=1))
+    count = len(faces)
+    local = LocalSurfels(
+        jnp.zeros((count, 3)), jnp.ones((count, 3)), jnp.asarray(_quats(5, count)), *[jnp.ones(count)] * 2
+    )
+
+    @jax.jit
+    @jax.grad
+    def both(arguments):
+        points, rotation = arguments
+        surfels = bind(local._replace(rotation=rotation), prototypes, points, jnp.asarray(faces))
+        return jnp.sum(normal_error(surfels.quats, points, jnp.asarray(faces), prototypes.parent_face) ** 2)
+
+    of_vertices, of_rotations = both((jnp.asarray(vertices), local.rotation))
+    np.testing.assert_allclose(of_vertices, 0, atol=1e-10)
+    assert float(jnp.abs(of_rotations).max()) > 0.1
 
 
 def test_normal_map_gradient(assert_gradient):

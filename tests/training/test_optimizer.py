@@ -100,3 +100,15 @@ def test_schedule_without_a_restart(restart_step):
     options = {"steps": 300, "learning_rate": 2.0, "warmup_steps": 10, "final_share": 0.1}
     schedule = make_schedule(**options, restart_step=restart_step, restart_share=0.5)
     assert [float(schedule(step)) for step in (0, 10, 155, 300)] == pytest.approx([0.0, 2.0, 1.1, 0.2], abs=1e-3)
+
+
+def test_heads_of_appearance_have_a_rate_of_their_own(case):
+    params, gradients = ({"features_head": tree, "shape_head": tree} for tree in (case[0], case[1][0]))
+    options = {"weight_decay": 0.1, "clip_norm": 1e9, "muon": True}
+    slow, fast = (optax.constant_schedule(rate) for rate in (RATE, 3 * RATE))
+    one = updates_of(make_optimizer(slow, **options), params, [gradients])
+    two = updates_of(make_optimizer(slow, **options, appearance=fast), params, [gradients])
+    jax.tree.map(np.testing.assert_array_equal, two["shape_head"], one["shape_head"])
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, 3 * b, rtol=1e-6), two["features_head"], one["features_head"]
+    )

@@ -1,10 +1,5 @@
 """The jitted step: what it changes, what it must not, and that devices do not matter."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,8 +11,6 @@ from sheap_jax.morphable.named import load_morphable
 from sheap_jax.training import setup
 from sheap_jax.training.densify import make_densify
 from sheap_jax.training.step import make_step
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +31,7 @@ def shared(module_config):
         setup.render_settings(module_config, None),
         rendered=True,
     )
-    return state, assets, batch, step
+    return state, assets, batch, lambda state, assets, batch, limit=np.inf: step(state, assets, batch, limit)
 
 
 @pytest.fixture
@@ -109,12 +102,48 @@ def test_a_step_that_is_not_finite_changes_nothing(run):
     image[1] = np.nan
     state, report = step(state, assets, batch._replace(target=batch.target._replace(image=image)))
     assert not bool(report.applied)
+    assert_nothing_learned(before, state)
+    np.testing.assert_array_equal(report.sound, [True, False])
+    np.testing.assert_array_equal(report.records, batch.record)
+
+
+def test_a_loss_above_the_limit_changes_nothing(run):
+    state, assets, batch, step = run
+    before = copy(state)
+    state, report = step(state, assets, batch, 1e-3)
+    assert float(report.metrics["loss"]) > 1e-3
+    assert not bool(report.applied)
+    assert_nothing_learned(before, state)
+
+
+def assert_nothing_learned(before, state):
     for old, new in zip(
         jax.tree.leaves((before.params, before.opt_state, before.prototypes)),
         jax.tree.leaves((state.params, state.opt_state, state.prototypes)),
         strict=True,
     ):
         np.testing.assert_array_equal(old, new)
+
+
+def test_an_accumulated_step_is_the_step_of_the_whole_batch(run, module_config):
+    """On landmarks, whose terms have no masks that differ between the parts; of a rendered step the shapes."""
+    state, assets, batch, _ = run
+    networks, optimizers = setup.build_networks(module_config, assets.model), setup.build_optimizers(module_config)
+    settings = setup.render_settings(module_config, None)
+
+    def make(**options):
+        return make_step(networks, optimizers, module_config.losses, settings, **options)
+
+    one, whole = make(rendered=False)(copy(state), assets, batch, np.inf)
+    two, parts = make(rendered=False, accumulate=2)(copy(state), assets, batch, np.inf)
+    for name, value in whole.metrics.items():
+        np.testing.assert_allclose(parts.metrics[name], value, rtol=1e-5)
+    moments = [jax.tree.leaves(result.opt_state["estimator"]) for result in (one, two)]
+    for a, b in zip(*moments, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-7)
+    rendered = jax.eval_shape(make(rendered=True, accumulate=2), state, assets, batch, np.inf)
+    assert jax.tree.map(jnp.shape, rendered[0]) == jax.tree.map(jnp.shape, state)
+    assert rendered[1].finite.shape == (2,)
 
 
 def test_same_seed_same_numbers(run):
@@ -141,41 +170,3 @@ def test_densify_adds_prototypes_with_fresh_moments(run):
         rows = np.asarray(unravel(vector)["embedding"])
         assert np.abs(rows[fresh]).max() == 0
         assert np.abs(rows[np.asarray(before.prototypes.active)]).max() > 0
-
-
-DEVICES = """
-import sys
-import jax
-jax.config.update("jax_num_cpu_devices", int(sys.argv[2]))
-from sheap_jax import config_files
-from sheap_jax.data.pairs import pair_batches
-from sheap_jax.morphable.named import load_morphable
-from sheap_jax.training import setup
-from sheap_jax.training.step import make_step
-config = config_files.load_json(sys.argv[1])
-mesh = setup.device_mesh(config.batch_size)
-model = load_morphable(config.morphable)
-assets, networks = setup.build_assets(config, model), setup.build_networks(config, model)
-state, assets = setup.replicate((setup.initial_state(config, networks, assets), assets), mesh)
-settings = setup.render_settings(config, mesh)
-step = make_step(networks, setup.build_optimizers(config), config.losses, settings, rendered=True)
-with pair_batches(config.data.directory, split="train", batch_size=2, image_size=config.image_size, seed=0) as batches:
-    for _ in range(3):
-        state, report = step(state, assets, setup.shard(next(batches), mesh))
-        print("LOSS", float(report.metrics["loss"]))
-"""
-
-
-def test_two_devices_give_the_numbers_of_one(tiny_config, tmp_path):
-    from sheap_jax import config_files
-
-    config_files.save_json(tiny_config, tmp_path / "config.json")
-    environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'kernels'}", "JAX_PLATFORMS": "cpu"}
-    losses = []
-    for count in ("1", "2"):
-        arguments = [sys.executable, "-c", DEVICES, str(tmp_path / "config.json"), count]
-        result = subprocess.run(arguments, env=environment, capture_output=True, text=True)
-        assert result.returncode == 0, result.stderr[-3000:]
-        losses.append([float(line.split()[1]) for line in result.stdout.splitlines() if line.startswith("LOSS")])
-    assert len(losses[0]) == 3
-    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)

@@ -1,6 +1,7 @@
 """train.py as its user meets it: exact resume, faults, progress."""
 
 import dataclasses
+import json
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 
 import train
 from sheap_jax import config_files
+from sheap_jax.config import Faults
 from sheap_jax.training.checkpoint import CheckpointError, Checkpoints
 from sheap_jax.training.metrics import read_metrics
 from sheap_jax.training.watch import NotFiniteError
@@ -61,27 +63,56 @@ def test_loss_falls(tiny_config):
     assert np.mean(losses[-10:]) < 0.85 * np.mean(losses[:10])
 
 
-def test_nan_in_a_batch_stops_with_the_record_and_keeps_the_checkpoint(tiny_config, monkeypatch):
+class Interposed:
+    """The batches of a run, with something done to the fifth one."""
+
+    def __init__(self, batches, act):
+        self.batches, self.act, self.count = batches, act, 0
+
+    def __next__(self):
+        batch = next(self.batches)
+        self.count += 1
+        if self.count == 5:
+            self.act(batch)
+        return batch
+
+    def close(self):
+        self.batches.close()
+
+
+def interpose(monkeypatch, act) -> None:
     real = train.pair_batches
+    monkeypatch.setattr(train, "pair_batches", lambda *a, **k: Interposed(real(*a, **k), act))
 
-    class Poisoned:
-        def __init__(self, batches):
-            self.batches, self.count = batches, 0
 
-        def __next__(self):
-            batch = next(self.batches)
-            self.count += 1
-            if self.count == 5:
-                batch.target.image[1, 3, 3, 0] = np.nan
-            return batch
+def test_nan_in_a_batch_is_skipped_or_stops_with_the_record_and_keeps_the_checkpoint(tiny_config, monkeypatch):
+    def poison(batch):
+        batch.target.image[1, 3, 3, 0] = np.nan
 
-        def close(self):
-            self.batches.close()
+    interpose(monkeypatch, poison)
+    strict = dataclasses.replace(tiny_config, faults=Faults(max_skipped=0))
+    with pytest.raises(NotFiniteError, match=r"step 5: the data hold NaN.*person\d/clip/\d"):
+        train.train(strict)
+    run = Path(tiny_config.run_directory)
+    assert Checkpoints(run).steps() == [3]
 
-    monkeypatch.setattr(train, "pair_batches", lambda *a, **k: Poisoned(real(*a, **k)))
-    with pytest.raises(NotFiniteError, match=r"person\d/clip/\d"):
-        train.train(tiny_config)
-    assert Checkpoints(tiny_config.run_directory).steps() == [3]
+    train.train(tiny_config)  # goes on after step 3, its fifth batch is the eighth
+    assert Checkpoints(run).steps()[-1] == 8
+    skipped = [json.loads(line) for line in (run / "skipped.jsonl").read_text().splitlines()]
+    assert [(row["step"], len(row["records"])) for row in skipped] == [(8, 1)]
+
+
+def test_sigterm_saves_and_exits_with_zero(tiny_config, monkeypatch):
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    interpose(monkeypatch, lambda batch: signal.raise_signal(signal.SIGTERM))
+    try:
+        with pytest.raises(SystemExit) as stopped:
+            train.train(tiny_config)
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    assert stopped.value.code == 0
+    assert Checkpoints(tiny_config.run_directory).steps()[-1] == 5
 
 
 def test_another_architecture_is_refused(tiny_config):
@@ -95,6 +126,13 @@ def test_missing_data_name_the_directory(tiny_config, tmp_path):
     data = dataclasses.replace(tiny_config.data, directory=str(tmp_path / "nothing"))
     with pytest.raises((OSError, ValueError, RuntimeError), match="nothing"):
         train.train(dataclasses.replace(tiny_config, data=data))
+
+
+def test_a_run_directory_that_cannot_be_written_is_said_before_anything_is_computed(tiny_config, tmp_path):
+    (tmp_path / "file").write_text("")
+    log = dataclasses.replace(tiny_config.log, directory=str(tmp_path / "file" / "run"))
+    with pytest.raises(OSError, match=r"cannot write the run to .*file/run.*choose another"):
+        train.train(dataclasses.replace(tiny_config, log=log))
 
 
 def test_a_typo_on_the_command_line_is_one_clear_line(tiny_config, tmp_path):

@@ -1,49 +1,98 @@
-"""What stops a run early."""
+"""What stops a run early, and what a run puts up with."""
+
+import json
 
 import numpy as np
 import pytest
 
+from sheap_jax.config import Faults
 from sheap_jax.training.step import StepReport
-from sheap_jax.training.watch import NotFiniteError, check_batch, check_report
-from sheap_jax.types import Batch, Frame
+from sheap_jax.training.watch import SETTLING, NotFiniteError, StepWatch
+
+RECORDS = np.array([[10, 11], [20, 21], [30, 31]])
 
 
 def key(record: int) -> str:
     return f"person{record // 10}/clip/{record}"
 
 
-def make_batch() -> Batch:
-    def frame():
-        return Frame(np.zeros((3, 4, 4, 3), np.float32), np.zeros((3, 68, 2), np.float32), np.ones((3, 68), np.float32))
-
-    return Batch(frame(), frame(), np.array([[10, 11], [20, 21], [30, 31]]))
+def make_report(*, loss=1.0, norm=1.0, sound=(1, 1, 1), finite=(1, 1, 1), applied=True) -> StepReport:
+    metrics = {"loss": np.float32(loss), "gradient_norm/estimator": np.float32(norm)}
+    return StepReport(metrics, RECORDS, np.array(sound, bool), np.array(finite, bool), np.array(applied))
 
 
-def test_sound_batch_passes():
-    check_batch(make_batch(), key)
+def make_watch(folder, *, max_skipped=0, window=100, **options) -> StepWatch:
+    return StepWatch(folder, key, Faults(max_skipped=max_skipped, window=window, explosion=10.0), **options)
 
 
-@pytest.mark.parametrize("field", ["image", "landmarks", "landmark_weight"])
-def test_nan_in_the_data_names_the_record(field):
-    batch = make_batch()
-    getattr(batch.target, field)[1].flat[0] = np.nan
-    with pytest.raises(NotFiniteError, match="person2/clip/20 -> person2/clip/21") as caught:
-        check_batch(batch, key)
-    assert "person1" not in str(caught.value)
+def skip(watch: StepWatch, step: int, **report) -> None:
+    watch.follow(make_report(applied=False, **report), step)
+    watch.settle()
 
 
-def test_a_step_that_was_not_applied_names_its_records():
-    report = StepReport({}, np.array([True, True, False]), np.array(False))
-    with pytest.raises(NotFiniteError, match=r"step 7 .*prediction.*person3/clip/30") as caught:
-        check_report(report, 7, make_batch().record, key)
-    assert "person1" not in str(caught.value)
+def lines(folder) -> list[dict]:
+    return [json.loads(line) for line in (folder / "skipped.jsonl").read_text().splitlines()]
 
 
-def test_a_bad_gradient_names_the_whole_batch():
-    report = StepReport({}, np.array([True, True, True]), np.array(False))
-    with pytest.raises(NotFiniteError, match=r"gradient.*person1.*person2.*person3"):
-        check_report(report, 7, make_batch().record, key)
+def test_an_applied_step_passes(tmp_path):
+    watch = make_watch(tmp_path)
+    watch.follow(make_report(), 1)
+    watch.settle()
+    assert not (tmp_path / "skipped.jsonl").exists()
 
 
-def test_an_applied_step_passes():
-    check_report(StepReport({}, np.array([True]), np.array(True)), 7, make_batch().record, key)
+@pytest.mark.parametrize(
+    ("report", "reason", "people"),
+    [
+        ({"sound": (1, 0, 1), "finite": (1, 0, 0), "loss": np.nan}, "the data hold NaN", [2]),
+        ({"finite": (1, 1, 0), "loss": np.nan}, "the prediction gave NaN", [3]),
+        ({"norm": np.inf}, "the loss or its gradient is NaN", [1, 2, 3]),
+        ({"loss": 5e7}, "the loss exploded to 5e+07", [1, 2, 3]),
+    ],
+)
+def test_a_step_that_was_not_applied_stops_with_reason_and_records(tmp_path, report, reason, people):
+    with pytest.raises(NotFiniteError) as caught:
+        skip(make_watch(tmp_path), 7, **report)
+    assert "step 7" in str(caught.value)
+    assert reason in str(caught.value)
+    for person in (1, 2, 3):
+        assert (f"person{person}/" in str(caught.value)) == (person in people)
+    (row,) = lines(tmp_path)
+    assert row["step"] == 7
+    assert row["records"] == [f"person{p}/clip/{p}0 -> person{p}/clip/{p}1" for p in people]
+
+
+def test_a_few_are_put_up_with_and_all_are_written(tmp_path):
+    watch = make_watch(tmp_path, max_skipped=2)
+    for step in (3, 5):
+        skip(watch, step, loss=np.nan)
+    with pytest.raises(NotFiniteError, match=r"step 8.*3 of the last 100 steps"):
+        skip(watch, 8, loss=np.nan)
+    assert [row["step"] for row in lines(tmp_path)] == [3, 5, 8]
+
+
+def test_old_ones_are_forgotten(tmp_path):
+    watch = make_watch(tmp_path, max_skipped=1)
+    for step in (1, 101, 201):
+        skip(watch, step, loss=np.nan)
+    with pytest.raises(NotFiniteError):
+        skip(watch, 300, loss=np.nan)
+
+
+def test_a_resumed_run_forgets_what_it_does_again(tmp_path):
+    watch = make_watch(tmp_path, max_skipped=9)
+    for step in (3, 5):
+        skip(watch, step, loss=np.nan)
+    make_watch(tmp_path, resume_step=4)
+    assert [row["step"] for row in lines(tmp_path)] == [3]
+
+
+def test_the_loss_limit_follows_the_losses_of_the_phase(tmp_path):
+    watch = make_watch(tmp_path)
+    for step in range(SETTLING):
+        assert watch.loss_limit == np.inf
+        watch.follow(make_report(loss=2.0), step)
+        watch.settle()
+    assert watch.loss_limit == pytest.approx(20.0)
+    watch.start_phase()
+    assert watch.loss_limit == np.inf

@@ -1,0 +1,230 @@
+"""What each part of the method is worth: every variant trained and evaluated over several seeds, one table.
+
+    python benchmarks/ablation.py                       # hours on two cores; the same line goes on after a stop
+    python benchmarks/ablation.py --config configs/small.py --seeds 3
+    python benchmarks/ablation.py --variants full,landmarks_only,no_consistency --steps 300
+
+A variant is a file of configs/ablations/, applied to the base configuration; "full" is the base itself. The first
+steps, without pictures, are the same for all variants: they are trained once for each seed, and every variant starts
+from that checkpoint. All are scored on the same test people, those of embedded-v1. The output directory gets the runs,
+`ablation.json`, `ablation.md` and `ablation.png`, anew after every seed.
+"""
+
+import argparse
+import dataclasses
+import json
+import logging
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from timing import environment
+
+from eval import evaluate
+from sheap_jax import config_files
+from sheap_jax.config import Config
+from sheap_jax.inference.predictor import Predictor
+from sheap_jax.morphable.named import load_morphable
+from sheap_jax.training import setup
+from sheap_jax.training.checkpoint import Checkpoints
+from sheap_jax.training.state import TrainState
+from train import train
+
+ABLATIONS = Path("configs/ablations")
+FULL = "full"
+# Quantities of the report that the table shows.
+SHOWN = (
+    "neutral heads, similarity, median",
+    "neutral heads, rigid, median",
+    "expressive heads, similarity, median",
+    "where expressions move the face, similarity, median",
+    "landmarks",
+    "re-animation, face, PSNR",
+    "re-animation, face, SSIM",
+)
+
+log = logging.getLogger("ablation")
+
+
+class Group(NamedTuple):
+    """Runs that share their first phase."""
+
+    base: Config
+    runs: dict[str, Config]  # by variant
+
+
+def variants_of(base_file: str, names: list[str], changes: dict[str, object], directory: Path) -> Group:
+    """The base and its variants, as runs below `directory`; a variant that changes nothing of this base is left out."""
+    files = {name: base_file if name == FULL else f"{ABLATIONS / name}.py:{base_file}" for name in [FULL, *names]}
+    runs = {}
+    for name, file in files.items():
+        config = config_files.load_file(file)
+        for field, value in (changes | {"log.directory": str(directory / name)}).items():
+            config = config_files.replace(config, field.split("."), value)
+        runs[name] = config
+    base = runs[FULL]
+    same = [name for name in names if _apart_from_names(runs[name]) == _apart_from_names(base)]
+    for name in same:
+        log.info("%s changes nothing of %s and is left out", name, base_file)
+    return Group(base, {name: runs[name] for name in dict.fromkeys([FULL, *names]) if name not in same})
+
+
+def _apart_from_names(config: Config) -> Config:
+    return dataclasses.replace(config, name="", log=dataclasses.replace(config.log, directory=""))
+
+
+def run_group(group: Group, directory: Path) -> None:
+    """Train the common phase, then train and evaluate every variant that has no results yet.
+
+    Raises ConfigError if `directory` holds runs of other settings.
+    """
+    for config in group.runs.values():
+        saved = Path(config.run_directory) / "config.json"
+        if saved.exists() and config_files.load_json(saved) != config:
+            raise config_files.ConfigError(f"{saved} is of other settings: choose another --output or remove it")
+    for name, config in group.runs.items():
+        if results_file(config).exists():
+            continue
+        log.info("%s, seed %d", name, config.seed)
+        if group.base.geometry_steps:
+            start_after(train_geometry(group.base, directory), config)
+        train(config)
+        evaluate(config.run_directory)
+
+
+def train_geometry(base: Config, directory: Path) -> TrainState:
+    """The common phase: the base's first steps, trained unless they are there already."""
+    logs = dataclasses.replace(base.log, directory=str(directory / "geometry"), pictures_every=0)
+    config = dataclasses.replace(base, name=f"{base.name}-geometry", steps=base.geometry_steps, log=logs)
+    return Predictor.from_checkpoint(train(config)).state
+
+
+def start_after(geometry: TrainState, config: Config) -> None:
+    """Make the end of the common phase the first checkpoint of a variant; its regressor has not learned yet."""
+    model = load_morphable(config.morphable)
+    state = setup.initial_state(config, setup.build_networks(config, model), setup.build_assets(config, model))
+    checkpoints = Checkpoints(setup.start_run(config))
+    if not checkpoints.steps():
+        params = state.params | {"estimator": geometry.params["estimator"]}
+        moments = state.opt_state | {"estimator": geometry.opt_state["estimator"]}
+        checkpoints.save(dataclasses.replace(state, step=geometry.step, params=params, opt_state=moments))
+    checkpoints.close()
+
+
+def results_file(config: Config) -> Path:
+    return Path(config.run_directory) / "evaluation" / "results.json"
+
+
+def collect(groups: list[Group]) -> dict[str, dict[str, list[float]]]:
+    """Variant -> quantity -> value of each finished seed. The first baseline of each quantity counts as a variant."""
+    table: dict[str, dict[str, list[float]]] = {}
+    for group in groups:
+        for name, config in group.runs.items():
+            if not results_file(config).exists():
+                continue
+            rows = json.loads(results_file(config).read_text())["reports"][0]["comparisons"]
+            for quantity in SHOWN:
+                found = [row for row in rows if row["quantity"] == quantity]
+                if found:
+                    table.setdefault(name, {}).setdefault(quantity, []).append(found[0]["ours"])
+                    if name == FULL:
+                        baseline = f"({found[0]['baseline']})"
+                        table.setdefault(baseline, {}).setdefault(quantity, []).append(found[0]["baseline_value"])
+    return table
+
+
+def markdown(table: dict[str, dict[str, list[float]]]) -> str:
+    """Mean and spread of each quantity, a row for each variant."""
+    lines = ["| variant | " + " | ".join(SHOWN) + " |", "| --- |" + " ---: |" * len(SHOWN)]
+    for name, values in table.items():
+        cells = [_mean_and_spread(values.get(quantity, [])) for quantity in SHOWN]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _mean_and_spread(values: list[float]) -> str:
+    if not values:
+        return ""
+    spread = f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
+    return f"{np.mean(values):.3f}{spread}"
+
+
+def plot(table: dict[str, dict[str, list[float]]], path: Path) -> None:
+    """A panel for each quantity, a dot for each seed, a bar at the mean; the dashed line is the full method's."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    names = list(table)[::-1]
+    figure, axes = pyplot.subplots(1, len(SHOWN), figsize=(2.6 * len(SHOWN), 0.35 * len(names) + 1.6), sharey=True)
+    for axis, quantity in zip(axes, SHOWN, strict=True):
+        for row, name in enumerate(names):
+            values = table[name].get(quantity, [])
+            axis.plot(values, [row] * len(values), "o", alpha=0.6, markersize=4)
+            if values:
+                axis.plot([np.mean(values)], [row], "|", color="black", markersize=14)
+        if quantity in table.get(FULL, {}):
+            axis.axvline(np.mean(table[FULL][quantity]), linestyle="--", color="grey", linewidth=1)
+        axis.set_title(quantity.replace(", ", "\n"), fontsize=8)
+        axis.tick_params(labelsize=8)
+        axis.grid(alpha=0.3)
+    axes[0].set_yticks(range(len(names)), names)
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+
+
+def write(groups: list[Group], directory: Path) -> None:
+    table = collect(groups)
+    base = groups[0].base
+    report = environment() | {
+        "base": base.name,
+        "morphable": base.morphable,
+        "geometry_steps": base.geometry_steps,
+        "rendered_steps": base.steps - base.geometry_steps,
+        "seeds": [group.base.seed for group in groups],
+        "values": table,
+    }
+    (directory / "ablation.json").write_text(json.dumps(report, indent=1) + "\n")
+    (directory / "ablation.md").write_text(markdown(table))
+    plot(table, directory / "ablation.png")
+    print(markdown(table))
+
+
+def main() -> None:
+    choices = sorted(path.stem for path in ABLATIONS.glob("*.py") if path.stem != FULL)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", default=str(ABLATIONS / f"{FULL}.py"), help="the base (default: %(default)s)")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--variants", default=",".join(choices), help="default: %(default)s")
+    parser.add_argument("--steps", type=int, help="rendered steps, instead of the base's")
+    parser.add_argument("--geometry-steps", type=int, help="steps of the common phase, instead of the base's")
+    parser.add_argument("--morphable", help="fit this converted model (ict.npz) instead of the base's")
+    parser.add_argument("--output", default="runs/ablation", type=Path)
+    options = parser.parse_args()
+    names = [name for name in options.variants.split(",") if name != FULL]
+    unknown = set(names) - set(choices)
+    if unknown:
+        parser.error(f"there is no variant {', '.join(sorted(unknown))}; choose from {', '.join(choices)}")
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    jax.config.update("jax_compilation_cache_dir", str(Path(".cache/xla").absolute()))
+
+    base = config_files.load_file(options.config)
+    geometry_steps = base.geometry_steps if options.geometry_steps is None else options.geometry_steps
+    rendered = base.steps - base.geometry_steps if options.steps is None else options.steps
+    changes = {"geometry_steps": geometry_steps, "steps": geometry_steps + rendered}
+    if options.morphable:
+        changes["morphable"] = options.morphable
+    groups = []
+    for seed in range(options.seeds):
+        directory = options.output / f"seed{seed}"
+        groups.append(variants_of(options.config, names, changes | {"seed": seed}, directory))
+        run_group(groups[-1], directory)
+        write(groups, options.output)
+
+
+if __name__ == "__main__":
+    main()

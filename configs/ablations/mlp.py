@@ -1,0 +1,8 @@
+"""An MLP over each prototype's features and embedding instead of UV map and graph network."""
+
+from sheap_jax.config import Config
+from sheap_jax.config_files import derive
+
+
+def get_config(base: str = "configs/ablations/full.py") -> Config:
+    return derive(base, "mlp", {"regressor.kind": "mlp"})

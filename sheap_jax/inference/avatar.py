@@ -1,0 +1,186 @@
+"""Avatars: the surfels of one photograph, bound to the faces of a morphable model that any head parameters move.
+
+    python -m sheap_jax.inference.avatar RUN PHOTO alice.npz alice.ply
+
+The .npz is what `reenact` and `viewer` animate; the .ply holds the same surfels in neutral pose as standard Gaussian
+splats. docs/avatars.md describes both.
+"""
+
+import argparse
+import functools
+import sys
+from pathlib import Path
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from sheap_jax import lighting, reanimation
+from sheap_jax.data.photographs import read_photograph
+from sheap_jax.data.prepare.clips import PrepareError
+from sheap_jax.inference.crops import LANDMARKER_HELP, largest_face, open_finder
+from sheap_jax.inference.faces import FaceFinder
+from sheap_jax.inference.predictor import Predictor
+from sheap_jax.inference.splats import write_splats
+from sheap_jax.inference.whole_file import whole_file
+from sheap_jax.morphable import MorphableModel, forward
+from sheap_jax.morphable.model import mean_params
+from sheap_jax.morphable.named import load_morphable
+from sheap_jax.reanimation import Avatar
+from sheap_jax.types import HeadParams, LocalSurfels, Prototypes
+
+FORMAT_VERSION = 1
+ERRORS = (PrepareError, OSError, RuntimeError, ValueError)  # that the command lines turn into one line
+
+
+@flax.struct.dataclass
+class RiggedSurfels:
+    """What an avatar file holds: active surfels in the frames of their faces, and how the photograph shows the head."""
+
+    parent_face: Int[Array, "n"]
+    barycentric: Float[Array, "n 3"]  # anchor on the parent face
+    local: LocalSurfels  # without batch axis
+    light: Float[Array, "9 3"]  # harmonic coefficients, as in sheap_jax.lighting
+    head: HeadParams  # of the photograph, without batch axis; its shape belongs to the avatar
+    morphable: str = flax.struct.field(pytree_node=False)  # as a configuration names it
+
+    def neutral(self) -> HeadParams:
+        """The person without expression and pose."""
+        return jax.tree.map(jnp.zeros_like, self.head)._replace(shape=self.head.shape)
+
+
+def rig_surfels(predictor: Predictor, image: Float[Array, "h w 3"]) -> RiggedSurfels:
+    """The avatar of the person in a crop of the size that the predictor takes."""
+    state = predictor.state
+    outputs = _regress(predictor.networks, state.params, predictor.assets, state.prototypes, image[None])
+    local, light, head = jax.tree.map(lambda x: x[0], outputs)
+    active = np.asarray(state.prototypes.active)
+    rigged = RiggedSurfels(
+        parent_face=state.prototypes.parent_face[active],
+        barycentric=state.prototypes.barycentric[active],
+        local=jax.tree.map(lambda x: x[active], local),
+        light=light,
+        head=head,
+        morphable=predictor.config.morphable,
+    )
+    check_fits(rigged, predictor.model)
+    return rigged
+
+
+def avatar_of_photo(predictor: Predictor, path: str | Path, finder: FaceFinder) -> RiggedSurfels:
+    """The avatar of the largest face of a picture file. ValueError if there is none, or it is no picture."""
+    photo = read_photograph(path)
+    return rig_surfels(predictor, largest_face(photo, finder, name=str(path), size=predictor.config.image_size))
+
+
+@jax.jit
+def pose_surfels(rigged: RiggedSurfels, model: MorphableModel, params: HeadParams) -> Avatar:
+    """The avatar's surfels on the head of `params` (no batch axis), in the world and lit."""
+    count = rigged.parent_face.shape[0]
+    prototypes = Prototypes(
+        rigged.parent_face,
+        rigged.barycentric,
+        active=jnp.ones(count, bool),
+        opacity_mean=rigged.local.opacity,
+        gradient_norm=jnp.zeros(count),
+    )
+    return reanimation.pose_avatar(rigged.local, prototypes, forward(model, params), model.faces, rigged.light)
+
+
+def save_avatar(rigged: RiggedSurfels, path: str | Path) -> None:
+    """Write an animatable avatar as .npz; the keys are listed in docs/avatars.md."""
+    arrays = {
+        "format_version": FORMAT_VERSION,
+        "morphable": rigged.morphable,
+        "parent_face": rigged.parent_face,
+        "barycentric": rigged.barycentric,
+        "light": rigged.light,
+        **rigged.local._asdict(),
+        **rigged.head._asdict(),
+    }
+    with whole_file(path) as temporary:
+        np.savez(temporary, allow_pickle=False, **{key: np.asarray(value) for key, value in arrays.items()})
+
+
+def load_avatar(path: str | Path) -> RiggedSurfels:
+    """Read an avatar that `save_avatar` wrote.
+
+    Raises FileNotFoundError; ValueError if the file is damaged, of another format, or lacks an array.
+    """
+    path = Path(path)
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {key: jnp.asarray(file[key]) if file[key].dtype.kind != "U" else file[key] for key in file.files}
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # zip, zlib and NumPy raise various errors on damaged files
+        raise ValueError(f"{path} is damaged or no avatar (.npz): {error}") from error
+    if int(arrays.get("format_version", 0)) != FORMAT_VERSION:
+        raise ValueError(f"{path} is no avatar of format {FORMAT_VERSION}: make it with sheap_jax.inference.avatar")
+    try:
+        return RiggedSurfels(
+            parent_face=arrays["parent_face"],
+            barycentric=arrays["barycentric"],
+            local=LocalSurfels(*(arrays[key] for key in LocalSurfels._fields)),
+            light=arrays["light"],
+            head=HeadParams(*(arrays[key] for key in HeadParams._fields)),
+            morphable=str(arrays["morphable"]),
+        )
+    except KeyError as error:
+        raise ValueError(f"{path} lacks {error}: make the avatar again") from error
+
+
+def load_model_of(rigged: RiggedSurfels, morphable: str | None = None) -> MorphableModel:
+    """The avatar's morphable model, or the one that `morphable` names; ValueError if that does not fit."""
+    model = jax.tree.map(jnp.asarray, load_morphable(morphable or rigged.morphable))
+    check_fits(rigged, model)
+    return model
+
+
+def check_fits(rigged: RiggedSurfels, model: MorphableModel) -> None:
+    """Raise ValueError if the avatar was made with another morphable model, as far as counts tell."""
+    ours = jax.tree.map(jnp.shape, rigged.head)
+    theirs = jax.tree.map(jnp.shape, mean_params(model))
+    if ours != theirs or int(jnp.max(rigged.parent_face)) >= model.faces.shape[0]:
+        raise ValueError(
+            f"the avatar's morphable model is {rigged.morphable}, {model.name} does not fit: it has "
+            f"{model.faces.shape[0]} faces and parameters of the sizes {theirs}"
+        )
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _regress(networks, params, assets, prototypes, image):
+    pair = reanimation.estimate_pair(networks, params, assets, image, image)
+    avatar = reanimation.build_avatar(networks, params, assets, prototypes, pair)
+    return avatar.local, lighting.coefficients(assets.light_prior, pair.source_estimate.light), pair.source.params
+
+
+def main(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint", metavar="RUN", help="directory of a training run")
+    parser.add_argument("photo", metavar="PHOTO", help="a picture of the person")
+    parser.add_argument("outputs", nargs="+", metavar="OUTPUT", help="avatar .npz, splats in neutral pose .ply")
+    parser.add_argument("--face-landmarker", metavar="MODEL.task", help=LANDMARKER_HELP)
+    options = parser.parse_args(arguments)
+    unknown = [path for path in options.outputs if Path(path).suffix not in (".npz", ".ply")]
+    if unknown:
+        raise ValueError(f"{unknown[0]}: avatars are written as .npz or .ply")
+    predictor = Predictor.from_checkpoint(options.checkpoint)
+    with open_finder(options.face_landmarker) as finder:
+        rigged = avatar_of_photo(predictor, options.photo, finder)
+    for path in options.outputs:
+        if Path(path).suffix == ".npz":
+            save_avatar(rigged, path)
+        else:
+            posed = pose_surfels(rigged, predictor.model, rigged.neutral())
+            write_splats(path, posed.surfels, posed.colors)
+        print(f"{path}: {rigged.parent_face.shape[0]} surfels")
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except ERRORS as error:
+        sys.exit(f"{type(error).__name__}: {error}")

@@ -1,0 +1,65 @@
+"""A trained run as one file that runs wherever JAX does, without this package.
+
+    python -m sheap_jax.inference.export RUN head.stablehlo
+
+The file is a `jax.export` artefact: StableHLO with the weights inside, for CPU, CUDA and TPU, for any number of images.
+docs/avatars.md shows the ten lines that load it.
+"""
+
+import argparse
+import sys
+from typing import Any
+
+import jax
+import jax.export
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from sheap_jax import reanimation
+from sheap_jax.inference.avatar import ERRORS
+from sheap_jax.inference.predictor import Predictor
+from sheap_jax.inference.whole_file import whole_file
+
+PLATFORMS = ("cpu", "cuda", "tpu")
+
+
+def export_predictor(predictor: Predictor) -> bytes:
+    """The serialised function from images [b, size, size, 3] in [0, 1] to a dictionary of arrays.
+
+    Keys: the fields of `HeadParams`; `vertices` [b, v, 3] in metres, posed; `landmarks` [b, 68, 2] in pixels of the
+    image; `faces` [f, 3]. A dictionary, since a bundle of ours could not be read without our code.
+    """
+    params = predictor.state.params["estimator"]
+    # On GPUs half precision would bring in an attention kernel that the other platforms lack.
+    estimator = predictor.networks.estimator.clone(dtype=jnp.float32)
+
+    def predict(images: Float[Array, "b h w 3"]) -> dict[str, Array]:
+        output: Any = estimator.apply({"params": params}, images)
+        head = reanimation.pose_head(predictor.assets, output.estimate.head)
+        faces = jnp.asarray(predictor.model.faces)
+        return head.params._asdict() | {"vertices": head.vertices, "landmarks": head.landmarks, "faces": faces}
+
+    size = predictor.config.image_size
+    (batch,) = jax.export.symbolic_shape("b")
+    images = jax.ShapeDtypeStruct((batch, size, size, 3), jnp.float32)
+    return bytes(jax.export.export(jax.jit(predict), platforms=PLATFORMS)(images).serialize())
+
+
+def main(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint", metavar="RUN", help="directory of a training run")
+    parser.add_argument("output", metavar="OUT", help="the artefact's file")
+    options = parser.parse_args(arguments)
+    predictor = Predictor.from_checkpoint(options.checkpoint)
+    artefact = export_predictor(predictor)
+    with whole_file(options.output) as temporary:
+        temporary.write_bytes(artefact)
+    size = predictor.config.image_size
+    print(f"{options.output}: {len(artefact) / 1e6:.1f} MB, images of {size} pixels, for {', '.join(PLATFORMS)}")
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except ERRORS as error:
+        sys.exit(f"{type(error).__name__}: {error}")

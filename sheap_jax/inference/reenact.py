@@ -1,0 +1,105 @@
+"""An avatar with the expressions and head poses of somebody else's video.
+
+    python -m sheap_jax.inference.reenact alice.npz bob/params.npz out.mp4
+    python -m sheap_jax.inference.reenact alice.npz bob.mp4 out.mp4 --checkpoint RUN --face-landmarker MODEL.task
+
+DRIVING is the params.npz that predict.py saves, or a video, a picture or a folder of pictures, which a training run
+reads; without --face-landmarker they must be framed as in training. Avatar and driving must share a morphable model.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import jax
+import numpy as np
+from jaxtyping import UInt8
+from tqdm import tqdm
+
+from sheap_jax.inference.avatar import ERRORS, RiggedSurfels, load_avatar, load_model_of
+from sheap_jax.inference.avatar_renderer import WHITE, AvatarRenderer
+from sheap_jax.inference.crops import LANDMARKER_HELP, open_finder
+from sheap_jax.inference.driving import Driving, estimate_driving, load_driving
+from sheap_jax.inference.predictor import Predictor
+from sheap_jax.inference.video_files import VideoFile
+from sheap_jax.morphable import MorphableModel
+
+
+def reenact(
+    rigged: RiggedSurfels,
+    model: MorphableModel,
+    driving: Driving,
+    *,
+    size: int,
+    background: tuple[float, float, float] = WHITE,
+) -> Iterator[UInt8[np.ndarray, "size size 3"]]:
+    """One picture of the avatar per driving frame. ValueError if `driving` is of another morphable model."""
+    ours = [values.shape for values in rigged.head[1:]]
+    theirs = [values.shape[1:] for values in driving.head[1:]]
+    if ours != theirs:
+        raise ValueError(f"expression, rotations and translation of the sizes {theirs} are not of {model.name}: {ours}")
+    render = AvatarRenderer(rigged, model, size=size, background=background)
+    for frame in range(len(driving.head.shape)):
+        picture = render(jax.tree.map(lambda values, frame=frame: values[frame], driving.head))
+        yield np.round(255 * picture).astype(np.uint8)
+
+
+def write_pictures(path: Path, pictures: Iterable[UInt8[np.ndarray, "h w 3"]], *, rate: float) -> None:
+    """A video if the path ends in .mp4, else a folder of 000000.png and so on. OSError if it cannot be written."""
+    if path.suffix.lower() == ".mp4":
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with VideoFile(path, rate=rate) as video:
+            for picture in pictures:
+                video.write(picture)
+        return
+    import cv2
+
+    path.mkdir(parents=True, exist_ok=True)
+    for number, picture in enumerate(pictures):
+        if not cv2.imwrite(str(path / f"{number:06d}.png"), picture[..., ::-1]):
+            raise OSError(f"{path} cannot be written to")
+
+
+def main(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("avatar", metavar="AVATAR", help=".npz of sheap_jax.inference.avatar")
+    parser.add_argument("driving", metavar="DRIVING", help="params.npz, video, picture or folder of pictures")
+    parser.add_argument("output", metavar="OUT", type=Path, help="video .mp4, or a folder for one .png per frame")
+    parser.add_argument("--checkpoint", metavar="RUN", help="training run that reads pictures; not for params.npz")
+    parser.add_argument("--face-landmarker", metavar="MODEL.task", help=LANDMARKER_HELP)
+    parser.add_argument("--track", type=int, default=0, help="which person of the driving video (default: 0)")
+    parser.add_argument("--beside", action="store_true", help="the driving picture to the left of each frame")
+    parser.add_argument("--size", type=int, default=256, help="side of the pictures in pixels (default: 256)")
+    parser.add_argument("--background", type=float, nargs=3, metavar=("R", "G", "B"), default=WHITE, help="0 to 1")
+    parser.add_argument("--morphable", metavar="NPZ", help="the morphable model, if it is not where the avatar says")
+    options = parser.parse_args(arguments)
+    rigged = load_avatar(options.avatar)
+    model = load_model_of(rigged, options.morphable)
+    driving = read_driving(options)
+    pictures = reenact(rigged, model, driving, size=options.size, background=tuple(options.background))
+    if options.beside:
+        if not driving.predictions:
+            raise ValueError("--beside: parameters alone have no pictures")
+        pairs = zip(driving.pictures(options.size), pictures, strict=True)
+        pictures = (np.concatenate(pair, axis=1) for pair in pairs)
+    count = len(driving.head.shape)
+    write_pictures(options.output, tqdm(pictures, total=count, unit="frame", desc="reenact"), rate=driving.rate)
+    print(f"{options.output}: {count} frames")
+
+
+def read_driving(options: argparse.Namespace) -> Driving:
+    if Path(options.driving).suffix == ".npz":
+        return load_driving(options.driving, track=options.track)
+    if options.checkpoint is None:
+        raise ValueError(f"{options.driving} holds pictures: --checkpoint RUN says which network reads them")
+    with open_finder(options.face_landmarker) as finder:
+        predictor = Predictor.from_checkpoint(options.checkpoint)
+        return estimate_driving(predictor, options.driving, finder, track=options.track)
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except ERRORS as error:
+        sys.exit(f"{type(error).__name__}: {error}")

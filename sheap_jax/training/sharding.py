@@ -1,0 +1,182 @@
+"""Which process and device holds what.
+
+The mesh has two axes. The batch is split over both, so that every device works on pairs of its own: the forward and
+backward pass is one program per device (`on_devices`), and what devices tell each other is written out here, in
+`gather`, `total` and `reduce`. Left to the compiler, a batch axis that is not an array's first, as in the graph
+network, would be gathered whole on every device.
+
+Parameters and optimiser state are whole on each device along "data" and shared out along "fsdp": there every array is
+cut along one axis, put together again where a step begins, and only the own piece is updated. The arithmetic is the
+same; memory is saved and traffic is spent.
+"""
+
+import contextlib
+import dataclasses
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from sheap_jax.training.state import TrainState
+from sheap_jax.types import Batch
+
+T = TypeVar("T")
+AXES = ("data", "fsdp")
+SMALLEST_SHARED = 4096  # elements below which an array is not worth cutting
+
+
+def start_processes(*, distributed: bool, heartbeat_seconds: int) -> None:
+    """Join the other processes of this run, before anything else asks JAX for devices; one process needs none of it.
+
+    Where they are: the environment variables JAX_COORDINATOR_ADDRESS (host:port of process 0), JAX_NUM_PROCESSES and
+    JAX_PROCESS_ID, or, with `distributed`, what JAX finds out by itself on Cloud TPU, SLURM and Open MPI. A process
+    that is silent for `heartbeat_seconds` counts as dead and the others stop.
+    """
+    names = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
+    address, count, index = map(os.environ.get, names)
+    if not distributed and address is None:
+        return
+    jax.distributed.initialize(
+        address,
+        num_processes=None if count is None else int(count),
+        process_id=None if index is None else int(index),
+        heartbeat_timeout_seconds=heartbeat_seconds,
+    )
+
+
+def leads() -> bool:
+    """Whether this process writes the files of the run."""
+    return jax.process_index() == 0
+
+
+@contextlib.contextmanager
+def failing_together() -> Iterator[None]:
+    """Around the work of one process of several: if it fails, it ends at once, and the others notice and stop.
+
+    An orderly end would wait for the others, which wait for this one.
+    """
+    try:
+        yield
+    except Exception:
+        if jax.process_count() == 1:
+            raise
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)
+
+
+def make_mesh(batch_size: int, *, fsdp: int = 1, accumulate: int = 1) -> Mesh | None:
+    """A mesh over all devices of all processes; None on a single device.
+
+    Raises ValueError if the devices do not divide by `fsdp`, or the batch does not divide by devices x `accumulate`.
+    """
+    count = jax.device_count()
+    if count % fsdp:
+        raise ValueError(f"config.devices.fsdp is {fsdp}, which does not divide the {count} devices")
+    if batch_size % (count * accumulate):
+        raise ValueError(
+            f"config.batch_size {batch_size} is no multiple of {count} devices x {accumulate} accumulated parts"
+        )
+    if count == 1:
+        return None
+    return jax.make_mesh((count // fsdp, fsdp), AXES, axis_types=(jax.sharding.AxisType.Auto,) * 2)
+
+
+def replicated(mesh: Mesh | None) -> NamedSharding | None:
+    return None if mesh is None else NamedSharding(mesh, P())
+
+
+def state_shardings(state: TrainState, mesh: Mesh) -> TrainState:
+    """For each array of the state (or its shape): parameters and optimiser cut along "fsdp", the rest whole."""
+    cut = jax.tree.map(lambda leaf: _cut(leaf, mesh), (state.params, state.opt_state))
+    whole = jax.tree.map(lambda _: replicated(mesh), state)
+    return dataclasses.replace(whole, params=cut[0], opt_state=cut[1])
+
+
+def _cut(leaf: Any, mesh: Mesh) -> NamedSharding:
+    """The longest axis that divides, if the array is worth it."""
+    parts = mesh.shape["fsdp"]
+    axes = [axis for axis, size in enumerate(leaf.shape) if size % parts == 0]
+    if parts == 1 or leaf.size < SMALLEST_SHARED or not axes:
+        return NamedSharding(mesh, P())
+    longest = max(axes, key=lambda axis: leaf.shape[axis])
+    return NamedSharding(mesh, P(*[None] * longest, "fsdp"))
+
+
+def place_state(state: TrainState, mesh: Mesh | None) -> TrainState:
+    """A state that every process has computed for itself, on the devices of all of them."""
+    return state if mesh is None else jax.tree.map(_place, state, state_shardings(state, mesh))
+
+
+def replicate(tree: T, mesh: Mesh | None) -> T:
+    """A copy of every array on every device of the mesh."""
+    return tree if mesh is None else jax.tree.map(lambda leaf: _place(leaf, NamedSharding(mesh, P())), tree)
+
+
+def _place(leaf: Any, sharding: NamedSharding) -> jax.Array:
+    """Cut from the copy that each process has: nothing is sent, and nothing compared as jax.device_put would."""
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        return jax.random.wrap_key_data(_place(jax.random.key_data(leaf), sharding), impl=jax.random.key_impl(leaf))
+    whole = np.asarray(leaf)
+    return jax.make_array_from_callback(whole.shape, sharding, lambda index: whole[index])
+
+
+def shard_batch(batch: Batch, mesh: Mesh | None) -> Batch:
+    """The global batch on the devices, from the share of it that this process has loaded."""
+    if mesh is None:
+        return batch
+    return jax.tree.map(lambda leaf: jax.make_array_from_process_local_data(NamedSharding(mesh, P(AXES)), leaf), batch)
+
+
+def on_devices(function: Callable[..., T], mesh: Mesh | None, *, in_specs: Any, out_specs: Any) -> Callable[..., T]:
+    """`function` on every device's share, as jax.shard_map has it; as it is where there is no mesh."""
+    if mesh is None:
+        return function
+    return jax.shard_map(function, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)
+
+
+def specs(shardings: Any) -> Any:
+    """The partition specs of a tree of shardings."""
+    return jax.tree.map(lambda leaf: leaf.spec, shardings)
+
+
+def gather(tree: T, shardings: Any) -> T:
+    """On a device: whole arrays from everybody's pieces."""
+    if shardings is None:
+        return tree
+
+    def whole(leaf: jax.Array, own: NamedSharding) -> jax.Array:
+        axis = _cut_axis(own)
+        return leaf if axis is None else jax.lax.all_gather(leaf, "fsdp", axis=axis, tiled=True)
+
+    return jax.tree.map(whole, tree, shardings)
+
+
+def total(tree: T, axes: tuple[str, ...]) -> T:
+    """On a device: the sum of everybody's shares."""
+    return jax.lax.psum(tree, axes) if axes else tree
+
+
+def reduce(gradient: dict[str, Any], shardings: dict[str, Any] | None) -> dict[str, Any]:
+    """On a device: its piece of the sum of everybody's gradients."""
+    if shardings is None:
+        return gradient
+
+    def own_piece(leaf: jax.Array, own: NamedSharding) -> jax.Array:
+        axis = _cut_axis(own)
+        if axis is None:
+            return jax.lax.psum(leaf, AXES)
+        return jax.lax.psum(jax.lax.psum_scatter(leaf, "fsdp", scatter_dimension=axis, tiled=True), "data")
+
+    return {name: jax.tree.map(own_piece, own, shardings[name]) for name, own in gradient.items()}
+
+
+def _cut_axis(own: NamedSharding) -> int | None:
+    return list(own.spec).index("fsdp") if "fsdp" in own.spec else None

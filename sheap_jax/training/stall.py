@@ -1,0 +1,67 @@
+"""A watchdog: a run that waits for ever says for what, and ends."""
+
+import contextlib
+import faulthandler
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+log = logging.getLogger(__name__)
+
+EXIT_CODE = 75  # EX_TEMPFAIL: to be tried again, as schedulers read it
+
+
+def _give_up() -> None:
+    """End the process at once: what it waits for may hold every lock that an orderly end would need."""
+    faulthandler.dump_traceback(all_threads=True)
+    sys.stderr.flush()
+    os._exit(EXIT_CODE)
+
+
+class StallWatch:
+    """Ends the process when one stage takes longer than `seconds`, with the stage's name in the log.
+
+    A tenth of that time is worth a warning. Nothing is lost: the last checkpoint is whole, and the same command goes on
+    from there.
+    """
+
+    def __init__(self, seconds: float, *, give_up: Callable[[], None] = _give_up):
+        self.seconds, self._give_up = seconds, give_up
+        self._stage: tuple[str, float] | None = None  # name and start
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="stall-watch", daemon=True)
+        self._thread.start()
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """What the main thread does now; stages do not nest."""
+        self._stage = (name, time.monotonic())
+        try:
+            yield
+        finally:
+            self._stage = None
+
+    def close(self) -> None:
+        self._closed.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        warned = None
+        while not self._closed.wait(self.seconds / 50):
+            stage = self._stage
+            if stage is None:
+                continue
+            name, waited = stage[0], time.monotonic() - stage[1]
+            if waited > self.seconds:
+                log.error(
+                    "gave up after %.0f s of waiting for: %s. The last checkpoint is whole, the same command goes on "
+                    "from there; config.faults.stall_seconds sets the patience.", waited, name
+                )  # fmt: skip
+                self._give_up()
+                return
+            if waited > self.seconds / 10 and warned != stage:
+                log.warning("waiting for %.0f s already for: %s", waited, name)
+                warned = stage

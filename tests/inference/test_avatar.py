@@ -1,0 +1,61 @@
+from types import SimpleNamespace
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sheap_jax import reanimation
+from sheap_jax.inference import avatar_renderer
+from sheap_jax.inference.avatar import load_avatar, load_model_of, rig_surfels, save_avatar
+from sheap_jax.inference.avatar_renderer import AvatarRenderer
+from tests.inference.tiny_avatar import tiny_avatar, tiny_predictor
+
+
+def test_a_saved_avatar_shows_what_the_run_renders(tmp_path):
+    """The run's own re-animation of a photo by itself, and the avatar file in the photo's pose."""
+    predictor = tiny_predictor()
+    image = np.random.default_rng(2).uniform(size=(32, 32, 3)).astype(np.float32)
+    expected = predictor.reanimate(image[None], image[None])[0]
+    save_avatar(rig_surfels(predictor, jnp.asarray(image)), tmp_path / "a.npz")
+    rigged = load_avatar(tmp_path / "a.npz")
+    assert len(rigged.parent_face) == int(predictor.state.prototypes.active.sum())
+    background = tuple(map(float, reanimation.border_color(image[None])[0]))
+    picture = AvatarRenderer(rigged, load_model_of(rigged), size=32, background=background)(rigged.head)
+    np.testing.assert_allclose(picture, expected, atol=2e-3)
+    assert expected.std() > 0.02, "nothing to see: the comparison would say nothing"
+
+
+def test_a_picture_without_room_is_rendered_again(monkeypatch):
+    def render(*arguments, size: int, room: int) -> SimpleNamespace:
+        asked.append(room)
+        return SimpleNamespace(color=np.full((1, size, size, 3), 0.5), overflow=np.array([max(0, 300_000 - room)]))
+
+    asked = []
+    monkeypatch.setattr(avatar_renderer, "_render", render)
+    draw = AvatarRenderer(tiny_avatar(), tiny_predictor().model, size=4)
+    for _ in range(2):
+        assert draw(tiny_avatar().head).shape == (4, 4, 3)
+    assert asked == [avatar_renderer.FIRST_ROOM, 1 << 19, 1 << 19], "the room that was found stays"
+
+
+def test_an_avatar_keeps_its_shape_when_driven():
+    rigged = tiny_avatar()
+    render = AvatarRenderer(rigged, load_model_of(rigged), size=32)
+    driving = rigged.head._replace(shape=jnp.full(3, 2.0))
+    np.testing.assert_array_equal(render(driving), render(rigged.head))
+
+
+def test_files_that_are_no_avatar_are_named(tmp_path):
+    (tmp_path / "text.npz").write_text("no avatar")
+    np.savez(tmp_path / "other.npz", parent_face=np.zeros(3))
+    np.savez(tmp_path / "half.npz", format_version=1, offset=np.zeros((3, 3)))
+    for name, reason in {"text": "damaged", "other": "no avatar of format 1", "half": "lacks"}.items():
+        with pytest.raises(ValueError, match=f"{name}.npz.*{reason}"):
+            load_avatar(tmp_path / f"{name}.npz")
+    with pytest.raises(FileNotFoundError, match=r"missing\.npz"):
+        load_avatar(tmp_path / "missing.npz")
+
+
+def test_another_morphable_model_is_refused():
+    with pytest.raises(ValueError, match="embedded-coarse does not fit"):
+        load_model_of(tiny_avatar(), "embedded:coarse")

@@ -1,0 +1,98 @@
+import cv2
+import jax
+import numpy as np
+import pytest
+
+from sheap_jax.inference import reenact
+from sheap_jax.inference.avatar import load_model_of, save_avatar
+from sheap_jax.inference.avatar_renderer import AvatarRenderer
+from sheap_jax.inference.driving import load_driving
+from sheap_jax.inference.predictor import Predictor
+from tests.inference.tiny_avatar import tiny_avatar, tiny_predictor
+
+
+def write_params(path, **changes):
+    """Five rows of two people in turn, as predict.py writes them for a video of 10 frames per second."""
+    rng = np.random.default_rng(3)
+    arrays = {
+        "track": np.array([0, 1, 0, 1, 0]),
+        "rate": np.array(10.0),
+        "shape": rng.normal(size=(5, 3)),
+        "expression": rng.normal(size=(5, 2)),
+        "rotations": 0.1 * rng.normal(size=(5, 2, 3)),
+        "translation": np.zeros((5, 3)),
+    } | changes
+    np.savez(path, **{key: value for key, value in arrays.items() if value is not None})
+    return arrays
+
+
+def test_a_track_of_a_parameter_file_drives(tmp_path):
+    arrays = write_params(tmp_path / "params.npz")
+    driving = load_driving(tmp_path / "params.npz", track=1)
+    assert driving.rate == 10.0
+    np.testing.assert_allclose(driving.head.rotations, arrays["rotations"][[1, 3]], rtol=1e-6)
+    write_params(tmp_path / "bare.npz", track=None, rate=None, shape=None)
+    assert len(load_driving(tmp_path / "bare.npz").head.expression) == 5, "only the motion is needed"
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"rotations": None}, "lacks rotations"),
+        ({"translation": np.zeros((4, 3))}, "translation has 4 rows"),
+        ({"expression": np.full((5, 2), np.nan)}, "expression of frame 0 is not finite"),
+        ({"track": np.full(5, 3)}, "nobody has the track 0"),
+    ],
+)
+def test_a_parameter_file_that_cannot_drive_is_named(tmp_path, changes, reason):
+    write_params(tmp_path / "params.npz", **changes)
+    with pytest.raises(ValueError, match=rf"params\.npz.*{reason}"):
+        load_driving(tmp_path / "params.npz")
+
+
+def test_parameters_of_another_model_are_refused(tmp_path):
+    write_params(tmp_path / "params.npz", expression=np.zeros((5, 7)))
+    rigged = tiny_avatar()
+    with pytest.raises(ValueError, match="are not of ellipsoid"):
+        next(reenact.reenact(rigged, load_model_of(rigged), load_driving(tmp_path / "params.npz"), size=32))
+
+
+def test_parameters_become_pictures_and_a_video(tmp_path):
+    rigged = tiny_avatar()
+    save_avatar(rigged, tmp_path / "a.npz")
+    arrays = write_params(tmp_path / "params.npz")
+    for output in ("frames", "out.mp4"):
+        reenact.main([str(tmp_path / name) for name in ("a.npz", "params.npz", output)] + ["--size", "32"])
+    pictures = [cv2.imread(str(path))[..., ::-1] for path in sorted((tmp_path / "frames").iterdir())]
+    video = cv2.VideoCapture(str(tmp_path / "out.mp4"))
+    assert len(pictures) == 3 == video.get(cv2.CAP_PROP_FRAME_COUNT)
+    assert video.get(cv2.CAP_PROP_FPS) == 10.0
+    second = rigged.head._replace(**{k: arrays[k][2].astype(np.float32) for k in ("expression", "rotations")})
+    expected = AvatarRenderer(rigged, load_model_of(rigged), size=32)(second)
+    np.testing.assert_allclose(pictures[1] / 255, expected, atol=0.51 / 255)
+    assert abs(pictures[0].astype(int) - pictures[1]).max() > 5, "the avatar moves"
+
+
+def test_pictures_drive_beside_the_avatar(tmp_path, monkeypatch):
+    """The frame's left half is the driving picture, its right half the avatar with what the run reads from it."""
+    predictor = tiny_predictor()
+    monkeypatch.setattr(Predictor, "from_checkpoint", lambda directory: predictor)
+    rigged = tiny_avatar()
+    save_avatar(rigged, tmp_path / "a.npz")
+    (tmp_path / "bob").mkdir()
+    images = np.random.default_rng(4).integers(0, 255, (2, 32, 32, 3), dtype=np.uint8)
+    for number, image in enumerate(images):
+        cv2.imwrite(str(tmp_path / f"bob/{number}.png"), image[..., ::-1])
+    arguments = [str(tmp_path / name) for name in ("a.npz", "bob", "frames")]
+    reenact.main([*arguments, "--checkpoint", "RUN", "--beside", "--size", "32"])
+    frame = cv2.imread(str(tmp_path / "frames/000001.png"))[..., ::-1]
+    np.testing.assert_array_equal(frame[:, :32], images[1])
+    head = jax.tree.map(lambda x: x[1], predictor(images.astype(np.float32) / 255))
+    expected = AvatarRenderer(rigged, load_model_of(rigged), size=32)(head)
+    np.testing.assert_allclose(frame[:, 32:] / 255, expected, atol=1.1 / 255)
+
+
+def test_pictures_need_a_run_that_reads_them(tmp_path):
+    save_avatar(tiny_avatar(), tmp_path / "a.npz")
+    with pytest.raises(ValueError, match="--checkpoint RUN says"):
+        reenact.main([str(tmp_path / "a.npz"), str(tmp_path), str(tmp_path / "out.mp4")])

@@ -1,0 +1,66 @@
+"""The ablation's bookkeeping: which runs there are, and the table of their results. Nothing is trained."""
+
+import json
+import logging
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sheap_jax import config_files
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def ablation(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "path", [str(ROOT / "benchmarks"), *sys.path])
+    import ablation
+
+    return ablation
+
+
+def test_variants_that_change_nothing_of_a_base_are_left_out_and_said(ablation, tmp_path, caplog):
+    changes = {"seed": 3, "geometry_steps": 5, "steps": 7}
+    with caplog.at_level(logging.INFO):
+        group = ablation.variants_of("configs/small.py", ["mlp", "no_densification"], changes, tmp_path)
+    assert list(group.runs) == ["full", "mlp"]
+    assert "no_densification changes nothing" in caplog.text
+    assert group.runs["mlp"].regressor.kind == "mlp"
+    for name, config in group.runs.items():
+        assert (config.seed, config.geometry_steps, config.steps) == (3, 5, 7)
+        assert config.run_directory == str(tmp_path / name)
+
+
+def test_table_has_mean_and_spread_over_seeds_and_the_baseline(ablation, tmp_path):
+    values = {"full": [1.0, 1.2], "mlp": [1.4]}
+    groups = []
+    for seed in range(2):
+        group = ablation.variants_of("configs/small.py", ["mlp"], {"seed": seed}, tmp_path / str(seed))
+        groups.append(group)
+        for name, config in group.runs.items():
+            if seed < len(values[name]):
+                row = {
+                    "quantity": "landmarks",
+                    "ours": values[name][seed],
+                    "baseline": "mean head",
+                    "baseline_value": 9,
+                }
+                file = ablation.results_file(config)
+                file.parent.mkdir(parents=True)
+                file.write_text(json.dumps({"reports": [{"comparisons": [row]}]}))
+    rows = {line.split("|")[1].strip(): line for line in ablation.markdown(ablation.collect(groups)).splitlines()}
+    assert f"1.100 ± {np.std([1.0, 1.2], ddof=1):.3f}" in rows["full"]
+    assert "1.400 |" in rows["mlp"]
+    assert "9.000 ± 0.000" in rows["(mean head)"]
+
+
+def test_runs_of_other_settings_are_not_taken_for_finished(ablation, tmp_path):
+    group = ablation.variants_of("configs/small.py", [], {}, tmp_path)
+    other = ablation.variants_of("configs/small.py", [], {"losses.depth": 0.9}, tmp_path)
+    (tmp_path / "full").mkdir()
+    config_files.save_json(other.base, tmp_path / "full" / "config.json")
+    with pytest.raises(config_files.ConfigError, match="other settings"):
+        ablation.run_group(group, tmp_path)

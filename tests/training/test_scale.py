@@ -1,0 +1,79 @@
+"""The scale report: what it says of a step whose numbers are known, and, slowly, of one that is compiled."""
+
+import importlib.util
+import json
+
+import pytest
+
+from sheap_jax.training import scale
+from sheap_jax.training.program_cost import Collective
+from sheap_jax.training.roofline import CHIPS
+
+REPORT = scale.Report(
+    config="known",
+    topology="v5p:4x4x4",
+    chips=64,
+    fsdp=1,
+    batch_per_chip=2,
+    accumulate=1,
+    memory={"parameters": 2**30, "temporary": 2**30, "total": 2 * 2**30},
+    capacity=95 * 2**30,
+    flops=0.459e12,  # a millisecond
+    xla_flops=0.2e12,
+    bytes=0.0,
+    collectives=[Collective("all-reduce", 0, int(300e6))],  # 2 x 63 / 64 of it at 600 GB/s: 0.98 ms
+    loops=[3, 0],
+    entries=0.0,
+    bundles=0.0,
+    compile_seconds=1.0,
+    notes=["a note"],
+    versions={},
+)
+
+
+def test_estimate_of_many_chips():
+    assert scale.estimate(REPORT, 1).total == pytest.approx(1e-3)
+    assert scale.estimate(REPORT, 64).total == pytest.approx(1e-3 + 2 * 63 / 64 * 0.5e-3)
+
+
+def test_description_says_what_fits_and_what_is_sent():
+    text = scale.describe(REPORT)
+    assert "a note" in text
+    assert "  fits into 95 GiB" in text
+    assert "all-reduce: 0 operations, 286.1 MiB" in text
+    assert "DOES NOT FIT" in scale.describe(REPORT._replace(capacity=2**30))
+
+
+def test_table_is_written_from_saved_reports(tmp_path, monkeypatch):
+    page = tmp_path / "scale.md"
+    page.write_text(f"before\n{scale.START}\nold\n{scale.END}\nafter\n")
+    monkeypatch.setattr(scale, "PAGE", page)
+    monkeypatch.setattr(scale, "RESULTS", tmp_path / "scale.json")
+    for flops in (1e12, 2e12):  # the second one takes the first one's place
+        scale.save(REPORT._replace(flops=flops))
+    assert len(json.loads((tmp_path / "scale.json").read_text())) == 1
+    lines = page.read_text().splitlines()
+    assert (lines[0], lines[-1]) == ("before", "after")
+    assert "old" not in lines
+    (row,) = [line for line in lines if "`known`" in line]
+    assert "2.00 of 95 GiB" in row
+    assert "| 2.0 |" in row
+
+
+def test_a_chip_that_is_not_known_is_said(tiny_config):
+    with pytest.raises(ValueError, match=f"known chips are {', '.join(CHIPS)}"):
+        scale.compile_step(tiny_config, "v2:2x2", batch_per_chip=1)
+
+
+@pytest.mark.slow
+def test_a_step_compiles_for_a_slice(tiny_config, monkeypatch):
+    """Needs libtpu; half a minute."""
+    if importlib.util.find_spec("libtpu") is None:
+        pytest.skip('needs the TPU compiler: pip install "jax[tpu]"')
+    for name, value in scale.QUIET.items():
+        monkeypatch.setenv(name, value)
+    report = scale.compile_step(tiny_config, "v5e:2x2", batch_per_chip=2)
+    assert report.chips == 4
+    parameters = report.memory["parameters"]
+    # What chips send each other is the gradient, statistics of the prototypes and a few sums.
+    assert parameters < sum(one.bytes for one in report.collectives) < parameters + 100_000
