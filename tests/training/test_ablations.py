@@ -14,6 +14,7 @@ from sheap_jax.training import setup
 from sheap_jax.training.step import make_step
 
 
+@pytest.mark.slow
 def test_a_step_with_ellipsoids_cnn_isotropic_binding_and_without_light(module_config):
     regressor = dataclasses.replace(module_config.regressor, kind="cnn", isotropic=True)
     config = dataclasses.replace(module_config, primitive="ellipsoids", light="none", regressor=regressor)
