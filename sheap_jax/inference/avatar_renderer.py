@@ -54,7 +54,7 @@ def _render(
     *,
     size: int,
     room: int,
-) -> tileraster.SurfelImage:
+) -> tileraster.SurfelImage | tileraster.EllipsoidImage:
     posed = pose_surfels(rigged, model, params)
     surfels, colors, background = jax.tree.map(lambda x: x[None], (posed.surfels, posed.colors, background))
     camera = geometry.official_camera(size)

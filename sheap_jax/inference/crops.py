@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, UInt8
 
 from sheap_jax.data.cropping import crop_image
@@ -26,7 +27,7 @@ def open_finder(landmarker: str | Path | None) -> Iterator[FaceFinder]:
 
 
 def largest_face(
-    image: UInt8[Array, "h w 3"], finder: FaceFinder, *, name: str, size: int
+    image: UInt8[np.ndarray, "h w 3"], finder: FaceFinder, *, name: str, size: int
 ) -> Float[Array, "size size 3"]:
     """The crop of the largest face in [0, 1]. ValueError, with the picture's `name`, if there is no face."""
     finder.start(Clip(name, name, (Path(name),), is_video=False))
