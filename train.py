@@ -67,6 +67,7 @@ def train(config: Config) -> Path:
         flip=config.data.flip,
         color_jitter=config.data.color_jitter,
         crop_jitter=config.data.crop_jitter,
+        max_bad_share=config.data.max_bad_share,
     )
     stop, before = StopSignal(), None
     progress = tqdm(range(first, config.steps), initial=first, total=config.steps, unit="step", desc=config.name)
@@ -94,7 +95,7 @@ def train(config: Config) -> Path:
                 rate = progress.format_dict["rate"] or 0.0
                 progress.set_postfix(loss=f"{values['loss']:.4f}", images_s=f"{2 * config.batch_size * rate:.0f}")
             if last or setup.is_due(done, config.log.pictures_every):
-                picture = make_pictures(networks, state, assets, batch, settings)
+                picture = make_pictures(networks, state, assets, setup.shard(batch, None), settings)
                 setup.save_picture(run / "pictures" / f"{done:07d}.png", picture)
                 writer.write_image(done, "source-target-render-overlay-normals", picture)
             if last or setup.is_due(done, config.log.checkpoint_every):

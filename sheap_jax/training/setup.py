@@ -13,6 +13,7 @@ from jaxtyping import Array, Key, UInt8
 
 from sheap_jax import config_files, geometry, lighting, prototypes, reanimation
 from sheap_jax.config import Config
+from sheap_jax.data.augment import float_batch
 from sheap_jax.models import build
 from sheap_jax.models.graph_network import face_neighbourhood
 from sheap_jax.morphable import MorphableModel
@@ -20,7 +21,7 @@ from sheap_jax.reanimation import Assets, Networks
 from sheap_jax.training.objective import RenderSettings
 from sheap_jax.training.optimizer import make_optimizer, make_schedule
 from sheap_jax.training.state import Optimizers, TrainState, init_state
-from sheap_jax.types import Batch
+from sheap_jax.types import Batch, RawBatch
 
 T = TypeVar("T")
 
@@ -159,9 +160,12 @@ def replicate(tree: T, mesh: jax.sharding.Mesh | None) -> T:
     return tree if mesh is None else jax.device_put(tree, NamedSharding(mesh, P()))
 
 
-def shard(batch: Batch, mesh: jax.sharding.Mesh | None) -> Batch:
-    """The batch's leading axis over the mesh's data axis."""
-    return batch if mesh is None else jax.device_put(batch, NamedSharding(mesh, P("data")))
+def shard(batch: RawBatch, mesh: jax.sharding.Mesh | None) -> Batch:
+    """The batch's leading axis over the mesh's data axis; bytes become floats on the devices."""
+    return _float_batch(batch if mesh is None else jax.device_put(batch, NamedSharding(mesh, P("data"))))
+
+
+_float_batch = jax.jit(float_batch)
 
 
 def is_due(step: int, every: int) -> bool:

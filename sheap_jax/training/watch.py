@@ -7,14 +7,14 @@ import numpy as np
 from jaxtyping import Array, Int
 
 from sheap_jax.training.step import StepReport
-from sheap_jax.types import Batch
+from sheap_jax.types import Batch, RawBatch
 
 
 class NotFiniteError(RuntimeError):
     """A batch gave NaN or infinity; the message names its records."""
 
 
-def check_batch(batch: Batch, record_key: Callable[[int], str]) -> None:
+def check_batch(batch: Batch | RawBatch, record_key: Callable[[int], str]) -> None:
     """Refuse a batch that holds NaN or infinity before it reaches the device. Raises NotFiniteError."""
     bad = np.zeros(len(batch.record), bool)
     for frame in (batch.source, batch.target):

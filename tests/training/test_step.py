@@ -30,7 +30,7 @@ def shared(module_config):
     with pair_batches(
         module_config.data.directory, split="train", batch_size=2, image_size=module_config.image_size, seed=0
     ) as batches:
-        batch = next(batches)
+        batch = setup.shard(next(batches), None)
     step = make_step(
         networks,
         setup.build_optimizers(module_config),

@@ -72,7 +72,7 @@ def test_nan_in_a_batch_stops_with_the_record_and_keeps_the_checkpoint(tiny_conf
             batch = next(self.batches)
             self.count += 1
             if self.count == 5:
-                batch.target.image[1, 3, 3, 0] = np.nan
+                batch.target.landmarks[1, 3, 0] = np.nan
             return batch
 
         def close(self):
