@@ -4,7 +4,8 @@
 
 Every draw depends on the seed and the step only (`batch_maker.py`), so that (seed, step) fixes a batch whatever the
 number of worker processes: a run that starts again at `step` sees what an uninterrupted one would have seen, and
-nothing about the pipeline needs to be saved. Grain hands out whole batches, not pairs: its cost per element is then no matter.
+nothing about the pipeline needs to be saved. Grain hands out whole batches, not pairs: then its own cost does not
+matter.
 """
 
 import logging

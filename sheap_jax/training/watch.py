@@ -27,7 +27,9 @@ def check_batch(batch: Batch | RawBatch, record_key: Callable[[int], str]) -> No
         )
 
 
-def check_report(report: StepReport, step: int, records: Int[Array, "b 2"], record_key: Callable[[int], str]) -> None:
+def check_report(
+    report: StepReport, step: int, records: Int[Array, "b 2"] | Int[np.ndarray, "b 2"], record_key: Callable[[int], str]
+) -> None:
     """Stop after a step that was not applied because something in it was not finite. Waits for that step.
 
     Raises NotFiniteError with the records whose pictures or landmarks were not finite, or with the whole batch if
@@ -43,7 +45,9 @@ def check_report(report: StepReport, step: int, records: Int[Array, "b 2"], reco
     )
 
 
-def _names(records: Int[Array, "b 2"], bad: np.ndarray, record_key: Callable[[int], str]) -> str:
+def _names(
+    records: Int[Array, "b 2"] | Int[np.ndarray, "b 2"], bad: np.ndarray, record_key: Callable[[int], str]
+) -> str:
     pairs = [f"{record_key(int(source))} -> {record_key(int(target))}" for source, target in np.asarray(records)[bad]]
     more = f" and {len(pairs) - 4} more" if len(pairs) > 4 else ""
     return ", ".join(pairs[:4]) + more

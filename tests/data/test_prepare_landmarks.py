@@ -44,7 +44,7 @@ def test_landmark_files_are_matched_by_the_longest_path(tmp_path):
     shifted = all_points(1) + 3.0
     path = write_landmarks(tmp_path / "points.npz", {"a/x.mp4": all_points(1), "b/x.mp4": shifted})
     landmarks = NpzLandmarks(path)
-    landmarks.start(Clip("x", "x", (video,), is_video=True))
+    landmarks.start(Clip("x", "x", (video,), is_video=True, source="x.mp4"))
     np.testing.assert_allclose(landmarks.detect(0, draw(0)), shifted[0], rtol=1e-6)
 
 
