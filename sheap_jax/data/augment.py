@@ -59,7 +59,7 @@ def apply_changes(frames: RawFrame, changes: Changes) -> None:
 
     mirrored = changes.mirrored
     for k, side in np.argwhere((changes.zoom != 1.0) | changes.shift.any(axis=-1)):
-        zoom = changes.zoom[k, side]
+        zoom = float(changes.zoom[k, side])
         offset = _crop(frames.image[side, k], zoom=zoom, shift=changes.shift[k, side])
         frames.landmarks[side, k] = frames.landmarks[side, k] * zoom + offset
     for k in np.flatnonzero(mirrored):

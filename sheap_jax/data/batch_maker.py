@@ -72,15 +72,16 @@ class BatchMaker:
             np.zeros((2, count, NUM_LANDMARKS), np.float32),
         )
         bad: list[int] = []
-        missing = np.arange(count)
+        missing: Int[np.ndarray, m] = np.arange(count)
         for attempt in range(MAX_TRIES):
             usable = self._fill(frames, missing, pairs[missing])
             bad += pairs[missing][~usable].tolist()
             missing = missing[~usable.all(axis=1)]
             if not len(missing):
                 return drop_far_landmarks(frames), bad
-            for k in missing:
-                generator = np.random.default_rng((self.seed, _REPLACEMENTS, step, self._places[k], attempt))
+            for k in missing.tolist():
+                stream = (self.seed, _REPLACEMENTS, step, int(self._places[k]), attempt)
+                generator = np.random.default_rng(stream)
                 identity = generator.integers(self.table.num_identities, size=1)
                 pairs[k] = draw_pairs(self.table, identity, generator)[0]
         faults = "; ".join(self.fault(i) for i in bad[-3:])

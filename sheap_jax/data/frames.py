@@ -31,9 +31,11 @@ def decode_image(record: Record, out: UInt8[np.ndarray, "s s 3"]) -> int:
     return width
 
 
-def landmarks_finite(landmarks: Float32[np.ndarray, "*b l 2"], weights: Float32[np.ndarray, "*b l"]) -> np.ndarray:
-    """Which of the frames have finite landmarks and weights: Bool [*b]."""
-    return np.isfinite(landmarks).all(axis=(-2, -1)) & np.isfinite(weights).all(axis=-1)
+def landmarks_finite(
+    landmarks: Float32[np.ndarray, "*b l 2"], weights: Float32[np.ndarray, "*b l"]
+) -> Bool[np.ndarray, "*b"]:
+    """Which of the frames have finite landmarks and weights."""
+    return np.asarray(np.isfinite(landmarks).all(axis=(-2, -1)) & np.isfinite(weights).all(axis=-1))
 
 
 def drop_far_landmarks(frame: RawFrame) -> RawFrame:

@@ -37,6 +37,7 @@ def pair_batches(
     seed: int,
     step: int = 0,
     workers: int = 0,
+    threads: int = 2,
     across_clips: bool = False,
     allow_self_pairs: bool = False,
     flip: bool = True,
@@ -51,7 +52,8 @@ def pair_batches(
     Args:
       batch_size: pairs over all processes; process p of P is given the pairs p, p + P, ... of the global batch.
       image_size: pixels of the square images given out; stored ones are resized.
-      workers: decoding processes; 0 decodes in two threads of this process.
+      workers: decoding processes; 0 decodes in threads of this process.
+      threads: that read ahead in each process; 0 reads when asked, for measurements.
       across_clips, allow_self_pairs: see `build_pair_table`.
       flip, color_jitter, crop_jitter: see `Augmentation`.
       max_bad_share: share of unusable records among all drawn that stops the run.
@@ -77,7 +79,9 @@ def pair_batches(
         process_index=process_index,
         process_count=process_count,
     )
-    return PairBatches(_grain_stream(make, step=step, workers=workers), make, max_bad_share=max_bad_share)
+    return PairBatches(
+        _grain_stream(make, step=step, workers=workers, threads=threads), make, max_bad_share=max_bad_share
+    )
 
 
 class PairBatches(Iterator[RawBatch]):
@@ -140,12 +144,12 @@ class PairBatches(Iterator[RawBatch]):
             )
 
 
-def _grain_stream(make: BatchMaker, *, step: int, workers: int) -> Any:
+def _grain_stream(make: BatchMaker, *, step: int, workers: int, threads: int) -> Any:
     """The Grain pipeline over the numbers of the steps."""
     import grain
 
     dataset = grain.MapDataset.range(sys.maxsize).map(make)[step:]
-    stream = dataset.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=4))
+    stream = dataset.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads))
     if workers:
         _mark_flags_parsed()
         options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)

@@ -282,6 +282,8 @@ class Split:
     def _reader(self, shard: int) -> Any:
         from array_record.python.array_record_module import ArrayRecordReader
 
+        if shard in self._readers:
+            return self._readers[shard]
         with self._lock:  # Grain reads from several threads; one reader serves them all
             if shard not in self._readers:
                 self._readers[shard] = ArrayRecordReader(str(self._shard_file(shard)), _READER_OPTIONS)

@@ -1,12 +1,12 @@
-"""Our shards as a data set of tensorflow-datasets, for other people's pipelines: the same files, no copy, no TensorFlow.
+"""Our shards as a data set of tensorflow-datasets, for other pipelines: the same files, no copy, no TensorFlow.
 
     import tensorflow_datasets as tfds
     import sheap_jax.data.tfds_voxceleb2  # makes the name known
     frames = tfds.data_source("tfds_voxceleb2", split="train", builder_kwargs={"shards": "assets/voxceleb2"})
     frames[0]["image"]  # uint8 [h, w, 3]
 
-Named after VoxCeleb2, which we train on; any directory that `sheap_jax.data.prepare` wrote will do. Split slices such as
-"train[:10%]" and decoders work as with any data set; `{"image": tfds.decode.SkipDecoding()}` leaves the JPEG bytes.
+Named after VoxCeleb2, which we train on; any directory that `sheap_jax.data.prepare` wrote will do. Split slices such
+as "train[:10%]" and decoders work as with any data set; `{"image": tfds.decode.SkipDecoding()}` leaves the JPEG bytes.
 """
 
 import os
@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
+from etils import epath
 from tensorflow_datasets.core.file_adapters import FileFormat
 from tensorflow_datasets.core.naming import ShardedFileTemplate
 from tensorflow_datasets.core.splits import SplitDict, SplitInfo
@@ -27,7 +28,7 @@ from sheap_jax.data.records import Split
 class _RecordFeatures(tfds.features.FeaturesDict):
     """Reads the message of `sheap_jax.data.codec` where tensorflow-datasets expects a `tf.train.Example`."""
 
-    def deserialize_example_np(self, serialized_example: bytes, *, decoders: Any = None) -> dict[str, Any]:
+    def deserialize_example_np(self, serialized_example: Any, *, decoders: Any = None) -> Any:
         return self.decode_example_np(decode_record(serialized_example)._asdict(), decoders=decoders)
 
 
@@ -47,7 +48,7 @@ class TfdsVoxceleb2(tfds.core.DatasetBuilder):
 
     def _split_info(self, split: Split) -> SplitInfo:
         template = ShardedFileTemplate(
-            data_dir=split.directory,
+            data_dir=epath.Path(split.directory),
             template="{SPLIT}-{SHARD_X_OF_Y}.{FILEFORMAT}",
             dataset_name=self.name,
             split=split.name,
@@ -78,7 +79,7 @@ class TfdsVoxceleb2(tfds.core.DatasetBuilder):
             features=features,
         )
 
-    def download_and_prepare(self, **options: Any) -> None:
+    def download_and_prepare(self, **options: Any) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Nothing to do: `python -m sheap_jax.data.prepare` has made the shards."""
 
     def _download_and_prepare(self, dl_manager: Any, download_config: Any = None) -> None:

@@ -69,7 +69,7 @@ def pack(found: FoundClips, work: Work, output: Path, *, hold_out: HoldOut, prov
     for split in ("train", "test"):
         pieces = _pieces(good, split, hold_out)
         written[split] = sum(len(piece.records) for piece in pieces)
-        content = {"settings": settings, "provenance": {**origin, "parts": _digest(pieces)}}
+        content: dict[str, Any] = {"settings": settings, "provenance": {**origin, "parts": _digest(pieces)}}
         if pieces and not _is_there(output, split, content):
             _write_rows(pieces, work, output / f"{split}-clips.jsonl")
             write_split(output, split, _records(pieces, work, split), **content)
