@@ -72,7 +72,7 @@ class BatchMaker:
             np.zeros((2, count, NUM_LANDMARKS), np.float32),
         )
         bad: list[int] = []
-        missing: Int[np.ndarray, m] = np.arange(count)
+        missing: np.ndarray = np.arange(count)
         for attempt in range(MAX_TRIES):
             usable = self._fill(frames, missing, pairs[missing])
             bad += pairs[missing][~usable].tolist()
