@@ -43,7 +43,7 @@ def test_jumps_are_told_from_movement():
     box = face_box(face_points())
     assert box.side == pytest.approx(np.ptp(face_points()[:, 1]))
     for moved, grown, expected in ((0.5, 1.0, False), (0.9, 1.0, True), (0.0, 1.6, False), (0.0, 1.9, True)):
-        now = FaceBox(box.center + (0.0, moved * box.side), grown * box.side)
+        now = FaceBox(box.center + np.array([0.0, moved * box.side]), grown * box.side)
         assert has_jumped(box, now, max_jump=0.75) == expected
         assert has_jumped(now, FaceBox(now.center, box.side), max_jump=0.75) == (grown > 1.75)
 
