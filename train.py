@@ -73,6 +73,7 @@ def train(config: Config) -> Path:
         crop_jitter=config.data.crop_jitter,
         process_index=jax.process_index(),
         process_count=jax.process_count(),
+        max_bad_share=config.data.max_bad_share,
     )
     watch = StepWatch(run, split.key, config.faults, resume_step=first, writes=sharding.leads())
     stop, stall = StopSignal(), StallWatch(config.faults.stall_seconds)

@@ -42,6 +42,7 @@ class Data:
     flip: bool = True  # mirror pairs at random
     color_jitter: float = 0.1  # gain of each colour channel, shared by both frames
     crop_jitter: float = 0.0  # zoom and shift of each frame on its own, share of the image
+    max_bad_share: float = 0.05  # share of unusable records among all drawn that stops the run
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ OpenCV (x right, y down, z forward); the centre of the top-left pixel is (0.5, 0
 
 from typing import NamedTuple
 
-from jaxtyping import Array, Bool, Float, Int
+import numpy as np
+from jaxtyping import Array, Bool, Float, Float32, Int, Int32, UInt8
 
 
 class Camera(NamedTuple):
@@ -78,3 +79,20 @@ class Batch(NamedTuple):
     source: Frame
     target: Frame
     record: Int[Array, "*b 2"]  # index of (source, target) in the split
+
+
+class RawFrame(NamedTuple):
+    """A frame as the loader gives it: bytes cost a quarter of floats to copy and to send to the device."""
+
+    image: UInt8[np.ndarray, "*b h w 3"]
+    landmarks: Float32[np.ndarray, "*b l 2"]
+    landmark_weight: Float32[np.ndarray, "*b l"]
+
+
+class RawBatch(NamedTuple):
+    """Pairs as the loader gives them; `sheap_jax.data.augment.float_batch` makes a `Batch` of them on the device."""
+
+    source: RawFrame
+    target: RawFrame
+    gain: Float32[np.ndarray, "*b 3"]  # colour gain that is still to be applied to both images
+    record: Int32[np.ndarray, "*b 2"]

@@ -1,14 +1,16 @@
 """Random changes of a pair that keep it a pair: mirror, colour gain, crop.
 
-Mirror and gain are shared by both frames, since identity, skin and light of the source explain the target.
+Mirror and gain are shared by both frames, since identity, skin and light of the source explain the target. Mirror and
+crop are made where the image is decoded; the gain waits for the device, where floats are cheap (`float_batch`).
 """
 
 from typing import NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Array, Bool, Float, Float32, Int, UInt8
 
-from sheap_jax.types import Frame
+from sheap_jax.types import Batch, Frame, RawBatch, RawFrame
 
 
 def _mirrored_order() -> np.ndarray:
@@ -29,54 +31,70 @@ class Augmentation(NamedTuple):
     crop_jitter: float = 0.0  # zoom and shift of each frame on its own, up to this share of the image
 
 
-def augment_pair(
-    source: Frame, target: Frame, augmentation: Augmentation, generator: np.random.Generator
-) -> tuple[Frame, Frame]:
-    """A randomly changed pair of unbatched frames (images [h, w, 3] in [0, 1])."""
+class Changes(NamedTuple):
+    """What was drawn for b pairs."""
+
+    mirrored: Bool[np.ndarray, "b"]
+    gain: Float32[np.ndarray, "b 3"]
+    zoom: Float[np.ndarray, "b 2"]  # of source and target; 1 changes nothing
+    shift: Float[np.ndarray, "b 2 2"]  # (right, down) of source and target, shares of the image
+
+    def of(self, pairs: Int[np.ndarray, "p"]) -> "Changes":
+        """Those of some of the pairs."""
+        return Changes._make(values[pairs] for values in self)
+
+
+def draw_changes(augmentation: Augmentation, pairs: int, generator: np.random.Generator) -> Changes:
+    """Random changes for so many pairs."""
     # All numbers are drawn at every call, so that one switch does not change what the others do.
-    mirrored = generator.random() < 0.5
-    gain = (1.0 + augmentation.color_jitter * generator.uniform(-1.0, 1.0, 3)).astype(np.float32)
-    crops = augmentation.crop_jitter * generator.uniform(-1.0, 1.0, (2, 3))
-    frames = []
-    for frame, (zoom, right, down) in zip((source, target), crops, strict=True):
-        if augmentation.crop_jitter:
-            frame = crop(frame, zoom=1.0 + zoom, shift=(right, down))
-        if augmentation.flip and mirrored:
-            frame = flip(frame)
-        if augmentation.color_jitter:
-            frame = frame._replace(image=scale_channels(np.asarray(frame.image), gain))
-        frames.append(frame)
-    return frames[0], frames[1]
+    mirrored = generator.random(pairs) < 0.5
+    gain = 1.0 + augmentation.color_jitter * generator.uniform(-1.0, 1.0, (pairs, 3))
+    crops = augmentation.crop_jitter * generator.uniform(-1.0, 1.0, (pairs, 2, 3))
+    return Changes(mirrored & augmentation.flip, gain.astype(np.float32), 1.0 + crops[..., 0], crops[..., 1:])
 
 
-def flip(frame: Frame) -> Frame:
-    """The mirror image: x becomes width - x, and left landmarks take the places of the right ones."""
-    width = np.float32(frame.image.shape[1])
-    landmarks: Float32[np.ndarray, "l 2"] = np.asarray(frame.landmarks)[FLIP_ORDER]
-    landmarks[:, 0] = width - landmarks[:, 0]
-    image = np.ascontiguousarray(frame.image[:, ::-1])
-    return Frame._make((image, landmarks, np.asarray(frame.landmark_weight)[FLIP_ORDER]))
-
-
-def scale_channels(image: Float32[np.ndarray, "h w 3"], gain: Float32[np.ndarray, "3"]) -> Float32[np.ndarray, "h w 3"]:
-    """`image` times one gain per channel, cut off at 1."""
-    height, width = image.shape[:2]
-    # Whole rows at a time: NumPy is several times slower with an inner axis of three.
-    scaled = image.reshape(height, 3 * width) * np.tile(gain, width)
-    return np.minimum(scaled, np.float32(1.0), out=scaled).reshape(image.shape)
-
-
-def crop(frame: Frame, *, zoom: float, shift: tuple[float, float]) -> Frame:
-    """Zoom about the image's centre, then shift by shares of the width and height; edges are repeated."""
+def apply_changes(frames: RawFrame, changes: Changes) -> None:
+    """Crop and mirror frames [2, b, ...] (source and target of b pairs) in place; the gain is left to `float_batch`."""
     import cv2
 
-    image = np.asarray(frame.image)
+    mirrored = changes.mirrored
+    for k, side in np.argwhere((changes.zoom != 1.0) | changes.shift.any(axis=-1)):
+        zoom = float(changes.zoom[k, side])
+        offset = _crop(frames.image[side, k], zoom=zoom, shift=changes.shift[k, side])
+        frames.landmarks[side, k] = frames.landmarks[side, k] * zoom + offset
+    for k in np.flatnonzero(mirrored):
+        for image in frames.image[:, k]:
+            cv2.flip(image, 1, dst=image)
+    turned = frames.landmarks[:, mirrored][:, :, FLIP_ORDER]
+    turned[..., 0] = frames.image.shape[-2] - turned[..., 0]
+    frames.landmarks[:, mirrored] = turned
+    frames.landmark_weight[:, mirrored] = frames.landmark_weight[:, mirrored][:, :, FLIP_ORDER]
+
+
+def _crop(image: UInt8[np.ndarray, "h w 3"], *, zoom: float, shift: Float[np.ndarray, "2"]) -> Float[np.ndarray, "2"]:
+    """Zoom in place about the centre, then shift by shares of width and height; edges are repeated.
+
+    Returns the offset: a point p of the image has moved to zoom * p + offset.
+    """
+    import cv2
+
     height, width = image.shape[:2]
     centre = np.array([width, height]) / 2.0
-    offset = centre - zoom * centre + np.array(shift) * (width, height)
+    offset = centre - zoom * centre + shift * (width, height)
     # OpenCV puts pixel centres at whole numbers, here they lie at halves.
     cv_offset = offset + 0.5 * zoom - 0.5
     matrix = np.array([[zoom, 0.0, cv_offset[0]], [0.0, zoom, cv_offset[1]]])
-    moved = cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    landmarks = (np.asarray(frame.landmarks) * zoom + offset).astype(np.float32)
-    return Frame._make((moved, landmarks, frame.landmark_weight))
+    image[...] = cv2.warpAffine(image, matrix, (width, height), borderMode=cv2.BORDER_REPLICATE)
+    return offset
+
+
+def float_batch(raw: RawBatch) -> Batch:
+    """The batch in the units of the training, images float32 in [0, 1] with their gain: the part for the device."""
+    source, target = (_float_frame(frame, jnp.asarray(raw.gain)) for frame in (raw.source, raw.target))
+    return Batch(source, target, jnp.asarray(raw.record))
+
+
+def _float_frame(frame: RawFrame, gain: Float[Array, "b 3"]) -> Frame:
+    scale = gain[:, None, None, :] * np.float32(1.0 / 255.0)
+    image = jnp.minimum(jnp.asarray(frame.image).astype(jnp.float32) * scale, 1.0)
+    return Frame(image, jnp.asarray(frame.landmarks), jnp.asarray(frame.landmark_weight))

@@ -57,8 +57,8 @@ def encode_record(record: Record) -> bytes:
     return cast(bytes, msgpack.packb(message))
 
 
-def decode_record(data: bytes, *, key: str = "(unknown)") -> Record:
-    """The inverse of `encode_record`; `key` names the record in the error when the message cannot tell.
+def decode_record(data: bytes) -> Record:
+    """The inverse of `encode_record`.
 
     Raises:
       ShardError: the message is damaged or of another format version.
@@ -67,9 +67,9 @@ def decode_record(data: bytes, *, key: str = "(unknown)") -> Record:
         message = msgpack.unpackb(data)
         version = message["version"]
     except Exception as error:
-        raise ShardError(f"record {key}: not a readable record ({error}); re-generate or re-copy its shard") from error
+        raise ShardError(f"not a readable record: {error}") from error
     if version != FORMAT_VERSION:
-        raise ShardError(f"record {key}: format version {version}, this code reads {FORMAT_VERSION}; prepare it again")
+        raise ShardError(f"format version {version}, this code reads {FORMAT_VERSION}: prepare it again")
     try:
         return Record(
             identity=message["identity"],
@@ -80,4 +80,4 @@ def decode_record(data: bytes, *, key: str = "(unknown)") -> Record:
             weights=np.frombuffer(message["weights"], "<f4").reshape(NUM_LANDMARKS),
         )
     except (KeyError, ValueError, TypeError) as error:
-        raise ShardError(f"record {key}: a field is missing or damaged ({error}); re-generate its shard") from error
+        raise ShardError(f"a field is missing or damaged: {error}") from error

@@ -2,68 +2,103 @@
 
 import functools
 import os
-from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, Protocol
 
 import numpy as np
-from jaxtyping import Bool, Int32, UInt8
+from jaxtyping import Bool, Float32, Int32, UInt8
 
 from sheap_jax.data.codec import Record, ShardError
 from sheap_jax.data.records import Split
-from sheap_jax.types import Frame
+from sheap_jax.types import Frame, RawFrame
 
 
-def decode_frame(record: Record, *, image_size: int) -> Frame:
-    """The frame of one record at `image_size` pixels, image float32 in [0, 1].
-
-    A landmark more than one image size outside the image is a failed detection: its weight becomes 0.
+def decode_image(record: Record, out: UInt8[np.ndarray, "s s 3"]) -> int:
+    """Write the image of a record to `out`, resized where it has another size; the size that it had.
 
     Raises:
-      ShardError: the JPEG cannot be decoded, is not square, or landmarks or weights are not finite; names the record.
+      ShardError: the JPEG cannot be decoded or is not square; names the record.
     """
     try:
-        image = _jpeg_decoder()(record.image)
+        image = _jpeg_decoder()(record.image, out)
     except ValueError as error:
         raise ShardError(f"record {record.key}: the JPEG cannot be decoded ({error})") from error
     height, width = image.shape[:2]
     if height != width:
         raise ShardError(f"record {record.key}: the image has {width} x {height} pixels, crops must be square")
-    if not (np.isfinite(record.landmarks).all() and np.isfinite(record.weights).all()):
+    if width != len(out):
+        _resize(image, out)
+    return width
+
+
+def landmarks_finite(
+    landmarks: Float32[np.ndarray, "*b l 2"], weights: Float32[np.ndarray, "*b l"]
+) -> Bool[np.ndarray, "*b"]:
+    """Which of the frames have finite landmarks and weights."""
+    return np.asarray(np.isfinite(landmarks).all(axis=(-2, -1)) & np.isfinite(weights).all(axis=-1))
+
+
+def drop_far_landmarks(frame: RawFrame) -> RawFrame:
+    """Weight 0 for landmarks more than one image size outside the image: failed detections."""
+    size = frame.image.shape[-2]
+    near = np.all((frame.landmarks >= -size) & (frame.landmarks <= 2 * size), axis=-1)
+    return frame._replace(landmark_weight=frame.landmark_weight * near)
+
+
+def decode_frame(record: Record, *, image_size: int) -> Frame:
+    """The frame of one record at `image_size` pixels, image float32 in [0, 1], far landmarks without weight.
+
+    Raises:
+      ShardError: the image cannot be used, or landmarks or weights are not finite; names the record.
+    """
+    image = np.empty((image_size, image_size, 3), np.uint8)
+    scale = np.float32(image_size / decode_image(record, image))
+    if not landmarks_finite(record.landmarks, record.weights):
         raise ShardError(f"record {record.key}: landmarks or their weights are not finite")
-    landmarks = record.landmarks * np.float32(image_size / width)
-    far = np.any((landmarks < -image_size) | (landmarks > 2 * image_size), axis=-1)
-    weights = np.where(far, np.float32(0.0), record.weights)
-    # _make, since the fields of Frame are typed as jax arrays; NumPy ones stand in until the step moves them over.
-    return Frame._make((_resize(image, image_size) * np.float32(1.0 / 255.0), landmarks, weights))
+    raw = drop_far_landmarks(RawFrame(image, record.landmarks * scale, record.weights))
+    # _make, since the fields of Frame are typed as jax arrays; NumPy ones stand in.
+    return Frame._make((image * np.float32(1.0 / 255.0), raw.landmarks, raw.landmark_weight))
 
 
-def _resize(image: UInt8[np.ndarray, "h w 3"], size: int) -> UInt8[np.ndarray, "s s 3"]:
+def _resize(image: UInt8[np.ndarray, "h h 3"], out: UInt8[np.ndarray, "s s 3"]) -> None:
     """Area average when shrinking, linear when growing."""
     import cv2
 
-    if image.shape[0] == size:
-        return image
-    shrinks = image.shape[0] > size
-    return cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    shrinks = len(image) > len(out)
+    cv2.resize(image, out.shape[:2], dst=out, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+
+
+class _Decode(Protocol):
+    """A decoder of JPEG files: an image of the size of `out` is written there, another one is returned apart."""
+
+    def __call__(self, data: bytes, out: UInt8[np.ndarray, "s s 3"]) -> UInt8[np.ndarray, "h w 3"]: ...
 
 
 @functools.cache
-def _jpeg_decoder() -> Callable[[bytes], UInt8[np.ndarray, "h w 3"]]:
+def _jpeg_decoder() -> _Decode:
     """simplejpeg if it is there (1.4 times as fast), else OpenCV; both raise ValueError on damaged data."""
     try:
         import simplejpeg
     except ImportError:
         return _decode_with_opencv
-    return functools.partial(simplejpeg.decode_jpeg, colorspace="RGB")
+
+    def decode(data: bytes, out: UInt8[np.ndarray, "s s 3"]) -> UInt8[np.ndarray, "h w 3"]:
+        try:
+            image = simplejpeg.decode_jpeg(data, colorspace="RGB", buffer=out)
+        except ValueError:  # larger than `out`; or damaged, and then it fails once more
+            return simplejpeg.decode_jpeg(data, colorspace="RGB")
+        return image if image.shape == out.shape else image.copy()
+
+    return decode
 
 
-def _decode_with_opencv(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
+def _decode_with_opencv(data: bytes, out: UInt8[np.ndarray, "s s 3"]) -> UInt8[np.ndarray, "h w 3"]:
     import cv2
 
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     if image is None:
         raise ValueError("not an image")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=out if image.shape == out.shape else None)
 
 
 class FrameBatch(NamedTuple):

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Int, Int32
 
 from sheap_jax.data.records import Split, SplitIndex
 
@@ -55,18 +55,19 @@ def _run_starts(values: Int[np.ndarray, "n"]) -> Int[np.ndarray, "r"]:
     return np.flatnonzero(np.diff(values, prepend=-1))
 
 
-def draw_pair(table: PairTable, identity: int, generator: np.random.Generator) -> tuple[int, int]:
-    """Records of a random (source, target) of the table's identity number `identity`.
+def draw_pairs(
+    table: PairTable, identity: Int[np.ndarray, "b"], generator: np.random.Generator
+) -> Int32[np.ndarray, "b 2"]:
+    """Records of one random (source, target) of each of the table's identities that are asked for.
 
     The source is uniform over the identity's frames, the target over the other frames of the source's group.
     """
-    source = int(generator.integers(table.identity_start[identity], table.identity_start[identity + 1]))
-    start, size = int(table.group_start[source]), int(table.group_size[source])
-    target = source
-    if size > 1:
-        target = start + int(generator.integers(size - 1))
-        target += target >= source
-    return int(table.record[source]), int(table.record[target])
+    source = generator.integers(table.identity_start[identity], table.identity_start[identity + 1])
+    start, size = table.group_start[source], table.group_size[source]
+    # One of the others: as many steps further round the group, at least one where there is another.
+    step = generator.integers(np.minimum(1, size - 1), size)
+    target = start + (source - start + step) % size
+    return np.stack([table.record[source], table.record[target]], axis=-1).astype(np.int32)
 
 
 def evaluation_pairs(split: Split, *, per_identity: int = 4, across_clips: bool = False) -> Int[np.ndarray, "p 2"]:

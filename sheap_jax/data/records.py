@@ -235,15 +235,19 @@ class Split:
         i = int(i)
         if not 0 <= i < len(self):
             raise IndexError(f"record {i} of split {self.name!r}, which has {len(self)} records")
-        key, shard = self.key(i), int(self.index.shard[i])
-        path = self.directory / self.manifest["shards"][shard]["file"]
+        index, shard = self.index, int(self.index.shard[i])
         try:
-            data = self._reader(shard, path).read([int(self.index.offset[i])])[0]
+            record = decode_record(self._reader(shard).read([int(index.offset[i])])[0])
         except (RuntimeError, IndexError, OSError) as error:
-            raise ShardError(f"record {key} in {path} is unreadable ({error}): re-copy or re-generate it") from error
-        record = decode_record(data, key=key)
-        if record.key != key:
-            raise ShardError(f"record {key} in {path}: found {record.key} there; shards and index are of two versions")
+            raise ShardError(
+                f"record {self.key(i)} in {self._shard_file(shard)} is unreadable ({error}): re-copy or re-generate it"
+            ) from error
+        # Compared piece by piece: putting the key together for every record would cost more than reading it.
+        if record.frame != index.frame[i] or record.identity != index.identity_names[index.identity[i]]:
+            raise ShardError(
+                f"record {self.key(i)} in {self._shard_file(shard)}: found {record.key} there; "
+                "shards and index are of two versions"
+            )
         return record
 
     def __iter__(self) -> Iterator[Record]:
@@ -272,10 +276,15 @@ class Split:
     def _files(self) -> list[dict[str, Any]]:
         return [*self.manifest["shards"], self.manifest["index"]]
 
-    def _reader(self, shard: int, path: Path) -> Any:
+    def _shard_file(self, shard: int) -> Path:
+        return self.directory / self.manifest["shards"][shard]["file"]
+
+    def _reader(self, shard: int) -> Any:
         from array_record.python.array_record_module import ArrayRecordReader
 
+        if shard in self._readers:
+            return self._readers[shard]
         with self._lock:  # Grain reads from several threads; one reader serves them all
             if shard not in self._readers:
-                self._readers[shard] = ArrayRecordReader(str(path), _READER_OPTIONS)
+                self._readers[shard] = ArrayRecordReader(str(self._shard_file(shard)), _READER_OPTIONS)
             return self._readers[shard]

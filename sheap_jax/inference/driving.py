@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from sheap_jax.data.cropping import CropBox, crop_image
-from sheap_jax.data.prepare.clips import FrameReader
+from sheap_jax.data.prepare.video import FrameReader
 from sheap_jax.inference.faces import FaceFinder
 from sheap_jax.inference.inputs import Failure, find_inputs
 from sheap_jax.inference.pipeline import Prediction, predict_clips

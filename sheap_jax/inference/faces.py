@@ -10,8 +10,8 @@ from jaxtyping import UInt8
 
 from sheap_jax.data.cropping import CropBox, crop_box, crop_detection, follow_box
 from sheap_jax.data.prepare.clips import Clip, PrepareError
-from sheap_jax.data.prepare.convert import unusable
 from sheap_jax.data.prepare.landmarks import LandmarkSource, entry_of
+from sheap_jax.data.prepare.quality import unusable
 
 BOX_SIDES = ("left", "top", "right", "bottom")
 

@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from sheap_jax import rendering
 from sheap_jax.data.cropping import CropBox
-from sheap_jax.data.prepare.clips import FrameReader
+from sheap_jax.data.prepare.video import FrameReader
 from sheap_jax.evaluation import pictures
 from sheap_jax.geometry import official_camera
 from sheap_jax.inference.pipeline import Prediction

@@ -19,7 +19,8 @@ from jaxtyping import Float, Int, UInt8
 
 from sheap_jax.data.cropping import CropBox, crop_image
 from sheap_jax.data.photographs import read_photograph
-from sheap_jax.data.prepare.clips import Clip, FrameReader, PrepareError
+from sheap_jax.data.prepare.clips import Clip, PrepareError
+from sheap_jax.data.prepare.video import FrameReader
 from sheap_jax.inference.faces import FaceFinder, TrackedBox, Tracker
 from sheap_jax.inference.inputs import Failure
 from sheap_jax.inference.predictor import BUCKETS

@@ -12,6 +12,7 @@ same; memory is saved and traffic is spent.
 
 import contextlib
 import dataclasses
+import functools
 import os
 import sys
 import traceback
@@ -24,8 +25,9 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from sheap_jax.data.augment import float_batch
 from sheap_jax.training.state import TrainState
-from sheap_jax.types import Batch
+from sheap_jax.types import Batch, RawBatch
 
 T = TypeVar("T")
 AXES = ("data", "fsdp")
@@ -128,11 +130,18 @@ def _place(leaf: Any, sharding: NamedSharding) -> jax.Array:
     return jax.make_array_from_callback(whole.shape, sharding, lambda index: whole[index])
 
 
-def shard_batch(batch: Batch, mesh: Mesh | None) -> Batch:
-    """The global batch on the devices, from the share of it that this process has loaded."""
-    if mesh is None:
-        return batch
-    return jax.tree.map(lambda leaf: jax.make_array_from_process_local_data(NamedSharding(mesh, P(AXES)), leaf), batch)
+def shard_batch(batch: RawBatch, mesh: Mesh | None) -> Batch:
+    """The global batch on the devices, from the share of it that this process has loaded; there bytes become floats."""
+    if mesh is not None:
+        rows = NamedSharding(mesh, P(AXES))
+        batch = jax.tree.map(lambda leaf: jax.make_array_from_process_local_data(rows, leaf), batch)
+    return _float_rows(batch, mesh)
+
+
+@functools.partial(jax.jit, static_argnames="mesh")
+def _float_rows(batch: RawBatch, mesh: Mesh | None) -> Batch:
+    """Every device for its own rows."""
+    return on_devices(float_batch, mesh, in_specs=P(AXES), out_specs=P(AXES))(batch)
 
 
 def on_devices(function: Callable[..., T], mesh: Mesh | None, *, in_specs: Any, out_specs: Any) -> Callable[..., T]:

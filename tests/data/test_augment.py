@@ -3,26 +3,42 @@
 import numpy as np
 import pytest
 
-from sheap_jax.data.augment import FLIP_ORDER, Augmentation, augment_pair, crop, flip
-from sheap_jax.types import Frame
+from sheap_jax.data.augment import FLIP_ORDER, Augmentation, Changes, apply_changes, draw_changes, float_batch
+from sheap_jax.types import RawBatch, RawFrame
 
 SIZE = 32
 
 
-def random_frame(seed: int) -> Frame:
-    generator = np.random.default_rng(seed)
-    image = generator.uniform(0.2, 0.8, (SIZE, SIZE, 3)).astype(np.float32)
-    weights = generator.uniform(0, 1, 68).astype(np.float32)
-    return Frame(image, generator.uniform(0, SIZE, (68, 2)).astype(np.float32), weights)
+def random_frames(pairs: int = 1) -> RawFrame:
+    """Sources and targets [2, pairs, ...]."""
+    generator = np.random.default_rng(0)
+    image = generator.integers(50, 200, (2, pairs, SIZE, SIZE, 3), np.uint8)
+    landmarks = generator.uniform(0, SIZE, (2, pairs, 68, 2)).astype(np.float32)
+    return RawFrame(image, landmarks, generator.uniform(0, 1, (2, pairs, 68)).astype(np.float32))
 
 
-def blob_frame(centre: tuple[float, float]) -> Frame:
+def blob_frames(centre: tuple[float, float]) -> RawFrame:
     """A bright spot whose centre is landmark 30, the tip of the nose (on the mirror axis: it stays number 30)."""
     y, x = np.mgrid[:SIZE, :SIZE] + 0.5
-    spot = np.exp(-((x - centre[0]) ** 2 + (y - centre[1]) ** 2) / (2 * 2.0**2))
-    landmarks = np.zeros((68, 2), np.float32)
-    landmarks[30] = centre
-    return Frame(np.repeat(spot[..., None], 3, axis=-1).astype(np.float32), landmarks, np.ones(68, np.float32))
+    spot = 255 * np.exp(-((x - centre[0]) ** 2 + (y - centre[1]) ** 2) / (2 * 2.0**2))
+    landmarks = np.zeros((2, 1, 68, 2), np.float32)
+    landmarks[:, :, 30] = centre
+    image = np.broadcast_to(spot.round().astype(np.uint8)[..., None], (2, 1, SIZE, SIZE, 3)).copy()
+    return RawFrame(image, landmarks, np.ones((2, 1, 68), np.float32))
+
+
+def changes(pairs: int = 1, *, mirrored: bool = False, zoom: float = 1.0, shift=(0.0, 0.0)) -> Changes:
+    """The same change for every frame."""
+    return Changes(
+        np.full(pairs, mirrored),
+        np.ones((pairs, 3), np.float32),
+        np.full((pairs, 2), zoom),
+        np.broadcast_to(shift, (pairs, 2, 2)),
+    )
+
+
+def copied(frames: RawFrame) -> RawFrame:
+    return RawFrame._make(values.copy() for values in frames)
 
 
 def spot_centre(image: np.ndarray) -> np.ndarray:
@@ -47,60 +63,71 @@ def test_flip_order_mirrors_a_real_head(shared_data):
     assert np.linalg.norm(points * (-1, 1, 1) - points, axis=-1).max() > 5.0
 
 
-def test_flip_twice_is_the_frame_itself():
-    frame = random_frame(0)
-    once = flip(frame)
-    np.testing.assert_array_equal(once.image, frame.image[:, ::-1])
-    for found, expected in zip(flip(once), frame, strict=True):
+def test_mirrored_twice_is_the_frame_itself():
+    before = random_frames(2)
+    frames = copied(before)
+    apply_changes(frames, changes(2, mirrored=True))
+    np.testing.assert_array_equal(frames.image, before.image[:, :, :, ::-1])
+    apply_changes(frames, changes(2, mirrored=True))
+    for found, expected in zip(frames, before, strict=True):
         np.testing.assert_allclose(found, expected, rtol=0, atol=4e-6)
 
 
-def test_flip_keeps_a_landmark_on_its_pixel():
-    flipped = flip(blob_frame((9.25, 14.5)))
-    np.testing.assert_allclose(flipped.landmarks[30], (SIZE - 9.25, 14.5))
-    np.testing.assert_allclose(spot_centre(flipped.image), flipped.landmarks[30], atol=1e-3)
+def test_mirror_keeps_a_landmark_on_its_pixel():
+    frames = blob_frames((9.25, 14.5))
+    apply_changes(frames, changes(mirrored=True))
+    np.testing.assert_allclose(frames.landmarks[1, 0, 30], (SIZE - 9.25, 14.5))
+    np.testing.assert_allclose(spot_centre(frames.image[1, 0]), frames.landmarks[1, 0, 30], atol=0.02)
 
 
 @pytest.mark.parametrize(("zoom", "shift"), [(1.0, (0.1, -0.05)), (0.8, (0.0, 0.0)), (1.3, (0.06, 0.04))])
 def test_crop_keeps_a_landmark_on_its_pixel(zoom, shift):
-    moved = crop(blob_frame((13.25, 17.5)), zoom=zoom, shift=shift)
+    frames = blob_frames((13.25, 17.5))
+    apply_changes(frames, changes(zoom=zoom, shift=shift))
     middle = SIZE / 2
     expected = zoom * (np.array([13.25, 17.5]) - middle) + middle + SIZE * np.array(shift)
-    np.testing.assert_allclose(moved.landmarks[30], expected, atol=1e-4)
-    np.testing.assert_allclose(spot_centre(moved.image), expected, atol=0.05)
+    np.testing.assert_allclose(frames.landmarks[0, 0, 30], expected, atol=1e-4)
+    np.testing.assert_allclose(spot_centre(frames.image[0, 0]), expected, atol=0.05)
 
 
 def test_gain_is_shared_by_both_frames_and_kept_in_range():
-    source, target = random_frame(0), random_frame(1)
-    generator = np.random.default_rng(5)
-    changed = augment_pair(source, target, Augmentation(flip=False, color_jitter=0.2), generator)
-    gains = [after.image / before.image for after, before in zip(changed, (source, target), strict=True)]
-    gain = gains[0][0, 0]
+    frames = random_frames(3)
+    gain = draw_changes(Augmentation(color_jitter=0.2), 3, np.random.default_rng(5)).gain
     assert np.abs(gain - 1).max() <= 0.2
-    assert len(set(gain.round(4))) == 3  # each channel has its own
-    for found in gains:
-        np.testing.assert_allclose(found, np.broadcast_to(gain, found.shape), rtol=1e-5)
-    white = source._replace(image=np.ones_like(source.image))
-    brightest = augment_pair(white, white, Augmentation(color_jitter=0.5), generator)
-    assert max(frame.image.max() for frame in brightest) == 1.0
+    assert len(np.unique(gain)) == 9  # each pair and channel has its own
+    source, target = (RawFrame(*(values[side] for values in frames)) for side in range(2))
+    batch = float_batch(RawBatch(source, target, gain, np.zeros((3, 2), np.int32)))
+    for found, raw in ((batch.source, source), (batch.target, target)):
+        np.testing.assert_allclose(found.image, raw.image / 255.0 * gain[:, None, None], atol=1e-6)
+    white = source._replace(image=np.full_like(source.image, 255))
+    brightest = float_batch(RawBatch(white, white, gain, np.zeros((3, 2), np.int32)))
+    assert float(brightest.source.image.max()) == 1.0
 
 
-def test_flip_takes_both_frames_or_neither_and_each_half_of_the_time():
-    source, target = random_frame(0), random_frame(1)
-    generator = np.random.default_rng(0)
-    mirrored = []
-    for _ in range(200):
-        pair = augment_pair(source, target, Augmentation(color_jitter=0.0), generator)
-        turned = [np.array_equal(a.image, b.image[:, ::-1]) for a, b in zip(pair, (source, target), strict=True)]
-        assert turned[0] == turned[1]
-        assert turned[0] or np.array_equal(pair[0].image, source.image)
-        mirrored.append(turned[0])
-    assert 70 <= sum(mirrored) <= 130  # 4 standard deviations of a fair coin
+def test_mirror_takes_both_frames_or_neither_and_each_half_of_the_time():
+    before = random_frames(200)
+    frames = copied(before)
+    drawn = draw_changes(Augmentation(), 200, np.random.default_rng(0))
+    apply_changes(frames, drawn)
+    for k, mirrored in enumerate(drawn.mirrored):
+        step = -1 if mirrored else 1
+        np.testing.assert_array_equal(frames.image[:, k], before.image[:, k, :, ::step])
+    assert 70 <= drawn.mirrored.sum() <= 130  # 4 standard deviations of a fair coin
 
 
 def test_everything_off_changes_nothing():
-    source, target = random_frame(0), random_frame(1)
+    before = random_frames(8)
+    frames = copied(before)
     off = Augmentation(flip=False, color_jitter=0.0, crop_jitter=0.0)
-    pair = augment_pair(source, target, off, np.random.default_rng(0))
-    for found, expected in zip((*pair[0], *pair[1]), (*source, *target), strict=True):
+    drawn = draw_changes(off, 8, np.random.default_rng(0))
+    apply_changes(frames, drawn)
+    for found, expected in zip(frames, before, strict=True):
         np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(drawn.gain, 1.0)
+
+
+def test_one_switch_does_not_change_what_the_others_draw():
+    one = draw_changes(Augmentation(crop_jitter=0.1), 8, np.random.default_rng(0))
+    other = draw_changes(Augmentation(flip=False, color_jitter=0.0, crop_jitter=0.1), 8, np.random.default_rng(0))
+    np.testing.assert_array_equal(one.zoom, other.zoom)
+    np.testing.assert_array_equal(one.shift, other.shift)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from tiny_clips import make_records
 
-from sheap_jax.data.pair_table import build_pair_table, draw_pair, evaluation_pairs
+from sheap_jax.data.pair_table import build_pair_table, draw_pairs, evaluation_pairs
 from sheap_jax.data.records import Split, write_split
 
 CLIPS = {"ann": {"a0": 3, "a1": 2, "a2": 1}, "ben": {"b0": 3}, "cay": {"c0": 1, "c1": 1}, "dan": {"d0": 1}}
@@ -41,7 +41,7 @@ def test_drawn_pairs_are_exactly_the_allowed_ones(mixed, across_clips, allow_sel
     allowed = allowed_pairs(records, **options)
     generator = np.random.default_rng(0)
     # The rarest pair has probability 1/30 at its identity: 400 draws miss it once in 800,000 times.
-    drawn = [[draw_pair(table, i, generator) for _ in range(400)] for i in range(table.num_identities)]
+    drawn = [[*map(tuple, draw_pairs(table, np.full(400, i), generator).tolist())] for i in range(table.num_identities)]
     assert {pair for pairs in drawn for pair in pairs} == allowed
     for pairs in drawn:
         assert len({records[i].identity for pair in pairs for i in pair}) == 1
@@ -56,7 +56,7 @@ def test_sources_are_uniform_over_the_frames_of_an_identity(mixed):
     generator = np.random.default_rng(1)
     ann = [i for i, record in enumerate(records) if record.identity == "ann"]
     identity = next(k for k in range(3) if table.record[table.identity_start[k]] in ann)
-    sources = [draw_pair(table, identity, generator)[0] for _ in range(3000)]
+    sources = draw_pairs(table, np.full(3000, identity), generator)[:, 0].tolist()
     counts = np.array([sources.count(i) for i in ann])
     assert counts.sum() == 3000
     assert ((counts - 500) ** 2 / 500).sum() < 25.7  # chi square, 5 degrees of freedom, p = 1e-4

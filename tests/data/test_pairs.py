@@ -15,6 +15,7 @@ import pytest
 from tiny_clips import SIZE, decode_rgb, make_record, make_records
 
 from sheap_jax.data import pairs as pairs_module
+from sheap_jax.data.frames import decode_frame
 from sheap_jax.data.pairs import pair_batches
 from sheap_jax.data.records import ShardError, write_split
 
@@ -37,7 +38,7 @@ def take(folder, count, **changes):
 
 
 def leaves(batch):
-    return [*batch.source, *batch.target, batch.record]
+    return [*batch.source, *batch.target, batch.gain, batch.record]
 
 
 def assert_same_batches(found, expected):
@@ -55,21 +56,32 @@ def test_batches_hold_the_frames_that_their_record_field_names(folder):
     for batch in take(folder, 6, flip=False, color_jitter=0.0):
         assert batch.source.image.shape == (4, SIZE, SIZE, 3)
         assert batch.record.shape == (4, 2)
+        np.testing.assert_array_equal(batch.gain, 1.0)
         for side, frame in enumerate((batch.source, batch.target)):
             for i, *parts in zip(batch.record[:, side], *frame, strict=True):
                 record = records[i]
-                expected = (decode_rgb(record.image) / 255.0, record.landmarks, record.weights)
+                expected = (decode_rgb(record.image), record.landmarks, record.weights)
                 for part, truth in zip(parts, expected, strict=True):
-                    assert part.dtype == np.float32
-                    np.testing.assert_allclose(part, truth, atol=1e-6)
+                    assert part.dtype == truth.dtype
+                    np.testing.assert_array_equal(part, truth)
         for i, j in batch.record:
             assert i != j
             assert records[i][:2] == records[j][:2]  # one identity, one clip: they share the light
 
 
+def test_other_image_sizes_are_those_of_decode_frame(folder):
+    records = make_records(CLIPS)
+    for size in (SIZE // 2, 2 * SIZE):
+        (batch,) = take(folder, 1, image_size=size, flip=False)
+        for i, image, landmarks in zip(batch.record[:, 1], batch.target.image, batch.target.landmarks, strict=True):
+            expected = decode_frame(records[i], image_size=size)
+            np.testing.assert_allclose(image / 255.0, expected.image, atol=1e-6)
+            np.testing.assert_allclose(landmarks, expected.landmarks, rtol=1e-6)
+
+
 def test_mirrored_pairs_are_the_same_pairs_mirrored(folder):
-    plain = take(folder, 4, flip=False, color_jitter=0.0)
-    mirrored = take(folder, 4, flip=True, color_jitter=0.0)
+    plain = take(folder, 4, flip=False)
+    mirrored = take(folder, 4, flip=True)
     turned = []
     for a, b in zip(plain, mirrored, strict=True):
         np.testing.assert_array_equal(a.record, b.record)
@@ -81,6 +93,16 @@ def test_mirrored_pairs_are_the_same_pairs_mirrored(folder):
                 nose = before.landmarks[k, 30] * ((-1, 1) if turned[-1] else 1) + ((SIZE, 0) if turned[-1] else 0)
                 np.testing.assert_allclose(after.landmarks[k, 30], nose, atol=1e-5)
     assert set(turned) == {True, False}
+
+
+def test_memory_of_a_batch_is_not_used_again_while_it_is_held(folder):
+    with pair_batches(folder, **OPTIONS) as batches:
+        held = [next(batches)]
+        view = held[0].source.image[1, 2:5]
+        for _ in range(20):  # more than are read ahead
+            held = [next(batches)]
+    (first,) = take(folder, 1)
+    np.testing.assert_array_equal(view, first.source.image[1, 2:5])
 
 
 def test_every_epoch_visits_every_identity_once(folder):
@@ -117,13 +139,19 @@ def test_resuming_at_a_step_gives_what_would_have_come(folder):
     assert_same_batches(take(folder, 3, step=5), take(folder, 8)[5:])
 
 
-def test_processes_share_out_the_global_batch(folder):
-    whole = take(folder, 4)
-    parts = [take(folder, 4, process_index=p, process_count=2) for p in range(2)]
+@pytest.mark.parametrize("processes", [2, 4])
+def test_processes_share_out_the_global_batch(tmp_path, processes):
+    """Replacements of unusable records included."""
+    split_with(tmp_path, {"id1/a/2": BROKEN_JPEG})
+    whole = take(tmp_path, 4, max_bad_share=1.0)
+    parts = [take(tmp_path, 4, max_bad_share=1.0, process_index=p, process_count=processes) for p in range(processes)]
     for k, batch in enumerate(whole):
-        for p in range(2):
+        for p in range(processes):
             for a, b in zip(leaves(parts[p][k]), leaves(batch), strict=True):
-                np.testing.assert_array_equal(a, b[p::2])
+                np.testing.assert_array_equal(a, b[p::processes])
+
+
+def test_a_batch_that_cannot_be_shared_out_is_refused(folder):
     with pytest.raises(ValueError, match="batch_size 4 is not a multiple of process_count 3"):
         pair_batches(folder, **OPTIONS, process_count=3)
 
@@ -139,6 +167,15 @@ def test_worker_processes_change_nothing_and_end_with_the_iterator(folder):
         found += [next(batches) for _ in range(5)]
     assert_same_batches(found, expected)
     assert multiprocessing.active_children() == []
+
+
+def test_one_worker_gives_the_same_and_its_death_is_an_error_that_says_so(folder):
+    with pair_batches(folder, **OPTIONS, workers=1) as batches:
+        assert_same_batches([next(batches) for _ in range(3)], take(folder, 3))
+        (worker,) = multiprocessing.active_children()
+        os.kill(worker.pid, signal.SIGKILL)
+        with pytest.raises(ChildProcessError, match=r"decoding process died.*exit code -9.*data\.workers"):
+            collections.deque(batches, maxlen=0)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the parent-death signal is Linux only")

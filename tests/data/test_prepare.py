@@ -9,9 +9,10 @@ import pytest
 
 from sheap_jax.data.frames import decode_frame
 from sheap_jax.data.prepare.__main__ import main
-from sheap_jax.data.prepare.clips import Clip, FrameReader, PrepareError, find_clips
+from sheap_jax.data.prepare.clips import Clip, PrepareError
 from sheap_jax.data.prepare.landmarks import NpzLandmarks
-from sheap_jax.data.prepare.run import held_out_identities
+from sheap_jax.data.prepare.pack import held_out_identities
+from sheap_jax.data.prepare.video import FrameReader
 from sheap_jax.data.records import Split
 from tests.data.tiny_videos import FRAMES, all_points, draw, face_points, write_landmarks, write_video
 
@@ -25,11 +26,16 @@ def videos(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(folder: Path, *options: str) -> Path:
-    """Run the command on `folder`/videos with `folder`/points.npz; the output directory."""
-    output = folder / "shards"
-    main([str(folder / "videos"), "--output", str(output), "--landmarks", str(folder / "points.npz"), *options])
-    return output
+def run(folder: Path, *options: str, output: str = "shards") -> Path:
+    """Run the command in this process on `folder`/videos with `folder`/points.npz; the output directory."""
+    main([*arguments(folder, output=output), "--processes", "0", *options])
+    return folder / output
+
+
+def arguments(folder: Path, *, output: str = "shards") -> list[str]:
+    """Of the command, with filters that the drawn faces pass."""
+    files = ["--output", str(folder / output), "--landmarks", str(folder / "points.npz")]
+    return [str(folder / "videos"), *files, "--min-face", "40", "--min-sharpness", "0"]
 
 
 def failures(output: Path) -> dict[str, str]:
@@ -105,7 +111,7 @@ def test_bad_files_are_reported_and_the_others_go_on(videos, capsys):
     assert Split(output, "train").index.identity_names.tolist() == ["anna", "bert"]
     printed = capsys.readouterr().out
     assert all(reason in printed for reason in reasons.values())
-    assert "2 of 9 clips used, 7 failed" in printed
+    assert "9 clips found; 7 files gave nothing" in printed
 
 
 def test_an_unexpected_error_in_one_file_does_not_end_the_run(videos, monkeypatch):
@@ -155,6 +161,20 @@ def test_frames_without_face_are_counted_and_skipped(videos, capsys):
         assert f"1 frames left out: {reason}" in printed
 
 
+def test_the_largest_of_several_faces_is_taken(videos):
+    small = all_points() * 0.5
+    pairs = {"anna.mp4": np.stack([small, all_points()], axis=1), "bert.mp4": np.stack([all_points(), small], axis=1)}
+    pairs["bert.mp4"][3] = np.nan
+    alone = Split(run(videos, output="alone"), "train")
+    write_landmarks(videos / "points.npz", pairs)
+    several = Split(run(videos, output="several"), "train")
+    expected = {alone.key(i): alone[i].landmarks for i in range(len(alone))}
+    del expected["bert/bert/3"]
+    found = {several.key(i): several[i].landmarks for i in range(len(several))}
+    assert found.keys() == expected.keys()
+    np.testing.assert_array_equal(found["anna/anna/7"], expected["anna/anna/7"])
+
+
 def test_landmarks_outside_the_image_weigh_nothing(videos):
     write_landmarks(videos / "points.npz", {"anna.mp4": all_points() - np.array([60.0, 0.0]), "bert.mp4": all_points()})
     split = Split(run(videos), "train")
@@ -191,21 +211,6 @@ def test_bad_arguments_name_the_file_and_the_way_out(videos, capsys, options, me
         main([source, "--output", "out", *options])
     assert stop.value.code == 1
     assert message in capsys.readouterr().err
-
-
-def test_identity_rules(tmp_path):
-    for name in ("id1/talk/1.mp4", "id1/talk/2.mp4", "id2/walk/1.mp4"):
-        write_video(tmp_path / name, 1)
-    for name in ("id3/frames/a.png", "id3/frames/b.png"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(tmp_path / name), draw(0))
-
-    def names(rule):
-        return [clip[:2] for clip in find_clips([tmp_path], identity_from=rule)]
-
-    assert names("folder") == [("id1", "talk-1"), ("id1", "talk-2"), ("id2", "walk-1"), ("id3", "frames")]
-    assert names("video") == [(n, n) for n in ("id1-talk-1", "id1-talk-2", "id2-walk-1", "id3-frames")]
-    assert names("image")[-2:] == [("id3-frames-a", "id3-frames-a"), ("id3-frames-b", "id3-frames-b")]
 
 
 def test_images_of_a_folder_are_frames(tmp_path):

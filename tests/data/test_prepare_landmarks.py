@@ -47,6 +47,22 @@ def test_landmark_files_are_matched_by_the_longest_path(tmp_path):
     np.testing.assert_allclose(landmarks.detect(0, draw(0)), shifted[:1], rtol=1e-6)
 
 
+def test_of_several_faces_those_with_a_low_score_are_none(tmp_path):
+    scores = np.linspace(0.1, 0.9, 12).reshape(4, 3)
+    points = np.broadcast_to(all_points(4)[:, None], (4, 3, 68, 2))
+    np.savez(tmp_path / "points.npz", sets=["s"], s_files=["x.mp4"], s_lmk68=points, s_score=scores)
+    landmarks = NpzLandmarks(tmp_path / "points.npz", min_confidence=0.5)
+    landmarks.start(Clip("x", "x", (tmp_path / "x.mp4",), is_video=True))
+    found = [len(landmarks.detect(frame, draw(frame))) for frame in range(4)]
+    assert found == (scores >= 0.5).sum(axis=1).tolist()
+
+
+def test_scores_for_other_faces_are_refused(tmp_path):
+    np.savez(tmp_path / "points.npz", sets=["s"], s_files=["x.mp4"], s_lmk68=all_points(4), s_score=np.ones((4, 2)))
+    with pytest.raises(ValueError, match=r"points\.npz: s_score is \(4, 2\) for landmarks \(4, 68, 2\)"):
+        NpzLandmarks(tmp_path / "points.npz")
+
+
 def test_yaw_of_a_turned_head():
     """Eye corners and nose of an average head (centimetres), turned, projected and rolled."""
     head = np.zeros((68, 3))

@@ -5,6 +5,7 @@ import hashlib
 import json
 import pickle
 import shutil
+import types
 
 import msgpack
 import numpy as np
@@ -71,9 +72,13 @@ def damaged(**changes) -> bytes:
         (damaged(weights=None), "missing or damaged"),
     ],
 )
-def test_damaged_message_is_named_by_the_key_of_the_index(data, words):
-    with pytest.raises(ShardError, match=rf"ann/a0/3.*{words}"):
-        decode_record(data, key="ann/a0/3")
+def test_damaged_message_is_named_by_the_key_of_the_index(pristine, data, words, monkeypatch):
+    with pytest.raises(ShardError, match=words):
+        decode_record(data)
+    split = Split(pristine, "train")
+    monkeypatch.setattr(split, "_reader", lambda shard: types.SimpleNamespace(read=lambda offsets: [data]))
+    with pytest.raises(ShardError, match=rf"ann/a0/4 in .*train-00000.*{words}"):
+        split[2]
 
 
 # --- a split

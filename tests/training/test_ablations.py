@@ -10,7 +10,7 @@ import pytest
 from sheap_jax import lighting
 from sheap_jax.data.pairs import pair_batches
 from sheap_jax.morphable.named import load_morphable
-from sheap_jax.training import setup
+from sheap_jax.training import setup, sharding
 from sheap_jax.training.step import make_step
 
 
@@ -26,7 +26,7 @@ def test_a_step_with_ellipsoids_cnn_isotropic_binding_and_without_light(module_c
     step = make_step(networks, setup.build_optimizers(config), config.losses, settings, rendered=True)
     with pair_batches(config.data.directory, split="train", batch_size=2, image_size=32, seed=0) as batches:
         for _ in range(4):
-            state, report = step(state, assets, next(batches))
+            state, report = step(state, assets, sharding.shard_batch(next(batches), None))
     assert bool(report.applied)
     # Every loss of the method is reported by itself.
     losses = {name.removeprefix("loss/") for name in report.metrics if name.startswith("loss/")}

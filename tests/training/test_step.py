@@ -8,7 +8,7 @@ from jax.flatten_util import ravel_pytree
 
 from sheap_jax.data.pairs import pair_batches
 from sheap_jax.morphable.named import load_morphable
-from sheap_jax.training import setup
+from sheap_jax.training import setup, sharding
 from sheap_jax.training.densify import make_densify
 from sheap_jax.training.step import make_step
 
@@ -23,7 +23,7 @@ def shared(module_config):
     with pair_batches(
         module_config.data.directory, split="train", batch_size=2, image_size=module_config.image_size, seed=0
     ) as batches:
-        batch = next(batches)
+        batch = sharding.shard_batch(next(batches), None)
     step = make_step(
         networks,
         setup.build_optimizers(module_config),

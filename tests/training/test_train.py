@@ -87,7 +87,7 @@ def interpose(monkeypatch, act) -> None:
 
 def test_nan_in_a_batch_is_skipped_or_stops_with_the_record_and_keeps_the_checkpoint(tiny_config, monkeypatch):
     def poison(batch):
-        batch.target.image[1, 3, 3, 0] = np.nan
+        batch.target.landmarks[1, 3, 0] = np.nan
 
     interpose(monkeypatch, poison)
     strict = dataclasses.replace(tiny_config, faults=Faults(max_skipped=0))

@@ -2,60 +2,106 @@
 
 import argparse
 import contextlib
+from collections.abc import Sequence
 from pathlib import Path
 
-from sheap_jax.data.prepare.clips import IDENTITY_RULES, find_clips
+from tqdm import tqdm
+
+from sheap_jax.data.prepare.clips import Clip, PrepareError, find_clips
+from sheap_jax.data.prepare.engines import convert_here, convert_with_beam
 from sheap_jax.data.prepare.landmarks import FaceLandmarker, LandmarkSource, NpzLandmarks
-from sheap_jax.data.prepare.run import HOLD_OUT_RULES, Settings, prepare, summary
+from sheap_jax.data.prepare.layouts import LAYOUTS, Layout
+from sheap_jax.data.prepare.pack import HOLD_OUT_RULES, HoldOut, Report, pack, summary
+from sheap_jax.data.prepare.quality import Quality
+from sheap_jax.data.prepare.unit import Settings, Work, load_status
+
+LOCAL = "local"
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Parse, prepare, report. Exits with 1 only if nothing was written."""
     parser = _parser()
-    options = parser.parse_args(arguments)
-    settings = Settings(
-        image_size=options.image_size,
-        stride=options.stride,
-        identity_from=options.identity_from,
-        test_share=options.test_share,
-        hold_out=options.hold_out,
-    )
+    options, for_beam = parser.parse_known_args(arguments)
+    if for_beam and options.runner == LOCAL:
+        parser.error(f"unknown options {' '.join(for_beam)} (a Beam runner's own options need --runner)")
     try:
-        clips = find_clips(options.inputs, identity_from=settings.identity_from)
-        with contextlib.ExitStack() as stack:
-            report = prepare(clips, _landmark_source(options, stack), options.output, settings=settings)
-    except (OSError, ValueError, RuntimeError) as error:
+        report = _prepare(options, for_beam)
+    except (OSError, ValueError, RuntimeError, PrepareError) as error:
         parser.exit(1, f"error: {error}\n")
     print(summary(report))
     if not any(report.written.values()):
         parser.exit(1, "error: nothing was written\n")
 
 
+def _prepare(options: argparse.Namespace, for_beam: Sequence[str]) -> Report:
+    quality = Quality(options.min_face, options.min_sharpness, options.max_jump)
+    found = find_clips(options.inputs, Layout(options.layout))
+    with contextlib.ExitStack() as stack:
+        work = Work(
+            source=_landmark_source(options, stack),
+            settings=Settings(options.image_size, options.stride, options.max_frames, quality),
+            folder=(options.output / "parts").absolute(),
+            time_limit=options.time_limit,
+        )
+        left = [clip for clip in found.clips if _is_left(clip, work, retry_failed=options.retry_failed)]
+        if options.runner != LOCAL:
+            convert_with_beam(left, work, runner=options.runner, options=for_beam)
+        else:
+            _convert_with_progress(left, work, total=len(found.clips), processes=options.processes)
+        hold_out = HoldOut(options.test_share, options.hold_out)
+        provenance = {"inputs": [str(path) for path in options.inputs], "layout": options.layout}
+        return pack(found, work, options.output, hold_out=hold_out, provenance=provenance)
+
+
+def _is_left(clip: Clip, work: Work, *, retry_failed: bool) -> bool:
+    status = load_status(clip, work)
+    return status is None or (retry_failed and status.reason is not None)
+
+
+def _convert_with_progress(clips: Sequence[Clip], work: Work, *, total: int, processes: int | None) -> None:
+    records = failed = 0
+    with tqdm(total=total, initial=total - len(clips), desc="preparing", unit="clip") as bar:
+        for clip, status in convert_here(clips, work, processes=processes):
+            records, failed = records + status.records, failed + (status.reason is not None)
+            bar.set_postfix(records=records, failed=failed, refresh=False)
+            bar.update()
+            if status.reason is not None:
+                bar.write(f"failed: {clip.path}: {status.reason}")
+
+
 def _landmark_source(options: argparse.Namespace, stack: contextlib.ExitStack) -> LandmarkSource:
     if options.landmarks is not None:
-        return NpzLandmarks(options.landmarks)
-    return stack.enter_context(contextlib.closing(FaceLandmarker(options.face_landmarker)))
+        return NpzLandmarks(options.landmarks, min_confidence=options.min_confidence)
+    landmarker = FaceLandmarker(options.face_landmarker, min_confidence=options.min_confidence)
+    return stack.enter_context(contextlib.closing(landmarker))
 
 
 def _parser() -> argparse.ArgumentParser:
-    defaults = Settings()
+    settings, quality, hold_out = Settings(), Quality(), HoldOut()
     parser = argparse.ArgumentParser(
-        prog="python -m sheap_jax.data.prepare", description="Videos or photographs and their landmarks to shards."
+        prog="python -m sheap_jax.data.prepare",
+        description="Videos or photographs to shards. The same command goes on after a stop; docs/data.md says more.",
     )
-    parser.add_argument("inputs", nargs="+", type=Path, metavar="INPUT", help="video, image, or folder of them")
-    parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="directory of the shards")
+    add = parser.add_argument
+    add("inputs", nargs="+", type=Path, metavar="INPUT", help="video, image, or folder of them")
+    add("--output", required=True, type=Path, metavar="DIR", help="directory of the shards")
+    add("--layout", default="video", help=f"whose face a file shows: {', '.join(LAYOUTS)}, or a path template")
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--landmarks", type=Path, metavar="FILE.npz", help="68 landmarks per frame, made before")
     source.add_argument("--face-landmarker", type=Path, metavar="MODEL.task", help="MediaPipe model; needs mediapipe")
-    parser.add_argument("--image-size", type=_positive, default=defaults.image_size, help="side of the crops in pixels")
-    parser.add_argument("--stride", type=_positive, default=defaults.stride, help="use every N-th frame")
-    parser.add_argument(
-        "--identity-from", choices=IDENTITY_RULES, default=defaults.identity_from, help="what one person is"
-    )
-    parser.add_argument("--test-share", type=_share, default=defaults.test_share, help="share held out as split test")
-    parser.add_argument(
-        "--hold-out", choices=HOLD_OUT_RULES, default=defaults.hold_out, help="hold out people, or the end of each clip"
-    )
+    add("--image-size", type=_positive, default=settings.image_size, help="side of the crops in pixels")
+    add("--stride", type=_positive, default=settings.stride, help="use every N-th frame")
+    add("--max-frames", type=int, default=settings.max_frames, help="frames of a clip, spread over it; 0: no limit")
+    add("--min-face", type=float, default=quality.min_face, help="side of the landmarks' box, pixels")
+    add("--min-sharpness", type=float, default=quality.min_sharpness, help="variance of the face's Laplacian")
+    add("--min-confidence", type=_share, default=0.5, help="score of the detection")
+    add("--max-jump", type=float, default=quality.max_jump, help="movement between used frames, in sides of the box")
+    add("--test-share", type=_share, default=hold_out.share, help="share held out as split test")
+    add("--hold-out", choices=HOLD_OUT_RULES, default=hold_out.rule, help="hold out people, or the end of each clip")
+    add("--processes", type=int, default=None, help="of this machine; default one per core, 0: none but this one")
+    add("--time-limit", type=float, default=600.0, help="seconds for one clip")
+    add("--retry-failed", action="store_true", help="try the clips that failed before once more")
+    add("--runner", default=LOCAL, help="local, or a Beam runner; further options go to Beam")
     return parser
 
 

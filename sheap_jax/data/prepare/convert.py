@@ -8,36 +8,69 @@ from jaxtyping import Float, UInt8
 
 from sheap_jax.data.codec import Record
 from sheap_jax.data.cropping import CropBox, crop_box, crop_image, follow_box, to_crop
-from sheap_jax.data.prepare.clips import Clip, FrameReader, PrepareError
+from sheap_jax.data.prepare.clips import Clip, PrepareError
 from sheap_jax.data.prepare.landmarks import LandmarkSource, landmark_weights
+from sheap_jax.data.prepare.quality import (
+    BLURRED,
+    JUMP,
+    NO_FACE,
+    FaceBox,
+    Quality,
+    face_box,
+    has_jumped,
+    sharpness,
+    unusable,
+)
+from sheap_jax.data.prepare.video import FrameReader
 
 JPEG_QUALITY = 95
-MIN_VISIBLE = 0.5  # share of the landmarks that must lie inside the image
 
-NO_FACE = "no face found"
-OUTSIDE = "most landmarks outside the image"
-DEGENERATE = "landmarks not finite or all on one point"
+
+class FrameFacts(NamedTuple):
+    """Where a record comes from in its source, and how good it is."""
+
+    center: tuple[float, float]  # of the crop, pixels of the source
+    half: float  # half the side of the crop
+    face: float  # side of the landmarks' box
+    sharpness: float
 
 
 class ConvertedClip(NamedTuple):
     """Records of one clip, and how many of its frames were left out for which reason."""
 
     records: list[Record]
+    facts: list[FrameFacts]  # of the records
     frames: int  # looked at, with or without a face
     skipped: Counter[str]
+    rate: float  # frames per second of the video; 0 for images
 
 
-def convert_clip(clip: Clip, source: LandmarkSource, *, image_size: int = 224, stride: int = 1) -> ConvertedClip:
-    """Crop every `stride`-th frame of a clip around its face.
+class _Track(NamedTuple):
+    """Frames in a row without a jump."""
+
+    records: list[Record]
+    facts: list[FrameFacts]
+
+
+def convert_clip(
+    clip: Clip,
+    source: LandmarkSource,
+    *,
+    image_size: int = 224,
+    stride: int = 1,
+    max_frames: int = 0,
+    quality: Quality = Quality(),  # noqa: B008 an immutable tuple
+) -> ConvertedClip:
+    """Crop every `stride`-th frame of a clip around its largest face, at most `max_frames` (0: as many as there are).
 
     Raises:
       PrepareError: the clip cannot be decoded, or no frame of it can be used; the message says why.
     """
     source.start(clip)
-    reader = FrameReader(clip, stride=stride)
-    records: list[Record] = []
+    reader = FrameReader(clip, stride=stride, max_frames=max_frames)
+    tracks: list[_Track] = []
     skipped: Counter[str] = Counter()
-    previous: tuple[int, CropBox] | None = None  # number and smoothed box of the last frame with a face
+    previous: tuple[int, FaceBox, CropBox] | None = None  # of the last frame with a face
     frames = 0
     for number, image in reader:
         frames += 1
@@ -45,51 +78,49 @@ def convert_clip(clip: Clip, source: LandmarkSource, *, image_size: int = 224, s
         if not len(faces):
             skipped[NO_FACE] += 1
             continue
-        landmarks = max(faces, key=lambda points: np.ptp(points, axis=0).max())
-        reason = unusable(landmarks, image)
+        landmarks = max(faces, key=lambda points: face_box(points).side)
+        reason = unusable(landmarks, image, min_face=quality.min_face)
         if reason:
             skipped[reason] += 1
             continue
-        box = crop_box(landmarks)
-        if previous is not None:
-            box = follow_box(previous[1], box, frames=number - previous[0])
-        previous = (number, box)
-        records.append(_record(clip, number, image, landmarks, box, image_size))
+        face, box = face_box(landmarks), crop_box(landmarks)
+        if previous is None or has_jumped(previous[1], face, max_jump=quality.max_jump):
+            tracks.append(_Track([], []))
+        else:
+            box = follow_box(previous[2], box, frames=number - previous[0])
+        previous = (number, face, box)
+        crop, points = np.ascontiguousarray(crop_image(image, box, image_size)), to_crop(landmarks, box, image_size)
+        sharp = sharpness(crop, points)
+        if sharp < quality.min_sharpness:
+            skipped[BLURRED] += 1
+            continue
+        weights = landmark_weights(landmarks, height=image.shape[0], width=image.shape[1])
+        tracks[-1].records.append(_record(clip, number, crop, points, weights))
+        x, y = box.center.tolist()
+        tracks[-1].facts.append(FrameFacts((x, y), float(box.half), face.side, sharp))
     source.finish(reader.total)
-    if not records:
-        reasons = "; ".join(f"{reason} ({count})" for reason, count in skipped.most_common())
+    longest = max(tracks, key=lambda track: len(track.records), default=_Track([], []))
+    skipped[JUMP] = sum(len(track.records) for track in tracks) - len(longest.records)
+    if not longest.records:
+        reasons = "; ".join(f"{reason} ({count})" for reason, count in skipped.most_common() if count)
         raise PrepareError(f"no usable frame among {frames}: {reasons}")
-    return ConvertedClip(records, frames, skipped)
-
-
-def unusable(landmarks: Float[np.ndarray, "68 2"], image: UInt8[np.ndarray, "h w 3"]) -> str | None:
-    """Why a face cannot be used, None if it can."""
-    if not np.isfinite(landmarks).all() or np.ptp(landmarks, axis=0).max() <= 1.0:
-        return DEGENERATE
-    height, width = image.shape[:2]
-    inside = ((landmarks >= 0) & (landmarks <= (width, height))).all(axis=1)
-    return OUTSIDE if inside.mean() < MIN_VISIBLE else None
+    return ConvertedClip(longest.records, longest.facts, frames, +skipped, reader.rate)
 
 
 def _record(
     clip: Clip,
     number: int,
-    image: UInt8[np.ndarray, "h w 3"],
-    landmarks: Float[np.ndarray, "68 2"],
-    box: CropBox,
-    size: int,
+    crop: UInt8[np.ndarray, "s s 3"],
+    points: Float[np.ndarray, "68 2"],
+    weights: Float[np.ndarray, "68"],
 ) -> Record:
     import simplejpeg
 
-    points = to_crop(landmarks, box, size)
-    weights = landmark_weights(landmarks, height=image.shape[0], width=image.shape[1])
-    weights = weights * ((points >= 0) & (points <= size)).all(axis=1)
-    crop = np.ascontiguousarray(crop_image(image, box, size))
     return Record(
         identity=clip.identity,
         clip=clip.name,
         frame=number,
         image=simplejpeg.encode_jpeg(crop, quality=JPEG_QUALITY, colorspace="RGB", colorsubsampling="444"),
         landmarks=points.astype(np.float32),
-        weights=weights.astype(np.float32),
+        weights=(weights * ((points >= 0) & (points <= len(crop))).all(axis=1)).astype(np.float32),
     )

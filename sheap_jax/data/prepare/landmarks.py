@@ -1,5 +1,6 @@
 """Where the 68 landmarks of a frame come from: an `.npz` made before, or MediaPipe's Face Landmarker."""
 
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -7,6 +8,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from sheap_jax.data.manifest import fingerprint
 from sheap_jax.data.prepare.clips import Clip, PrepareError
 
 T = TypeVar("T")
@@ -31,7 +33,11 @@ _FULL_YAW = np.radians(40.0)  # jaw points weigh nothing from here on
 
 
 class LandmarkSource(Protocol):
-    """Landmarks of one clip after another, its frames in order."""
+    """Landmarks of one clip after another, its frames in order. Picklable: every process has its own."""
+
+    def describe(self) -> dict[str, Any]:
+        """What decides the landmarks, in JSON values: for the manifest, and to know which results are still valid."""
+        ...
 
     def start(self, clip: Clip) -> None:
         """Prepare for a clip; PrepareError if there is nothing for it."""
@@ -48,6 +54,7 @@ class LandmarkSource(Protocol):
 
 class _Entry(NamedTuple):
     landmarks: Float[np.ndarray, "n k 68 2"]
+    score: Float[np.ndarray, "n k"]
     row: int | None  # of a photograph; None: the rows are the frames of a video
 
 
@@ -55,27 +62,35 @@ class NpzLandmarks:
     """Landmarks from an `.npz`: names in `sets`, and for each set `<set>_files` [1 or N] and `<set>_lmk68` [N,68,2].
 
     A set with one file is a video, one row for each frame; otherwise each row belongs to one image file. Files are
-    recognised by as much of their path as the archive states. Several faces make it [N,K,68,2]; NaN stands for no face.
+    recognised by as much of their path as the archive states. Several faces make it [N,K,68,2]; NaN stands for no face,
+    and so does a `<set>_score` [N] or [N,K], where there is one, below `min_confidence`.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, min_confidence: float = 0.0) -> None:
         """ValueError if the archive lacks a key or a shape is wrong; names it."""
-        self.path = path
+        self.path, self.min_confidence = path, min_confidence
         self.entries: dict[tuple[str, ...], _Entry] = {}
         with np.load(path, allow_pickle=False) as arrays:
             for name in self._key(arrays, "sets").tolist():
                 landmarks = self._key(arrays, f"{name}_lmk68")
                 files = self._key(arrays, f"{name}_files").tolist()
+                scores = arrays.get(f"{name}_score", np.ones(landmarks.shape[:-2]))
                 if (
                     landmarks.shape[-2:] != (68, 2)
                     or landmarks.ndim not in (3, 4)
                     or len(files) not in (1, len(landmarks))
                 ):
                     raise ValueError(f"{path}: {name}_lmk68 is {landmarks.shape} for {len(files)} files")
+                if scores.shape != landmarks.shape[:-2]:
+                    raise ValueError(f"{path}: {name}_score is {scores.shape} for landmarks {landmarks.shape}")
                 landmarks = landmarks.reshape(len(landmarks), -1, 68, 2)
+                scores = scores.reshape(len(landmarks), -1)
                 for row, file in enumerate(files):
-                    self.entries[Path(file).parts] = _Entry(landmarks, row if len(files) > 1 else None)
+                    self.entries[Path(file).parts] = _Entry(landmarks, scores, row if len(files) > 1 else None)
         self.clip: Clip | None = None
+
+    def describe(self) -> dict[str, Any]:
+        return {"landmarks": self.path.name, **fingerprint(self.path), "min_confidence": self.min_confidence}
 
     def _key(self, arrays: Any, key: str) -> np.ndarray:
         if key not in arrays.files:
@@ -99,7 +114,7 @@ class NpzLandmarks:
         if row >= len(entry.landmarks):
             return np.zeros((0, 68, 2))  # `finish` reports the difference with both numbers
         points = entry.landmarks[row]
-        return points[~np.isnan(points).any(axis=(1, 2))]
+        return points[~np.isnan(points).any(axis=(1, 2)) & (entry.score[row] >= self.min_confidence)]
 
     def finish(self, frames: int) -> None:
         assert self.clip is not None
@@ -120,8 +135,11 @@ class FaceLandmarker:
     Its video mode smooths over time: the points then trail behind fast motion and depend on the stride.
     """
 
-    def __init__(self, model: Path, *, max_faces: int = 1) -> None:
-        """Raises ValueError if the model file is missing, RuntimeError if mediapipe is not installed."""
+    def __init__(self, model: Path, *, max_faces: int = 1, min_confidence: float = 0.5) -> None:
+        """Both of MediaPipe's scores, of the detected face and of the landmarks' face, must reach `min_confidence`.
+
+        Raises ValueError if the model file is missing, RuntimeError if mediapipe is not installed.
+        """
         if not model.exists():
             raise ValueError(f"{model} does not exist: download face_landmarker.task from MediaPipe's model page")
         try:
@@ -132,11 +150,24 @@ class FaceLandmarker:
                 f"mediapipe cannot be imported ({error}): pip install 'sheap-jax[prepare]', or make landmarks "
                 "elsewhere and pass them with --landmarks"
             ) from error
+        self.model, self.max_faces, self.min_confidence = model, max_faces, min_confidence
         self._mediapipe = mediapipe
         options = vision.FaceLandmarkerOptions(
-            base_options=BaseOptions(model_asset_path=str(model)), num_faces=max_faces
+            base_options=BaseOptions(model_asset_path=str(model)),
+            num_faces=max_faces,
+            min_face_detection_confidence=min_confidence,
+            min_face_presence_confidence=min_confidence,
         )
         self._detector = vision.FaceLandmarker.create_from_options(options)
+
+    def __reduce__(self) -> Any:
+        options = {"max_faces": self.max_faces, "min_confidence": self.min_confidence}
+        return functools.partial(FaceLandmarker, **options), (self.model,)
+
+    def describe(self) -> dict[str, Any]:
+        version = f"mediapipe {self._mediapipe.__version__}"
+        options = {"max_faces": self.max_faces, "min_confidence": self.min_confidence}
+        return {"landmarks": version, **fingerprint(self.model), **options}
 
     def start(self, clip: Clip) -> None:
         """Nothing to do: frames are independent."""

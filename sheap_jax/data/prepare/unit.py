@@ -1,0 +1,165 @@
+"""The unit of work: one clip becomes one part (its records) and one status, each by a rename in one step.
+
+What has a valid status is never done again. Parts are told apart by the clip, valid statuses by the settings.
+"""
+
+import functools
+import hashlib
+import json
+import os
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgpack
+
+from sheap_jax.data.codec import FORMAT_VERSION, Record, ShardError, decode_record, encode_record
+from sheap_jax.data.prepare.clips import Clip, PrepareError
+from sheap_jax.data.prepare.convert import ConvertedClip, convert_clip
+from sheap_jax.data.prepare.landmarks import LandmarkSource
+from sheap_jax.data.prepare.quality import Quality
+
+
+class Settings(NamedTuple):
+    """What decides the records of a clip; stored in the manifest."""
+
+    image_size: int = 224  # pixels
+    stride: int = 1  # use every stride-th frame
+    max_frames: int = 0  # of a clip, spread over it; 0: no limit
+    quality: Quality = Quality()
+
+
+class Status(NamedTuple):
+    """What became of a clip."""
+
+    reason: str | None  # why it failed, None if it did not
+    frames: int  # looked at, with or without a face
+    skipped: Counter[str]  # of those, left out, by reason
+    records: int
+    part: str  # SHA-256 of the part
+
+
+@dataclass(frozen=True)
+class Work:
+    """How to convert clips and where to put the results; sent to every process."""
+
+    source: LandmarkSource
+    settings: Settings
+    folder: Path  # of the parts
+    time_limit: float = 600.0  # seconds for one clip
+
+    @functools.cached_property
+    def key(self) -> str:
+        """Changes with everything that may change a record."""
+        values = [FORMAT_VERSION, self.settings, self.source.describe()]
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def convert_unit(clip: Clip, work: Work) -> Status:
+    """Convert a clip and store the result; whatever is wrong with the clip becomes a status.
+
+    Raises OSError when the result cannot be stored: then no other clip's could be either.
+    """
+    settings = work.settings
+    try:
+        converted = convert_clip(
+            clip,
+            work.source,
+            image_size=settings.image_size,
+            stride=settings.stride,
+            max_frames=settings.max_frames,
+            quality=settings.quality,
+        )
+    except PrepareError as error:
+        return store_failure(clip, str(error), work)
+    except Exception as error:  # one odd file among thousands must not end the run; the report names it
+        return store_failure(clip, f"unexpected {type(error).__name__}: {error}", work)
+    part: bytes = msgpack.packb([encode_record(record) for record in converted.records])  # type: ignore[assignment]
+    _replace(_path(clip, work, ".part"), part)
+    status = Status(None, converted.frames, converted.skipped, len(converted.records), hashlib.sha256(part).hexdigest())
+    _store(clip, status, work, **_origin(converted))
+    return status
+
+
+def store_failure(clip: Clip, reason: str, work: Work) -> Status:
+    """Note that a clip gave nothing."""
+    status = Status(reason, frames=0, skipped=Counter(), records=0, part="")
+    _store(clip, status, work)
+    return status
+
+
+def load_status(clip: Clip, work: Work) -> Status | None:
+    """What became of a clip, None if it has not been converted with these settings."""
+    stored = load_row(clip, work)
+    if stored is None or stored["key"] != _unit_key(clip, work):
+        return None
+    return Status(**{**stored["status"], "skipped": Counter(stored["status"]["skipped"])})
+
+
+def load_row(clip: Clip, work: Work) -> dict[str, Any] | None:
+    """Everything stored about a clip: where it and the crops of its frames come from. None if there is nothing."""
+    try:
+        return json.loads(_path(clip, work, ".json").read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
+
+
+def load_records(clip: Clip, status: Status, work: Work) -> list[Record]:
+    """The records of a converted clip.
+
+    Raises:
+      PrepareError: the part is missing or damaged; its status is taken away so that the next run makes it again.
+    """
+    path = _path(clip, work, ".part")
+    try:
+        part = path.read_bytes()
+        if hashlib.sha256(part).hexdigest() != status.part:
+            raise ShardError("wrong checksum")
+        return [decode_record(message) for message in msgpack.unpackb(part)]
+    except (OSError, ShardError) as error:
+        _path(clip, work, ".json").unlink(missing_ok=True)
+        raise PrepareError(f"{path} of {clip.path} is missing or damaged ({error}): run the command again") from error
+
+
+def _origin(converted: ConvertedClip) -> dict[str, Any]:
+    """Rounded to what the pixels can tell."""
+    return {
+        "rate": round(converted.rate, 3),
+        "frame": [record.frame for record in converted.records],
+        "crop": [[round(x, 2) for x in (*fact.center, fact.half)] for fact in converted.facts],  # x, y, half side
+        "face": [round(fact.face, 1) for fact in converted.facts],
+        "sharpness": [round(fact.sharpness, 1) for fact in converted.facts],
+    }
+
+
+def _store(clip: Clip, status: Status, work: Work, **origin: Any) -> None:
+    row = {"identity": clip.identity, "clip": clip.name, "source": clip.source, "key": _unit_key(clip, work)}
+    text = json.dumps({**row, "status": status._asdict(), **origin})
+    _replace(_path(clip, work, ".json"), text.encode())
+
+
+def _unit_key(clip: Clip, work: Work) -> str:
+    """A clip whose files have other sizes than before is converted again."""
+    try:
+        sizes = sum(file.stat().st_size for file in clip.files)
+    except OSError:
+        sizes = -1
+    return f"{work.key}-{len(clip.files)}-{sizes}"
+
+
+def _path(clip: Clip, work: Work, suffix: str) -> Path:
+    """Over 256 folders: file systems dislike a million files in one."""
+    name = hashlib.sha256(f"{clip.identity}/{clip.name}".encode()).hexdigest()[:24]
+    return work.folder / name[:2] / f"{name}{suffix}"
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write a file in one step: it is there whole or not at all, even if two processes write it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

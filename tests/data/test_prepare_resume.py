@@ -1,0 +1,158 @@
+"""Crashes, hangs and kills: each costs its own clip at most, and the shards come out the same."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from sheap_jax.data.prepare import unit
+from sheap_jax.data.prepare.__main__ import main
+from sheap_jax.data.prepare.clips import find_clips
+from sheap_jax.data.prepare.engines import convert_here
+from sheap_jax.data.prepare.layouts import Layout
+from sheap_jax.data.prepare.quality import Quality
+from sheap_jax.data.prepare.unit import Settings, Work, load_status
+from sheap_jax.data.records import Split
+from tests.data.faulty_source import FaultySource
+from tests.data.tiny_videos import FRAMES, all_points, write_landmarks, write_video
+
+ROOT = Path(__file__).parents[2]
+LENIENT = Settings(image_size=32, quality=Quality(min_face=40, min_sharpness=0))
+
+
+@pytest.fixture
+def videos(tmp_path: Path) -> Path:
+    """A folder with four videos and their landmarks."""
+    names = [f"v{i}.mp4" for i in range(4)]
+    for name in names:
+        write_video(tmp_path / "videos" / name)
+    write_landmarks(tmp_path / "points.npz", {name: all_points() for name in names})
+    return tmp_path
+
+
+def arguments(folder: Path, output: str, *options: str) -> list[str]:
+    files = ["--output", str(folder / output), "--landmarks", str(folder / "points.npz"), "--image-size", "32"]
+    return [str(folder / "videos"), *files, "--min-face", "40", "--min-sharpness", "0", *options]
+
+
+def contents(output: Path) -> dict[str, bytes]:
+    """Everything but the parts."""
+    return {path.name: path.read_bytes() for path in output.iterdir() if path.is_file()}
+
+
+def converted(monkeypatch) -> list[str]:
+    """Names of the clips that are converted from now on, in this process."""
+    names: list[str] = []
+    real = unit.convert_clip
+
+    def spy(clip, *args, **kwargs):
+        names.append(clip.name)
+        return real(clip, *args, **kwargs)
+
+    monkeypatch.setattr(unit, "convert_clip", spy)
+    return names
+
+
+def test_a_crash_and_a_hang_cost_their_clip_only(tmp_path):
+    for name in ("anna", "crash", "dora", "hang", "zoe"):
+        write_video(tmp_path / "videos" / f"{name}.mp4", 3)
+    work = Work(FaultySource(), LENIENT, tmp_path / "parts", time_limit=2.0)
+    clips = find_clips([tmp_path / "videos"], Layout("video")).clips
+    outcome = {clip.name: status for clip, status in convert_here(clips, work, processes=2)}
+    assert len(outcome) == 5
+    assert [outcome[name].records for name in ("anna", "dora", "zoe")] == [3, 3, 3]
+    assert outcome["crash"].reason == "the process that converted it died with exit code -11"
+    assert outcome["hang"].reason == "took longer than the time limit of 2 s"
+    for clip in clips:  # stored as well: the next run knows
+        assert load_status(clip, work) == outcome[clip.name]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+def test_killed_and_started_again_gives_the_same_bytes(videos):
+    main(arguments(videos, "whole", "--processes", "0"))
+    options = ["--processes", "1"]
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'kernels'}"}
+    command = [sys.executable, "-m", "sheap_jax.data.prepare", *arguments(videos, "killed", *options)]
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    parts = videos / "killed" / "parts"
+    while not any(parts.rglob("*.json")):
+        assert process.poll() is None
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (videos / "killed" / "manifest.json").exists()
+    main(arguments(videos, "killed", "--processes", "0"))
+    assert contents(videos / "killed") == contents(videos / "whole")
+
+
+def test_a_second_run_does_what_is_missing_and_nothing_else(videos, monkeypatch):
+    names = converted(monkeypatch)
+    command = arguments(videos, "out", "--processes", "0")
+    main(command)
+    assert sorted(names) == ["v0", "v1", "v2", "v3"]
+    before = {path: path.stat().st_mtime_ns for path in (videos / "out").iterdir() if path.suffix != ".json"}
+    names.clear()
+    main(command)
+    assert names == []
+    assert {path: path.stat().st_mtime_ns for path in before} == before  # nor are the shards written again
+
+    write_video(videos / "videos" / "v2.mp4", FRAMES - 2)  # another video under the same name
+    write_landmarks(videos / "points.npz", {f"v{i}.mp4": all_points(FRAMES - 2 * (i == 2)) for i in range(4)})
+    main(command)
+    assert sorted(names) == ["v0", "v1", "v2", "v3"]  # landmarks come from another file
+    assert len(Split(videos / "out", "train")) == 4 * FRAMES - 2
+    names.clear()
+    write_video(videos / "videos" / "v2.mp4", FRAMES)
+    main(command)
+    assert names == ["v2"]
+    (failed,) = json.loads((videos / "out" / "failed.json").read_text())
+    assert f"has {FRAMES} frames, but points.npz has landmarks for {FRAMES - 2}" in failed["reason"]
+    names.clear()
+    main([*command, "--retry-failed"])
+    assert names == ["v2"]
+    names.clear()
+    main([*command, "--stride", "2"])
+    assert sorted(names) == ["v0", "v1", "v2", "v3"]
+    assert len(Split(videos / "out", "train")) == 3 * FRAMES // 2
+
+
+def test_a_damaged_part_is_noticed_and_made_again(videos):
+    command = arguments(videos, "out", "--processes", "0")
+    main(command)
+    expected = contents(videos / "out")
+    part = next((videos / "out" / "parts").rglob("*.part"))
+    part.write_bytes(part.read_bytes()[:-1] + b"\x00")
+    for path in (videos / "out").glob("*"):
+        if path.is_file():
+            path.unlink()
+    with pytest.raises(SystemExit):
+        main(command)
+    main(command)
+    assert contents(videos / "out") == expected
+
+
+def test_results_that_cannot_be_stored_stop_the_run(tmp_path):
+    write_video(tmp_path / "videos" / "anna.mp4", 2)
+    (tmp_path / "parts").write_text("a file where the folder should be")
+    work = Work(FaultySource(), LENIENT, tmp_path / "parts")
+    clips = find_clips([tmp_path / "videos"], Layout("video")).clips
+    with pytest.raises(RuntimeError, match=r"anna\.mp4: the result cannot be stored in .*parts"):
+        list(convert_here(clips, work, processes=1))
+
+
+def test_beam_without_beam_says_how_to_install(videos, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "apache_beam", None)
+    with pytest.raises(SystemExit):
+        main(arguments(videos, "out", "--runner", "DirectRunner"))
+    assert "pip install 'sheap-jax[beam]'" in capsys.readouterr().err
+
+
+def test_options_of_beam_need_a_runner(videos, capsys):
+    with pytest.raises(SystemExit):
+        main(arguments(videos, "out", "--region", "moon"))
+    assert "--region moon" in capsys.readouterr().err
