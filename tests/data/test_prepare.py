@@ -58,14 +58,6 @@ def test_records_hold_the_crop_and_its_landmarks(videos):
         assert np.linalg.norm(found - frame.landmarks[30] - 0.5) < 0.7  # cv2.circle centres on a pixel, hence 0.5
 
 
-def test_the_largest_of_several_faces_is_taken(videos):
-    small = 0.5 * (all_points() - 70.0) + 90.0
-    faces = np.stack([small, all_points()], axis=1)
-    write_landmarks(videos / "points.npz", {f"{name}.mp4": faces for name in ("anna", "bert")})
-    split = Split(run(videos, "--image-size", "96"), "train")
-    np.testing.assert_allclose(split[0].landmarks, (face_points() - (22.5, 10.0)) * 96 / 95, atol=1e-3)
-
-
 def test_the_crop_of_a_video_trails_behind(videos):
     split = Split(run(videos, "--image-size", "95"), "train")
     center, x = 70.0, []
