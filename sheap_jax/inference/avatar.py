@@ -52,8 +52,12 @@ class RiggedSurfels:
 
 
 def rig_surfels(predictor: Predictor, image: Float[Array, "h w 3"]) -> RiggedSurfels:
-    """The avatar of the person in a crop of the size that the predictor takes."""
-    state = predictor.state
+    """The avatar of the person in a crop of the size that the predictor takes. ValueError for some ablations."""
+    state, config = predictor.state, predictor.config
+    if config.regressor.isotropic or config.primitive != "surfels":
+        raise ValueError(
+            f"run {config.name!r} has other surfels than avatar files describe: train without the ablation"
+        )
     outputs = _regress(predictor.networks, state.params, predictor.assets, state.prototypes, image[None])
     local, light, head = jax.tree.map(lambda x: x[0], outputs)
     active = np.asarray(state.prototypes.active)
@@ -63,7 +67,7 @@ def rig_surfels(predictor: Predictor, image: Float[Array, "h w 3"]) -> RiggedSur
         local=jax.tree.map(lambda x: x[active], local),
         light=light,
         head=head,
-        morphable=predictor.config.morphable,
+        morphable=config.morphable,
     )
     check_fits(rigged, predictor.model)
     return rigged
