@@ -55,8 +55,7 @@ def make_optimizer(
     direction = optax.partition({"muon": _orthogonal_updates(), "adam": adam}, _kinds) if muon else adam
     scaling = optax.scale_by_learning_rate(schedule)
     if appearance is not None:
-        rates = {"appearance": optax.scale_by_learning_rate(appearance), "geometry": scaling}
-        scaling = optax.partition(rates, _parts)
+        scaling = optax.partition({"appearance": optax.scale_by_learning_rate(appearance), "geometry": scaling}, _parts)
     return optax.chain(
         optax.clip_by_global_norm(clip_norm),
         direction,
