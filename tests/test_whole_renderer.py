@@ -100,6 +100,7 @@ def test_gradient_of_pictures_with_respect_to_head_parameters_is_that_of_finite_
             np.testing.assert_allclose((ahead - behind) / (2 * step), along, rtol=1e-4, err_msg=name)
 
 
+@pytest.mark.slow
 def test_pictures_alone_bring_back_pose_and_expression():
     """Two perturbed starts, 8 degrees and 4 mm off, no landmarks: descent on the photometric loss finds the truth."""
     size, starts, steps = 24, 2, 80

@@ -77,7 +77,7 @@ def test_float32_stays_within_the_tolerances(shared_golden, name, implementation
         ("xla", False),
         ("xla", True),
         *(pytest.param(name, False, marks=pytest.mark.slow) for name in INTERPRETED),
-        ("reference", True),
+        pytest.param("reference", True, marks=pytest.mark.slow),
     ],
 )
 def test_head_of_2000_surfels(shared_golden, implementation, exact):

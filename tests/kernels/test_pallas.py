@@ -135,7 +135,9 @@ def ellipsoid_gradients(implementation: str) -> test_ellipsoids.Scene:
     return jax.jit(jax.grad(loss), compiler_options=QUICK_TO_COMPILE)(scene)
 
 
-@pytest.mark.parametrize("implementation", INTERPRETED)
+@pytest.mark.parametrize(
+    "implementation", [pytest.param("pallas_tpu_interpret", marks=pytest.mark.slow), "pallas_gpu_interpret"]
+)
 def test_gradients_of_ellipsoids(implementation):
     found, expected = ellipsoid_gradients(implementation), ellipsoid_gradients("reference")
     for name, value in expected._asdict().items():

@@ -81,6 +81,7 @@ def assert_same_parameters(run: Path, expected: Path, *, rate: float) -> None:
     assert np.mean(difference < 0.01 * rate) > 0.99
 
 
+@pytest.mark.slow
 def test_processes_and_devices_give_the_numbers_of_one_device(tiny_config, tmp_path):
     """Three steps on landmarks with two processes, two rendered ones on eight devices from their checkpoint."""
     config = dataclasses.replace(

@@ -125,6 +125,7 @@ def assert_nothing_learned(before, state):
         np.testing.assert_array_equal(old, new)
 
 
+@pytest.mark.slow
 def test_an_accumulated_step_is_the_step_of_the_whole_batch(run, module_config):
     """On landmarks, whose terms have no masks that differ between the parts; of a rendered step the shapes."""
     state, assets, batch, _ = run
