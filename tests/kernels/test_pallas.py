@@ -24,6 +24,7 @@ from tests.kernels.test_mesh import SIZE as MESH_SIZE
 
 CHANNELS = 20  # with the normal more than one register of 16 rows
 BATCH = {"width": 40, "height": 20}
+TPU_IS_SLOW = [pytest.param("pallas_tpu_interpret", marks=pytest.mark.slow), "pallas_gpu_interpret"]
 
 
 @functools.cache
@@ -47,7 +48,7 @@ def batch_image(implementation: str):
     return image, gradients
 
 
-@pytest.mark.parametrize("implementation", INTERPRETED)
+@pytest.mark.parametrize("implementation", TPU_IS_SLOW)
 def test_many_channels_in_a_batch(implementation):
     (image, gradients), (truth, expected) = batch_image(implementation), batch_image("reference")
     for name, value in truth._asdict().items():
@@ -135,9 +136,7 @@ def ellipsoid_gradients(implementation: str) -> test_ellipsoids.Scene:
     return jax.jit(jax.grad(loss), compiler_options=QUICK_TO_COMPILE)(scene)
 
 
-@pytest.mark.parametrize(
-    "implementation", [pytest.param("pallas_tpu_interpret", marks=pytest.mark.slow), "pallas_gpu_interpret"]
-)
+@pytest.mark.parametrize("implementation", TPU_IS_SLOW)
 def test_gradients_of_ellipsoids(implementation):
     found, expected = ellipsoid_gradients(implementation), ellipsoid_gradients("reference")
     for name, value in expected._asdict().items():

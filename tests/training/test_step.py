@@ -72,6 +72,7 @@ def test_both_networks_learn_and_statistics_move(run):
     assert int(state.step) == 4
 
 
+@pytest.mark.slow
 def test_pictures_teach_the_geometry(run, module_config):
     """With every term but the photometric ones off, shape and pose of the estimator still get gradients."""
     import dataclasses
