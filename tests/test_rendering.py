@@ -121,6 +121,7 @@ for image in (two[0][0][1], two[1]):
 """
 
 
+@pytest.mark.slow
 def test_two_devices_give_the_same_images_and_gradients():
     environment = {"PYTHONPATH": f"{ROOT}:{ROOT / 'kernels'}", "JAX_PLATFORMS": "cpu", "PATH": "/usr/bin:/bin"}
     result = subprocess.run(

@@ -70,7 +70,7 @@ def photometric(rendered: Float[Array, "b h w 3"], target: Float[Array, "b h w 3
     return l1_error(rendered, target) + 0.2 * ssim_error(rendered, target) + 0.5 * gradient_error(rendered, target)
 
 
-@pytest.mark.parametrize("primitive", ["surfels", "ellipsoids"])
+@pytest.mark.parametrize("primitive", ["surfels", pytest.param("ellipsoids", marks=pytest.mark.slow)])
 def test_gradient_of_pictures_with_respect_to_head_parameters_is_that_of_finite_differences(primitive):
     """Shape, expression, pose and translation, in float64 with the plain renderer."""
     size = 16

@@ -48,6 +48,7 @@ def test_counts_and_names(generated):
     assert sheet.shape == (4 * 48, 8 * 48, 3)
 
 
+@pytest.mark.slow
 def test_same_seed_gives_the_same_bytes_in_several_processes(generated, tmp_path):
     again = generate(tmp_path / "again", dataclasses.replace(TINY, processes=2), progress=False)
     assert digest(again) == digest(generated)

@@ -11,6 +11,7 @@ from sheap_jax.inference.avatar_renderer import AvatarRenderer
 from tests.inference.tiny_avatar import tiny_avatar, tiny_predictor
 
 
+@pytest.mark.slow
 def test_a_saved_avatar_shows_what_the_run_renders(tmp_path):
     """The run's own re-animation of a photo by itself, and the avatar file in the photo's pose."""
     predictor = tiny_predictor()

@@ -75,7 +75,7 @@ def test_float32_stays_within_the_tolerances(shared_golden, name, implementation
     ("implementation", "exact"),
     [
         ("xla", False),
-        ("xla", True),
+        pytest.param("xla", True, marks=pytest.mark.slow),
         *(pytest.param(name, False, marks=pytest.mark.slow) for name in INTERPRETED),
         pytest.param("reference", True, marks=pytest.mark.slow),
     ],

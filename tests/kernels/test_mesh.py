@@ -112,7 +112,7 @@ def test_near_plane_hides_what_is_before_it(implementation):
     assert not bool(gone.mask.any())
 
 
-@pytest.mark.parametrize("name", ["vertices", "viewmats", "intrinsics"])
+@pytest.mark.parametrize("name", ["vertices", "viewmats", pytest.param("intrinsics", marks=pytest.mark.slow)])
 def test_gradients_agree_with_finite_differences(name):
     with jax.enable_x64(True):
         inputs = {
