@@ -11,12 +11,12 @@ from sheap_jax.config import Config, Data, EmbeddedData, Estimator, Log, LossWei
 def get_config() -> Config:
     return Config(
         name="quickstart",
-        steps=2580,
-        geometry_steps=2500,
+        steps=2060,
+        geometry_steps=2000,
         batch_size=8,
         image_size=96,
         morphable="embedded:coarse",
-        data=Data(embedded=EmbeddedData(train_identities=1000, clips_per_identity=1, frames_per_clip=2)),
+        data=Data(embedded=EmbeddedData(train_identities=800, clips_per_identity=1, frames_per_clip=2)),
         estimator=Estimator(
             patch=16,
             from_scratch=True,
