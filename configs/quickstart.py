@@ -1,7 +1,7 @@
 """Embedded heads on two CPU cores in minutes: the run that `python train.py` starts.
 
-Measured (seed 0, two cores, from a clean clone): 5 min 56 s and 3.1 GB with data generation and evaluation; on its own
-test people neutral median 1.13 mm against the mean head's 1.25 (ratio 0.91; the aim is 0.8), landmarks 0.93 px against
+Measured (seed 0, two cores, from a clean clone): 5 min 53 s and 3.0 GB with data generation and evaluation; on its own
+test people neutral median 1.13 mm against the mean head's 1.25 (ratio 0.90; the aim is 0.8), landmarks 0.98 px against
 5.55.
 """
 

@@ -76,6 +76,7 @@ class Rendering(NamedTuple):
     mesh: MeshImage
 
 
+@jax.named_scope("head_model")
 def pose_head(assets: Assets, params: HeadParams) -> PosedHead:
     """Mesh and projected landmarks of head parameters."""
     vertices = forward(assets.model, params)
@@ -91,7 +92,8 @@ def estimate_pair(
     target: Float[Array, "b h w 3"],
 ) -> Pair:
     """Both images through the estimator in one batch; geometry identity from the source, motion from the target."""
-    output: Any = networks.estimator.apply({"params": params["estimator"]}, jnp.concatenate([source, target]))
+    with jax.named_scope("estimator"):
+        output: Any = networks.estimator.apply({"params": params["estimator"]}, jnp.concatenate([source, target]))
     first, second = (jax.tree.map(lambda x, k=k: jnp.split(x, 2)[k], output) for k in range(2))
     driven = second.estimate.head._replace(shape=first.estimate.head.shape)
     return Pair(
@@ -109,7 +111,8 @@ def context_tokens(
     """DINOv2's patch tokens of the source images where a run has its weights, else the estimator's own."""
     if networks.dinov2 is None:
         return output.patch_tokens
-    return patch_features(networks.dinov2, assets.frozen["dinov2"], source)
+    with jax.named_scope("dinov2"):
+        return patch_features(networks.dinov2, assets.frozen["dinov2"], source)
 
 
 def share_positions(model: MorphableModel, head: PosedHead, share: float) -> Float[Array, "b v 3"]:
@@ -137,20 +140,22 @@ def build_avatar(
 
     `positions` as in `bind`.
     """
-    local: Any = networks.regressor.apply(
-        {"params": params["regressor"]},
-        pair.source_estimate.features,
-        pair.context,
-        prototypes,
-        uv_anchors(assets.model, prototypes),
-        assets.neighbourhood,
-    )
+    with jax.named_scope("regressor"):
+        local: Any = networks.regressor.apply(
+            {"params": params["regressor"]},
+            pair.source_estimate.features,
+            pair.context,
+            prototypes,
+            uv_anchors(assets.model, prototypes),
+            assets.neighbourhood,
+        )
     light = lighting.coefficients(assets.light_prior, pair.source_estimate.light)
     vertices, faces = pair.target.vertices, assets.model.faces
     options = {"isotropic": networks.regressor.isotropic, "positions": positions}
     return pose_avatar(local, prototypes, vertices, faces, light, **options)
 
 
+@jax.named_scope("binding")
 def pose_avatar(
     local: LocalSurfels,
     prototypes: Prototypes,

@@ -19,6 +19,7 @@ Primitive = Literal["surfels", "ellipsoids"]
 SCALED_AXES: dict[Primitive, int] = {"surfels": 2, "ellipsoids": 3}
 
 
+@jax.named_scope("surfels")
 def render_surfels(
     surfels: Surfels,
     colors: Float[Array, "b n c"],
@@ -86,6 +87,7 @@ def render_surfels(
     )
 
 
+@jax.named_scope("z_buffer")
 def render_mesh(
     vertices: Float[Array, "b v 3"],
     faces: Int[Array, "f 3"],

@@ -6,6 +6,19 @@ import pytest
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
+# Folders whose files compile a program once for many tests.
+COMPILED_ONCE = ("data", "evaluation", "inference", "models", "morphable")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that compile the same programs run in one process of several (pytest-xdist's `--dist loadgroup`)."""
+    for item in items:
+        folder = item.path.parent.name
+        if folder == "training":
+            item.add_marker(pytest.mark.xdist_group(folder))
+        elif folder in COMPILED_ONCE:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
 
 def _shared_folder(name: str) -> Path:
     folder = SHARED / name

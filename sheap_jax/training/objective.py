@@ -108,6 +108,7 @@ def _geometry_terms(pair: Pair, batch: Batch, weights: LossWeights, size: int) -
     return terms
 
 
+@jax.named_scope("losses")
 def _photometric_terms(
     rendering: Rendering, target: Frame, networks: Networks, assets: Assets, weights: LossWeights
 ) -> dict[str, LossTerm]:
@@ -123,11 +124,13 @@ def _photometric_terms(
         "gradient": LossTerm(photometric.gradient_error(rendered, target.image), weights.gradient, mask),
     }
     if networks.lpips is not None and weights.perceptual > 0:
-        layers: Any = networks.lpips.apply({"params": assets.frozen["lpips"]}, rendered, target.image)
+        with jax.named_scope("lpips"):
+            layers: Any = networks.lpips.apply({"params": assets.frozen["lpips"]}, rendered, target.image)
         terms["perceptual"] = LossTerm(perceptual.perceptual_error(layers), weights.perceptual, mask)
     return terms
 
 
+@jax.named_scope("losses")
 def _consistency_terms(
     rendering: Rendering,
     avatar: Avatar,

@@ -101,8 +101,9 @@ def make_step(
             prototypes = prototype_rules.update_statistics(prototypes, done.opacities, done.screen_gradient)
         params, opt_state = dict(state.params), dict(state.opt_state)
         for name, own in done.gradient.items():
-            updates, opt_state[name] = optimizers[name].update(own, state.opt_state[name], state.params[name])
-            params[name] = optax.apply_updates(state.params[name], updates)
+            with jax.named_scope("optimizer"):
+                updates, opt_state[name] = optimizers[name].update(own, state.opt_state[name], state.params[name])
+                params[name] = optax.apply_updates(state.params[name], updates)
         norms = {f"gradient_norm/{name}": optax.global_norm(own) for name, own in done.gradient.items()}
         sound = _finite_rows(batch)
         applied = jnp.isfinite(jnp.stack([done.loss, *norms.values()])).all() & sound.all() & (done.loss <= loss_limit)

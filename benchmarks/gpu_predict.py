@@ -1,0 +1,89 @@
+"""ViT-B/16 estimator on one GPU: latency of one image, throughput of many, beside `torch.compile` of the same network.
+
+    python benchmarks/gpu_predict.py --output benchmarks/results/gpu_predict.json
+
+bfloat16, images already on the device. Latency waits for every call; throughput waits for the last of many. PyTorch is
+left out where it is missing or has no CUDA. On a CPU (`--batch 1 2 --calls 2`) the script can be tried.
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from estimator_cpu import random_params, torch_estimator
+from timing import environment, report
+
+from sheap_jax.models.estimator import Estimator
+from sheap_jax.models.transformer import FARL
+
+SIZE = 224
+
+
+def time_calls(call: Callable[[], Any], wait: Callable[[Any], Any], *, calls: int) -> dict[str, float]:
+    """Milliseconds of one call: alone (median), and in a queue of many."""
+    for _ in range(3):
+        wait(call())
+    alone = []
+    for _ in range(calls):
+        begin = time.perf_counter()
+        wait(call())
+        alone.append(time.perf_counter() - begin)
+    begin = time.perf_counter()
+    for _ in range(calls - 1):
+        call()
+    wait(call())
+    queued = (time.perf_counter() - begin) / calls
+    return {"alone_ms": 1e3 * float(np.median(alone)), "queued_ms": 1e3 * queued}
+
+
+def torch_calls(params: dict[str, Any], images: np.ndarray) -> tuple[Callable[[], Any], Callable[[Any], Any]] | None:
+    """The compiled network in PyTorch, and how to wait for it; None where it cannot run on a GPU."""
+    try:
+        import torch
+    except ImportError:
+        return None
+    if not torch.cuda.is_available():
+        return None
+    torch.set_default_device("cuda")
+    network = torch_estimator(params)
+    half = torch.from_numpy(np.moveaxis(images, -1, 1).copy()).to("cuda", torch.bfloat16)
+    compiled = torch.compile(network, mode="max-autotune")
+
+    def call() -> Any:
+        with torch.autocast("cuda", torch.bfloat16):
+            return compiled(half)
+
+    return call, lambda _: torch.cuda.synchronize()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--batch", type=int, nargs="+", default=[1, 16, 64, 256])
+    parser.add_argument("--calls", type=int, default=100)
+    parser.add_argument("--output", type=Path)
+    options = parser.parse_args()
+    estimator = Estimator(300, 100, 16, 5, style=FARL, dtype=jnp.bfloat16)
+    params = random_params(Estimator(300, 100, 16, 5, style=FARL))
+    # Weights in the type that products are taken in: nothing is converted at every call.
+    own = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.bfloat16), params)
+    forward = jax.jit(lambda params, images: estimator.apply({"params": params}, images))
+    result: dict[str, Any] = environment() | {"what": "ViT-B/16 estimator, bfloat16, 224 pixels", "batches": []}
+    for batch in options.batch:
+        images = np.random.default_rng(batch).uniform(size=(batch, SIZE, SIZE, 3)).astype(np.float32)
+        on_device = jax.device_put(images)
+        ours = time_calls(lambda x=on_device: forward(own, x), jax.block_until_ready, calls=options.calls)
+        found: dict[str, Any] = {"batch": batch, "ours": ours, "ours_images_per_s": 1e3 * batch / ours["queued_ms"]}
+        theirs = torch_calls(params, images)
+        if theirs is not None:
+            found["torch_compile"] = time_calls(*theirs, calls=options.calls)
+        result["batches"].append(found)
+        report(result, options.output)
+
+
+if __name__ == "__main__":
+    main()

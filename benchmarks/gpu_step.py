@@ -1,0 +1,154 @@
+"""The training step at the paper's size on one GPU: pairs per second, memory, utilisation, and where the time goes.
+
+    python benchmarks/gpu_step.py --output benchmarks/results/gpu_step.json
+    python benchmarks/gpu_step.py --config configs/quickstart.py --batch 2 --steps 2     # a toy, on any device
+
+ViT-B/16, DINOv2 B/14 and LPIPS with random weights, random pictures, our own head in FLAME's place (paper_run.py).
+Every batch size is timed over `--steps` steps that wait for the last one only. Shares come from a profile of a few
+steps: the time of each kernel goes to the innermost of STAGES in the name that JAX gave to its operation. Needs the
+package installed, or PYTHONPATH=.:kernels.
+"""
+
+import argparse
+import collections
+import re
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+from paper_run import RandomRun, random_batch, random_run
+from timing import environment, report
+
+from sheap_jax import config_files
+from sheap_jax.training import program_cost, setup
+from sheap_jax.training.step import make_step
+
+# Scopes in the code, and what is asked of them together: rasteriser, sort and z-buffer at most 15 % of the step.
+STAGES = (
+    "estimator", "dinov2", "regressor", "head_model", "binding", "surfels", "z_buffer", "lpips", "losses", "optimizer",
+)  # fmt: skip
+RASTERISER = ("surfels", "z_buffer")
+PEAK_BFLOAT16 = {"NVIDIA H200": 989e12, "NVIDIA H100 80GB HBM3": 989e12, "NVIDIA A100-SXM4-80GB": 312e12}
+WARM_UP = 3
+PROFILED = 3
+
+
+def time_step(run: RandomRun, batch_size: int, *, steps: int, profile: bool) -> dict[str, Any]:
+    """Compile and time the rendered step for one batch size."""
+    config = run.config
+    step: Any = make_step(
+        run.networks, setup.build_optimizers(config), config.losses, setup.render_settings(config, None), rendered=True
+    )
+    batch = random_batch(config, batch_size)
+    state = jax.tree.map(lambda leaf: leaf.copy(), run.state)  # the step takes its arguments' memory
+    begin = time.perf_counter()
+    traced = step.trace(state, run.assets, batch)
+    compiled = traced.lower().compile()
+    result = {"batch": batch_size, "compile_s": round(time.perf_counter() - begin, 1)}
+    for _ in range(WARM_UP):
+        state, _ = compiled(state, run.assets, batch)
+    jax.block_until_ready(state)
+    begin = time.perf_counter()
+    for _ in range(steps - 1):
+        state, _ = compiled(state, run.assets, batch)
+    state, outcome = compiled(state, run.assets, batch)
+    jax.block_until_ready(outcome)
+    seconds = (time.perf_counter() - begin) / steps
+    flops = program_cost.matrix_flops(traced.jaxpr)
+    memory = compiled.memory_analysis()
+    result |= {
+        "step_ms": 1e3 * seconds,
+        "pairs_per_s": batch_size / seconds,
+        "matrix_tflop": flops / 1e12,
+        "tflop_per_s": flops / seconds / 1e12,
+        "temporary_gib": memory.temp_size_in_bytes / 2**30,
+        "applied": bool(outcome.applied),
+        "overflow": float(outcome.metrics["loss/overflow"]),
+    }
+    peak = PEAK_BFLOAT16.get(jax.devices()[0].device_kind)
+    if peak:
+        result["utilisation"] = flops / seconds / peak
+    used = jax.devices()[0].memory_stats()
+    if used:
+        result["peak_gib_so_far"] = used["peak_bytes_in_use"] / 2**30
+    if profile:
+
+        def again(state: Any) -> Any:
+            return compiled(state, run.assets, batch)
+
+        result["stages"] = profile_stages(again, state, compiled.as_text())
+    return result
+
+
+def profile_stages(step: Any, state: Any, program: str) -> dict[str, Any]:
+    """Milliseconds and share of each stage in one step, and the longest operations that belong to none."""
+    with tempfile.TemporaryDirectory() as folder:
+        with jax.profiler.trace(folder):
+            for _ in range(PROFILED):
+                state, _ = step(state)
+            jax.block_until_ready(state)
+        files = list(Path(folder).rglob("*.xplane.pb"))
+        times = operation_times(jax.profiler.ProfileData.from_file(str(files[0])))
+    names = dict(re.findall(r'^\s*(?:ROOT )?%?([\w.\-]+) = .*?op_name="([^"]*)"', program, flags=re.MULTILINE))
+    stages, rest = collections.defaultdict[str, float](float), collections.defaultdict[str, float](float)
+    for operation, seconds in times.items():
+        name = names.get(operation, operation)
+        found = re.findall(rf"\b({'|'.join(STAGES)})\b", name)
+        stages[found[-1] if found else "other"] += seconds
+        if not found:
+            rest[f"{operation} {name}"] += seconds
+    total = sum(times.values())
+    result: dict[str, Any] = {
+        name: {"ms": 1e3 * seconds / PROFILED, "share": seconds / total} for name, seconds in _longest_first(stages)
+    }
+    rasteriser = sum(stages[name] for name in RASTERISER) / total if total else 0.0
+    longest = {name: 1e3 * seconds / PROFILED for name, seconds in _longest_first(rest)[:8]}
+    return {"by_stage": result, "rasteriser_share": rasteriser, "longest_of_other_ms": longest}
+
+
+def operation_times(data: Any) -> dict[str, float]:
+    """Seconds of each operation of the program, over all steps of the profile."""
+    planes = list(data.planes)
+    devices = [plane for plane in planes if plane.name.startswith("/device:GPU")] or planes
+    times = collections.defaultdict[str, float](float)
+    for plane in devices:
+        for line in plane.lines:
+            if line.name in ("XLA Ops", "XLA Modules", "Steps"):
+                continue  # derived lines say the kernels' times again
+            for event in line.events:
+                operation = dict(event.stats).get("hlo_op")
+                if operation:
+                    times[str(operation)] += event.duration_ns / 1e9
+    return dict(times)
+
+
+def _longest_first(times: dict[str, float]) -> list[tuple[str, float]]:
+    return sorted(times.items(), key=lambda item: -item[1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", default="configs/base.py")
+    parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="change a field of it")
+    parser.add_argument("--batch", type=int, nargs="+", default=[8, 16, 32, 64, 128])
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--output", type=Path, help="JSON, written anew after every batch size")
+    options = parser.parse_args()
+    changed = [f"--config.{one}" for one in options.set]
+    config = config_files.parse_arguments([*changed, "--config", options.config], default="", description="")
+    run = random_run(config)
+    result: dict[str, Any] = environment() | {"config": config.name, "set": options.set, "batches": []}
+    for batch_size in options.batch:
+        last = batch_size == options.batch[-1]
+        try:
+            found = time_step(run, batch_size, steps=options.steps, profile=last or batch_size == config.batch_size)
+        except jax.errors.JaxRuntimeError as error:  # out of memory: the smaller sizes stand
+            found = {"batch": batch_size, "error": str(error).splitlines()[0][:200]}
+        result["batches"].append(found)
+        report(result, options.output)
+
+
+if __name__ == "__main__":
+    main()
