@@ -1,6 +1,6 @@
 """Time the rasteriser on head-like shells of surfels, stage by stage, beside what the device could do at best.
 
-    python benchmarks/rasteriser.py --output benchmarks/results/rasteriser_DEVICE.json  # all scenes, an hour on a CPU
+    python benchmarks/rasteriser.py --output benchmarks/results/rasteriser_DEVICE.json  # all, half an hour on a CPU
     python benchmarks/rasteriser.py --surfels 20000 --pixels 224 --batch 1              # one
 
 Needs the package installed, or PYTHONPATH=.:kernels. Stages are timed alone, each compiled by itself, and their shares
@@ -226,7 +226,7 @@ def main() -> None:
     parser.add_argument("--surfels", type=int, nargs="+", default=[5000, 20_000, 40_000])
     parser.add_argument("--pixels", type=int, nargs="+", default=[128, 224, 512])
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 8, 32])
-    parser.add_argument("--implementation", choices=["reference", "xla"], default=None)
+    parser.add_argument("--implementation", choices=["reference", "xla", "pallas_gpu", "pallas_tpu"])
     parser.add_argument("--output", type=Path, default=Path("rasteriser.json"), help="scenes already in it are kept")
     arguments = parser.parse_args()
     peak = device_peak()

@@ -120,10 +120,8 @@ class Surface:
             rows, candidates = self._least(own, bound, rows[open_], found.faces[entries[open_]], error=error)
             other = self._distances(own[rows], candidates)
             better = np.flatnonzero(other < bound[rows])
-            better = better[np.argsort(-other[better])]
-            faces[some][rows[better]] = candidates[
-                better
-            ]  # of several assignments to a row the last, the closest, stays
+            better = better[np.argsort(-other[better])]  # of several for one row the last, the closest, stays
+            faces[some][rows[better]] = candidates[better]
         in_order = np.empty_like(faces)
         in_order[cells.order] = faces
         return self._on_faces(points, in_order)

@@ -16,6 +16,8 @@ from tileraster import SurfelImage, rasterize_surfels
 
 IMPLEMENTATIONS = ("reference", "xla")
 INTERPRETED = ("pallas_tpu_interpret", "pallas_gpu_interpret")
+# The hand-written kernels that this machine can run: its own where it has any, else all of them, interpreted.
+KERNELS = {"tpu": ("pallas_tpu",), "gpu": ("pallas_gpu",)}.get(jax.default_backend(), INTERPRETED)
 # Interpreted kernels are large programs that run for milliseconds: all time goes into compiling them.
 QUICK_TO_COMPILE = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 SIZE = {"width": 50, "height": 44}  # not divisible by the tile

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.kernels.cases import INTERPRETED, OUTPUTS, SIZE, Scene, call, relative_error, render
+from tests.kernels.cases import KERNELS, OUTPUTS, SIZE, Scene, call, relative_error, render
 
 GOLDEN_NAMES = {
     "color": "rgb",
@@ -63,7 +63,7 @@ def test_float64_agrees_to_rounding(shared_golden, name, implementation):
         check(golden, result.image, result.gradients, exact=True)
 
 
-@pytest.mark.parametrize("implementation", ["xla", *INTERPRETED])
+@pytest.mark.parametrize("implementation", ["xla", *KERNELS])
 @pytest.mark.parametrize("name", SMALL)
 def test_float32_stays_within_the_tolerances(shared_golden, name, implementation):
     golden = load(shared_golden, name)
@@ -76,7 +76,7 @@ def test_float32_stays_within_the_tolerances(shared_golden, name, implementation
     [
         ("xla", False),
         pytest.param("xla", True, marks=pytest.mark.slow),
-        *(pytest.param(name, False, marks=pytest.mark.slow) for name in INTERPRETED),
+        *(pytest.param(name, False, marks=pytest.mark.slow) for name in KERNELS),
         pytest.param("reference", True, marks=pytest.mark.slow),
     ],
 )

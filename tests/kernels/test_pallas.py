@@ -11,7 +11,7 @@ from tileraster.pallas_composite import Lists, TileCotangents
 
 from tests.kernels import test_ellipsoids
 from tests.kernels.cases import (
-    INTERPRETED,
+    KERNELS,
     QUICK_TO_COMPILE,
     Scene,
     concatenate,
@@ -143,7 +143,7 @@ def test_gradients_of_ellipsoids(implementation):
         assert relative_error(getattr(found, name), value) < 2e-3, name
 
 
-@pytest.mark.parametrize("implementation", INTERPRETED)
+@pytest.mark.parametrize("implementation", KERNELS)
 def test_overflow_is_counted_and_loses_the_farthest(implementation):
     surfels = [facing_surfel(depth=1.0 + 0.1 * k, scale=3.0, opacity=0.1 + 0.005 * k) for k in range(24)]
     scene, nearest = concatenate(*surfels), concatenate(*surfels[:16])

@@ -10,7 +10,7 @@ from tileraster import rasterize_surfels
 
 from tests.kernels.cases import (
     IMPLEMENTATIONS,
-    INTERPRETED,
+    KERNELS,
     OUTPUTS,
     SIZE,
     SURFELS,
@@ -27,7 +27,7 @@ from tests.kernels.cases import (
 EDGE_ON = (0.5**0.5, 0.0, 0.5**0.5, 0.0)
 
 
-@pytest.mark.parametrize("implementation", [*IMPLEMENTATIONS, *INTERPRETED])
+@pytest.mark.parametrize("implementation", [*IMPLEMENTATIONS, *KERNELS])
 def test_facing_surfel_is_its_gaussian(implementation):
     """Parallel to the image, (u, v) = z (x - p) / (f s): alpha, depth, normal and colour have closed forms."""
     image = render(facing_surfel(depth=2.0, scale=0.2, opacity=0.8), implementation).image
@@ -43,7 +43,7 @@ def test_facing_surfel_is_its_gaussian(implementation):
     assert float(jnp.abs(image.distortion).max()) < 1e-6
 
 
-@pytest.mark.parametrize("implementation", [*IMPLEMENTATIONS, *INTERPRETED])
+@pytest.mark.parametrize("implementation", [*IMPLEMENTATIONS, *KERNELS])
 def test_two_layers_composite_in_depth_order(implementation):
     """Big discs are flat at the centre pixel: weights 0.6 and 0.4 * 0.5, whatever the order of the arguments."""
     near = facing_surfel(depth=1.0, scale=50.0, opacity=0.6)
@@ -57,7 +57,7 @@ def test_two_layers_composite_in_depth_order(implementation):
         assert float(image.distortion[6, 10]) == pytest.approx(0.6 * 0.2 * (m_near - m_far) ** 2, rel=1e-2)
 
 
-@pytest.mark.parametrize("implementation", [*IMPLEMENTATIONS, *INTERPRETED])
+@pytest.mark.parametrize("implementation", [*IMPLEMENTATIONS, *KERNELS])
 def test_clamp_and_early_stop(implementation):
     """Opaque layers clamp at 0.99; the third would leave 1e-6 <= 1e-4 and is not added, nor is anything behind."""
     layers = [facing_surfel(depth=1.0 + k, scale=80.0, opacity=1.0) for k in range(3)]
@@ -106,7 +106,7 @@ def edge_cases():
 EDGE_CASES = dict(edge_cases())
 
 
-@pytest.mark.parametrize("implementation", ["xla", *INTERPRETED])
+@pytest.mark.parametrize("implementation", ["xla", *KERNELS])
 @pytest.mark.parametrize("name", EDGE_CASES)
 def test_edge_cases_are_finite_and_agree(name, implementation):
     results = [render(EDGE_CASES[name], implementation) for implementation in ("reference", implementation)]
@@ -150,7 +150,7 @@ def test_every_surfel_that_touches_a_pixel_gets_a_gradient():
         np.testing.assert_array_equal(moved, seen, err_msg=name)
 
 
-@pytest.mark.parametrize("implementation", ["xla", *INTERPRETED])
+@pytest.mark.parametrize("implementation", ["xla", *KERNELS])
 def test_gradients_are_reproducible_bit_for_bit(implementation):
     first, second = (render(random_scene(8, 40), implementation).gradients for _ in range(2))
     for a, b in zip(first, second, strict=True):
@@ -183,7 +183,7 @@ def test_batch_axes_hold_independent_scenes(implementation):
             np.testing.assert_allclose(whole, np.asarray(getattr(one, name)), atol=1e-4, err_msg=name)
 
 
-@pytest.mark.parametrize("implementation", [*IMPLEMENTATIONS, *INTERPRETED])
+@pytest.mark.parametrize("implementation", [*IMPLEMENTATIONS, *KERNELS])
 def test_screen_probe_is_the_gradient_of_the_screen_position(implementation):
     """Moving the principal point moves all surfels by as much: its gradient is the sum of theirs."""
     result = render(random_scene(4, 15), implementation)
@@ -226,7 +226,7 @@ def test_a_hundred_thousand_surfels_on_one_tile():
     assert not np.asarray(gradient[drawn + 2 :]).any()
 
 
-@pytest.mark.parametrize("implementation", [*IMPLEMENTATIONS, *INTERPRETED])
+@pytest.mark.parametrize("implementation", [*IMPLEMENTATIONS, *KERNELS])
 @pytest.mark.parametrize("name", ["means", "quats", "scales", "opacities", "colors", "viewmats", "intrinsics"])
 def test_nan_reaches_the_output(implementation, name):
     scene = facing_surfel()
