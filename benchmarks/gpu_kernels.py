@@ -1,7 +1,7 @@
 """The hand-written GPU kernels on their device: do they agree with XLA's, and are gradients the same at every run?
 
     python benchmarks/gpu_kernels.py --output benchmarks/results/gpu_kernels.json
-    python benchmarks/gpu_kernels.py --surfels 300 --batch 1 --pixels 48 --runs 2 --implementations xla    # on any device
+    python benchmarks/gpu_kernels.py --surfels 300 --batch 1 --pixels 48 --runs 2 --implementations xla reference
 
 Beside it belong, on the same device, the shared test suite, which there takes these kernels instead of interpreted
 ones, and the times:

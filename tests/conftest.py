@@ -13,11 +13,20 @@ COMPILED_ONCE = ("data", "evaluation", "inference", "models", "morphable")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests that compile the same programs run in one process of several (pytest-xdist's `--dist loadgroup`)."""
     for item in items:
-        folder = item.path.parent.name
-        if folder == "training":
-            item.add_marker(pytest.mark.xdist_group(folder))
-        elif folder in COMPILED_ONCE:
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+        group = _group(item)
+        if group:
+            item.add_marker(pytest.mark.xdist_group(group))
+
+
+def _group(item: pytest.Item) -> str | None:
+    folder, file = item.path.parent.name, item.path.stem
+    if folder == "training":
+        return folder
+    if folder == "kernels":
+        # One program for each implementation serves all scenes, of all files.
+        arguments = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+        return arguments.get("implementation", file)
+    return file if folder in COMPILED_ONCE else None
 
 
 def _shared_folder(name: str) -> Path:
