@@ -25,7 +25,7 @@ def _group(item: pytest.Item) -> str | None:
     if folder == "kernels":
         # One program for each implementation serves all scenes, of all files.
         arguments = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
-        return arguments.get("implementation", file)
+        return str(arguments.get("implementation", file))
     return file if folder in COMPILED_ONCE else None
 
 

@@ -29,7 +29,7 @@ def overflow(arrays: list, capacity: int) -> np.ndarray:
     return np.asarray(image.overflow)
 
 
-@pytest.mark.parametrize("columns", [pytest.param(2, marks=pytest.mark.slow), 3])
+@pytest.mark.parametrize("columns", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_measured_capacity_is_the_smallest_that_fits(columns):
     arrays = scene(columns)
     capacity = measure_capacity(*arrays, **SIZE, headroom=1.0)
