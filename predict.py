@@ -19,9 +19,8 @@ from tqdm import tqdm
 
 from sheap_jax.config_files import ConfigError
 from sheap_jax.data.prepare.clips import PrepareError
-from sheap_jax.data.prepare.landmarks import FaceLandmarker, NpzLandmarks
 from sheap_jax.inference import smoothing
-from sheap_jax.inference.faces import BoxFaces, FaceFinder, LandmarkFaces, WholePicture
+from sheap_jax.inference.crops import add_face_options, open_finder
 from sheap_jax.inference.inputs import WEBCAM, Failure, Inputs, find_inputs, record_webcam
 from sheap_jax.inference.outputs import WRITERS, write_outputs
 from sheap_jax.inference.pipeline import Prediction, predict_clips
@@ -35,7 +34,7 @@ def predict(options: argparse.Namespace) -> int:
     if not os.access(options.output, os.W_OK):
         raise PermissionError(f"{options.output} is not writable: choose another --output")
     with contextlib.ExitStack() as stack:
-        finder = face_finder(options, stack)
+        finder = stack.enter_context(open_finder(options, max_faces=options.max_faces))
         clips, failures = gather_inputs(options)
         predictor = Predictor.from_checkpoint(options.checkpoint)
         size, faces, unread = predictor.config.image_size, 0, len(failures)
@@ -83,18 +82,6 @@ def finish(prediction: Prediction, predictor: Predictor, options: argparse.Names
     return prediction
 
 
-def face_finder(options: argparse.Namespace, stack: contextlib.ExitStack) -> FaceFinder:
-    """Where faces come from, as the options say."""
-    if options.boxes:
-        return BoxFaces(options.boxes)
-    if options.cropped:
-        return WholePicture()
-    if options.landmarks:
-        return LandmarkFaces(NpzLandmarks(options.landmarks))
-    landmarker = FaceLandmarker(options.face_landmarker, max_faces=options.max_faces)
-    return LandmarkFaces(stack.enter_context(contextlib.closing(landmarker)))
-
-
 def report(failure: Failure, bar: tqdm) -> None:
     bar.write(f"failed: {failure.path}: {failure.reason}", file=sys.stderr)
 
@@ -105,13 +92,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--checkpoint", required=True, type=Path, metavar="DIR", help="directory of a training run")
     parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="gets a folder for each input")
     parser.add_argument("--save", type=kinds, default=["params", "overlay"], help=f"some of {','.join(WRITERS)}")
-    faces = parser.add_mutually_exclusive_group(required=True)
-    faces.add_argument("--face-landmarker", type=Path, metavar="MODEL.task", help="MediaPipe's model; needs mediapipe")
-    faces.add_argument("--landmarks", type=Path, metavar="FILE.npz", help="68 landmarks per face, made before")
-    faces.add_argument(
-        "--boxes", type=Path, metavar="FILE.csv", help="columns file, left, top, right, bottom (, frame)"
-    )
-    faces.add_argument("--cropped", action="store_true", help="the pictures are face crops already")
+    add_face_options(parser, required=True)
     parser.add_argument("--max-faces", type=int, default=8, help="per picture, for --face-landmarker")
     parser.add_argument("--one-identity", action="store_true", help="one shape for each person in a video")
     parser.add_argument("--smooth", action="store_true", help="One Euro filter over pose and expression of videos")

@@ -24,7 +24,6 @@ from timing import environment
 from eval import evaluate
 from sheap_jax import config_files
 from sheap_jax.config import Config
-from sheap_jax.inference.predictor import Predictor
 from sheap_jax.morphable.named import load_morphable
 from sheap_jax.training import setup
 from sheap_jax.training.checkpoint import Checkpoints
@@ -97,13 +96,21 @@ def train_geometry(base: Config, directory: Path) -> TrainState:
     """The common phase: the base's first steps, trained unless they are there already."""
     logs = dataclasses.replace(base.log, directory=str(directory / "geometry"), pictures_every=0)
     config = dataclasses.replace(base, name=f"{base.name}-geometry", steps=base.geometry_steps, log=logs)
-    return Predictor.from_checkpoint(train(config)).state
+    checkpoints = Checkpoints(train(config))
+    state = checkpoints.restore(first_state(config))
+    checkpoints.close()
+    assert state is not None
+    return state
+
+
+def first_state(config: Config) -> TrainState:
+    model = load_morphable(config.morphable)
+    return setup.initial_state(config, setup.build_networks(config, model), setup.build_assets(config, model))
 
 
 def start_after(geometry: TrainState, config: Config) -> None:
     """Make the end of the common phase the first checkpoint of a variant; its regressor has not learned yet."""
-    model = load_morphable(config.morphable)
-    state = setup.initial_state(config, setup.build_networks(config, model), setup.build_assets(config, model))
+    state = first_state(config)
     checkpoints = Checkpoints(setup.start_run(config))
     if not checkpoints.steps():
         params = state.params | {"estimator": geometry.params["estimator"]}

@@ -1,6 +1,6 @@
 """Avatars: the surfels of one photograph, bound to the faces of a morphable model that any head parameters move.
 
-    python -m sheap_jax.inference.avatar RUN PHOTO alice.npz alice.ply
+    python -m sheap_jax.inference.avatar RUN PHOTO alice.npz alice.ply --face-landmarker MODEL.task
 
 The .npz is what `reenact` and `viewer` animate; the .ply holds the same surfels in neutral pose as standard Gaussian
 splats. docs/avatars.md describes both.
@@ -20,7 +20,7 @@ from jaxtyping import Array, Float, Int
 from sheap_jax import lighting, reanimation
 from sheap_jax.data.photographs import read_photograph
 from sheap_jax.data.prepare.clips import PrepareError
-from sheap_jax.inference.crops import LANDMARKER_HELP, largest_face, open_finder
+from sheap_jax.inference.crops import add_face_options, largest_face, open_finder
 from sheap_jax.inference.faces import FaceFinder
 from sheap_jax.inference.predictor import Predictor
 from sheap_jax.inference.splats import write_splats
@@ -166,13 +166,13 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("checkpoint", metavar="RUN", help="directory of a training run")
     parser.add_argument("photo", metavar="PHOTO", help="a picture of the person")
     parser.add_argument("outputs", nargs="+", metavar="OUTPUT", help="avatar .npz, splats in neutral pose .ply")
-    parser.add_argument("--face-landmarker", metavar="MODEL.task", help=LANDMARKER_HELP)
+    add_face_options(parser, required=True)
     options = parser.parse_args(arguments)
     unknown = [path for path in options.outputs if Path(path).suffix not in (".npz", ".ply")]
     if unknown:
         raise ValueError(f"{unknown[0]}: avatars are written as .npz or .ply")
     predictor = Predictor.from_checkpoint(options.checkpoint)
-    with open_finder(options.face_landmarker) as finder:
+    with open_finder(options) as finder:
         rigged = avatar_of_photo(predictor, options.photo, finder)
     for path in options.outputs:
         if Path(path).suffix == ".npz":

@@ -1,5 +1,6 @@
-"""From a photograph to the network's input, for the commands that need one face."""
+"""Where the faces are, by the options of the command lines; and a photograph as the network's input."""
 
+import argparse
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,20 +11,35 @@ from jaxtyping import Array, Float, UInt8
 
 from sheap_jax.data.cropping import crop_image
 from sheap_jax.data.prepare.clips import Clip
-from sheap_jax.data.prepare.landmarks import FaceLandmarker
-from sheap_jax.inference.faces import FaceFinder, LandmarkFaces, WholePicture
+from sheap_jax.data.prepare.landmarks import FaceLandmarker, NpzLandmarks
+from sheap_jax.inference.faces import BoxFaces, FaceFinder, LandmarkFaces, Unstated, WholePicture
 
-LANDMARKER_HELP = "MediaPipe's face_landmarker.task finds the face; without it pictures must be framed as in training"
+
+def add_face_options(parser: argparse.ArgumentParser, *, required: bool = False) -> None:
+    """The options that say where the faces are, one of which is to be given."""
+    faces = parser.add_mutually_exclusive_group(required=required)
+    faces.add_argument("--face-landmarker", type=Path, metavar="MODEL.task", help="MediaPipe's model; needs mediapipe")
+    faces.add_argument("--landmarks", type=Path, metavar="FILE.npz", help="68 landmarks per face, made before")
+    faces.add_argument(
+        "--boxes", type=Path, metavar="FILE.csv", help="columns file, left, top, right, bottom (, frame)"
+    )
+    faces.add_argument("--cropped", action="store_true", help="the pictures are face crops already")
 
 
 @contextlib.contextmanager
-def open_finder(landmarker: str | Path | None) -> Iterator[FaceFinder]:
-    """Faces by MediaPipe's model file; None takes pictures for crops, framed as in docs/prediction.md."""
-    if landmarker is None:
+def open_finder(options: argparse.Namespace, *, max_faces: int = 1) -> Iterator[FaceFinder]:
+    """Faces from where the options of `add_face_options` say; `max_faces` is for --face-landmarker."""
+    if options.boxes:
+        yield BoxFaces(options.boxes)
+    elif options.cropped:
         yield WholePicture()
-        return
-    with contextlib.closing(FaceLandmarker(Path(landmarker))) as source:
-        yield LandmarkFaces(source)
+    elif options.landmarks:
+        yield LandmarkFaces(NpzLandmarks(options.landmarks))
+    elif options.face_landmarker:
+        with contextlib.closing(FaceLandmarker(options.face_landmarker, max_faces=max_faces)) as source:
+            yield LandmarkFaces(source)
+    else:
+        yield Unstated()
 
 
 def largest_face(

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Int, UInt8
 
 from sheap_jax.data.cropping import CropBox, crop_image
 from sheap_jax.data.prepare.video import FrameReader
@@ -20,7 +20,7 @@ DEFAULT_RATE = 25.0  # frames per second, where nothing states one
 
 
 class Driving(NamedTuple):
-    """N frames of one person."""
+    """All frames of a video with one person, who keeps still where the video does not show them: see `held_rows`."""
 
     head: HeadParams  # NumPy arrays [n, ...]
     rate: float  # frames per second
@@ -29,23 +29,32 @@ class Driving(NamedTuple):
     def pictures(self, size: int) -> Iterator[UInt8[np.ndarray, "size size 3"]]:
         """The crop behind each frame, read again."""
         for prediction in self.predictions:
-            boxes = dict(zip(prediction.frame.tolist(), zip(*prediction.box, strict=True), strict=True))
-            for number, image in FrameReader(prediction.footage.clip):
-                if number in boxes:
-                    yield crop_image(image, CropBox(*boxes[number]), size)
+            rows = held_rows(prediction.frame, prediction.footage.frames)
+            for row, (_, image) in zip(rows, FrameReader(prediction.footage.clip), strict=True):
+                yield crop_image(image, CropBox(prediction.box.center[row], prediction.box.half[row]), size)
+
+
+def held_rows(frame: Int[np.ndarray, "n"], frames: int) -> Int[np.ndarray, "frames"]:
+    """The row to show in each of `frames` frames, so that what drives keeps its time where rows are missing.
+
+    It is the frame's own row, else the last one before it; before any, the first. `frame` ascends.
+    """
+    return np.maximum(np.searchsorted(frame, np.arange(frames), side="right") - 1, 0)
 
 
 def load_driving(path: str | Path, *, track: int = 0) -> Driving:
-    """One person from a params.npz of predict.py, or from any .npz with a row per frame in these keys:
+    """One person from a params.npz of predict.py, or from any .npz with these keys:
 
-    expression [n, e], rotations [n, j, 3], translation [n, 3], and perhaps track [n] and rate. Others are ignored.
+    expression [n, e], rotations [n, j, 3], translation [n, 3], and perhaps track [n], frame [n] (without it, a row is a
+    frame), frames (how many there are; the last row's is the last without it) and rate. Others are ignored.
 
-    Raises FileNotFoundError; ValueError if a key is missing, the lengths differ, a number is not finite or nobody has
-    this `track`.
+    Raises FileNotFoundError; ValueError if a key is missing, the lengths differ, a number is not finite, frames do not
+    ascend, or nobody has this `track`.
     """
+    wanted = (*HeadParams._fields, "track", "frame", "frames", "rate")
     try:
         with np.load(path, allow_pickle=False) as file:
-            arrays = {key: file[key] for key in (*HeadParams._fields, "track", "rate") if key in file.files}
+            arrays = {key: file[key] for key in wanted if key in file.files}
     except FileNotFoundError:
         raise
     except Exception as error:  # zip, zlib and NumPy raise various errors on damaged files
@@ -54,6 +63,7 @@ def load_driving(path: str | Path, *, track: int = 0) -> Driving:
     if missing:
         raise ValueError(f"{path} lacks {', '.join(sorted(missing))}: predict.py --save params writes such a file")
     rate = float(arrays.pop("rate", 0.0)) or DEFAULT_RATE
+    frames = int(arrays.pop("frames", 0))
     count = len(arrays["expression"])
     rows = arrays.pop("track", np.zeros(count, int)) == track
     arrays.setdefault("shape", np.zeros((count, 0)))  # an avatar has its own
@@ -64,7 +74,12 @@ def load_driving(path: str | Path, *, track: int = 0) -> Driving:
             raise ValueError(f"{path}: {key} of frame {np.argwhere(~np.isfinite(values))[0, 0]} is not finite")
     if not rows.any():
         raise ValueError(f"{path}: nobody has the track {track}")
-    return Driving(HeadParams(*(arrays[key][rows].astype(np.float32) for key in HeadParams._fields)), rate)
+    # Rows of a file without frames are those of this person alone.
+    frame = arrays["frame"][rows] if "frame" in arrays else np.arange(rows.sum())
+    if frame[0] < 0 or np.any(np.diff(frame) <= 0):
+        raise ValueError(f"{path}: frame must ascend from 0 or more within a track")
+    held = held_rows(frame, max(frames, int(frame[-1]) + 1))
+    return Driving(HeadParams(*(arrays[key][rows][held].astype(np.float32) for key in HeadParams._fields)), rate)
 
 
 def estimate_driving(predictor: Predictor, path: str | Path, finder: FaceFinder, *, track: int = 0) -> Driving:
@@ -76,11 +91,17 @@ def estimate_driving(predictor: Predictor, path: str | Path, finder: FaceFinder,
     results = list(predict_clips(predictor, clips, finder, size=predictor.config.image_size))
     for failure in (*failures, *(result for result in results if isinstance(result, Failure))):
         raise ValueError(f"{failure.path}: {failure.reason}")
-    predictions = [_only(result, track) for result in results if isinstance(result, Prediction)]
-    head = jax.tree.map(lambda *rows: np.concatenate(rows), *(one.head for one in predictions))
-    if not len(head.shape):
+    found = [_only(result, track) for result in results if isinstance(result, Prediction)]
+    predictions = [one for one in found if len(one.frame)]
+    if not predictions:
         raise ValueError(f"{path}: nobody has the track {track}")
+    head = jax.tree.map(lambda *rows: np.concatenate(rows), *map(_held_head, predictions))
     return Driving(head, predictions[0].footage.rate or DEFAULT_RATE, predictions)
+
+
+def _held_head(prediction: Prediction) -> HeadParams:
+    rows = held_rows(prediction.frame, prediction.footage.frames)
+    return jax.tree.map(lambda values: values[rows], prediction.head)
 
 
 def _only(prediction: Prediction, track: int) -> Prediction:

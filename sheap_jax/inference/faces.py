@@ -99,6 +99,23 @@ class WholePicture:
         """Nothing to do."""
 
 
+class Unstated:
+    """Nobody said where the faces are: the first picture that needs one is refused."""
+
+    def start(self, clip: Clip) -> None:
+        raise PrepareError(
+            f"where the face is in {clip.path.name} is not stated: --face-landmarker MODEL.task finds it (needs "
+            "mediapipe), --landmarks or --boxes name files that know it, --cropped takes the picture as it is"
+        )
+
+    def find(self, number: int, image: UInt8[np.ndarray, "h w 3"]) -> list[CropBox]:
+        """Never reached."""
+        return []
+
+    def finish(self, frames: int) -> None:
+        """Never reached."""
+
+
 class TrackedBox(NamedTuple):
     track: int
     box: CropBox

@@ -56,6 +56,7 @@ def head_arrays(model: MorphableModel, prediction: Prediction) -> dict[str, np.n
     arrays = {
         "frame": prediction.frame,
         "track": prediction.track,
+        "frames": np.array(footage.frames),
         "rate": np.array(footage.rate),
         "picture_size": np.array([footage.height, footage.width]),
         "box_center": prediction.box.center,

@@ -15,7 +15,7 @@ from sheap_jax.morphable import MorphableModel
 from sheap_jax.morphable.named import load_morphable
 from sheap_jax.reanimation import Assets, Networks
 from sheap_jax.training import setup
-from sheap_jax.training.checkpoint import CheckpointError, Checkpoints
+from sheap_jax.training.checkpoint import CheckpointError, read_newest
 from sheap_jax.training.state import TrainState
 from sheap_jax.types import HeadParams
 
@@ -97,9 +97,7 @@ def _restore(directory: Path, config: Config, networks: Networks, assets: Assets
     device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     like = jax.eval_shape(lambda: setup.initial_state(config, networks, assets))
     like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), like)
-    checkpoints = Checkpoints(directory)
-    state = checkpoints.restore(like)
-    checkpoints.close()
+    state = read_newest(directory, like)
     if state is None:
         raise CheckpointError(f"{directory} holds no finished checkpoint yet")
     return state

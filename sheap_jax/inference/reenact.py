@@ -4,7 +4,7 @@
     python -m sheap_jax.inference.reenact alice.npz bob.mp4 out.mp4 --checkpoint RUN --face-landmarker MODEL.task
 
 DRIVING is the params.npz that predict.py saves, or a video, a picture or a folder of pictures, which a training run
-reads; without --face-landmarker they must be framed as in training. Avatar and driving must share a morphable model.
+reads; then one option says where the faces are. Avatar and driving must share a morphable model.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from sheap_jax.inference.avatar import ERRORS, RiggedSurfels, load_avatar, load_model_of
 from sheap_jax.inference.avatar_renderer import WHITE, AvatarRenderer
-from sheap_jax.inference.crops import LANDMARKER_HELP, open_finder
+from sheap_jax.inference.crops import add_face_options, open_finder
 from sheap_jax.inference.driving import Driving, estimate_driving, load_driving
 from sheap_jax.inference.predictor import Predictor
 from sheap_jax.inference.video_files import VideoFile
@@ -67,7 +67,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("driving", metavar="DRIVING", help="params.npz, video, picture or folder of pictures")
     parser.add_argument("output", metavar="OUT", type=Path, help="video .mp4, or a folder for one .png per frame")
     parser.add_argument("--checkpoint", metavar="RUN", help="training run that reads pictures; not for params.npz")
-    parser.add_argument("--face-landmarker", metavar="MODEL.task", help=LANDMARKER_HELP)
+    add_face_options(parser)
     parser.add_argument("--track", type=int, default=0, help="which person of the driving video (default: 0)")
     parser.add_argument("--beside", action="store_true", help="the driving picture to the left of each frame")
     parser.add_argument("--size", type=int, default=256, help="side of the pictures in pixels (default: 256)")
@@ -93,7 +93,7 @@ def read_driving(options: argparse.Namespace) -> Driving:
         return load_driving(options.driving, track=options.track)
     if options.checkpoint is None:
         raise ValueError(f"{options.driving} holds pictures: --checkpoint RUN says which network reads them")
-    with open_finder(options.face_landmarker) as finder:
+    with open_finder(options) as finder:
         predictor = Predictor.from_checkpoint(options.checkpoint)
         return estimate_driving(predictor, options.driving, finder, track=options.track)
 

@@ -3,6 +3,7 @@
     python -m sheap_jax.inference.viewer alice.npz        # an avatar of sheap_jax.inference.avatar
     python -m sheap_jax.inference.viewer RUN              # a training run: the mean head, then any photo you upload
 
+Photos need an option that says where their faces are, such as --face-landmarker MODEL.task.
 Serves http://127.0.0.1:8080; --host 0.0.0.0 opens it to the network. Needs viser: pip install "sheap-jax[viewer]".
 """
 
@@ -19,7 +20,7 @@ import jax
 import numpy as np
 
 from sheap_jax.inference.avatar import ERRORS, RiggedSurfels, avatar_of_photo, load_avatar, load_model_of
-from sheap_jax.inference.crops import LANDMARKER_HELP, open_finder
+from sheap_jax.inference.crops import add_face_options, open_finder
 from sheap_jax.inference.predictor import Predictor
 from sheap_jax.inference.viewer_controls import Controls
 from sheap_jax.inference.viewer_scene import mesh_in_view, splats_in_view
@@ -31,7 +32,7 @@ CAMERA = (0.0, 0.0, 72.0)  # centimetres, in front of the face
 FIELD_OF_VIEW = 0.5  # radians
 
 
-MakeAvatar = Callable[[Path], RiggedSurfels]  # from a photograph; ValueError if there is no face
+MakeAvatar = Callable[[Path], RiggedSurfels]  # from a photograph; one of ERRORS if there is no face
 
 
 class Viewer:
@@ -115,7 +116,7 @@ class Viewer:
             path.write_bytes(file.content)
             try:
                 self.show_avatar(make_avatar(path))
-            except (OSError, ValueError) as error:
+            except ERRORS as error:
                 client.add_notification(path.name, str(error), color="red")
 
 
@@ -124,7 +125,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("what", metavar="RUN_OR_AVATAR", help="directory of a training run, or an avatar .npz")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default: this machine only)")
     parser.add_argument("--port", type=int, default=8080)
-    parser.add_argument("--face-landmarker", metavar="MODEL.task", help=LANDMARKER_HELP)
+    add_face_options(parser)
     parser.add_argument("--morphable", metavar="NPZ", help="the morphable model, if it is not where the avatar says")
     options = parser.parse_args(arguments)
     with contextlib.ExitStack() as stack:
@@ -140,7 +141,7 @@ def open_viewer(options: argparse.Namespace, stack: contextlib.ExitStack) -> Vie
         rigged = load_avatar(options.what)
         return Viewer(load_model_of(rigged, options.morphable), rigged, **place)
     predictor = Predictor.from_checkpoint(options.what)
-    finder = stack.enter_context(open_finder(options.face_landmarker))
+    finder = stack.enter_context(open_finder(options))
     return Viewer(predictor.model, make_avatar=lambda photo: avatar_of_photo(predictor, photo, finder), **place)
 
 

@@ -8,6 +8,7 @@ Layout of a run directory:
     checkpoints/<step>.sha256.json   a checksum of every file: Orbax restores flipped bytes without a word
 """
 
+import dataclasses
 import hashlib
 import json
 import logging
@@ -117,33 +118,19 @@ class Checkpoints:
         )
 
     def verify(self, step: int) -> str | None:
-        """The first file of a checkpoint that changed since it was written, or None.
-
-        A checkpoint whose process died before its checksums were stored passes: Orbax had finished it.
-        """
-        file = self._checksum_file(step)
-        if not file.exists():
-            return None
-        directory = self.root / str(step)
-        expected = json.loads(file.read_text())
-        actual = checksums(directory)
-        return next((str(directory / n) for n, digest in expected.items() if actual.get(n) != digest), None)
+        """The first file of a checkpoint that changed since it was written, or None."""
+        return _first_changed(self.root / str(step), self._checksum_file(step))
 
     def close(self) -> None:
         self.finish()
         self._manager.close()
 
     def _check_architecture(self, like: TrainState) -> None:
-        file = self.run / "architecture.json"
-        if not file.exists():
-            return
-        saved, wanted = json.loads(file.read_text()), json.loads(json.dumps(describe(like)))
-        different = [n for n in sorted(saved.keys() | wanted.keys()) if saved.get(n) != wanted.get(n)]
-        if different:
-            rows = [f"  {n}: saved {saved.get(n, 'nothing')}, wanted {wanted.get(n, 'nothing')}" for n in different[:5]]
+        rows = _differences(self.run, like)
+        if rows:
             raise CheckpointError(
-                f"the checkpoints in {self.root} are of another architecture ({len(different)} arrays differ):\n"
-                + "\n".join(rows)
+                f"the checkpoints in {self.root} are of another architecture ({len(rows)} arrays differ):\n"
+                + "\n".join(rows[:5])
                 + "\nTrain with the configuration saved beside them, or choose another --config.log.directory."
             )
 
@@ -175,6 +162,64 @@ class Checkpoints:
             f"the disk of {self.root} is full while saving step {step} ({detail}); {left}. "
             "Free space and run the same command again to go on from there."
         )
+
+
+def read_newest(directory: str | Path, like: TrainState) -> TrainState | None:
+    """The newest checkpoint that is whole, without the optimizers' state, for those who only use what was trained.
+
+    Changes nothing in the run directory, where a training may be writing. `like` gives shapes, dtypes and shardings;
+    None if there is no checkpoint. Raises CheckpointError as `Checkpoints.restore` does.
+    """
+    import orbax.checkpoint as ocp
+
+    run = Path(directory).absolute()
+    root = run / "checkpoints"
+    steps = sorted((int(path.name) for path in root.glob("*") if path.name.isdecimal()), reverse=True)
+    if not steps:
+        return None
+    rows = [row for row in _differences(run, like) if not row.lstrip().startswith(".opt_state")]
+    if rows:
+        raise CheckpointError(
+            f"the checkpoints in {root} are of another architecture ({len(rows)} arrays differ):\n"
+            + "\n".join(rows[:5])
+            + "\nThe code or config.json has changed since they were made: go back to it, or train again."
+        )
+    fields = {field.name: getattr(like, field.name) for field in dataclasses.fields(like) if field.name != "opt_state"}
+    wanted = ocp.args.PyTreeRestore(
+        item=fields, restore_args=ocp.checkpoint_utils.construct_restore_args(fields), partial_restore=True
+    )
+    for step in steps:
+        try:
+            damaged = _first_changed(root / str(step), root / f"{step}.sha256.json")
+            if damaged is not None:
+                raise CheckpointError(f"{damaged} does not have the checksum it was written with")
+            with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+                return type(like)(**reader.restore(root / str(step) / "default", args=wanted), opt_state={})
+        except Exception as error:  # Orbax raises various errors on damaged files
+            log.warning("checkpoint %s is damaged, trying the one before: %s", root / str(step), error)
+    raise CheckpointError(f"none of the checkpoints {steps} in {root} can be read: copy or train the run again")
+
+
+def _first_changed(directory: Path, checksum_file: Path) -> str | None:
+    """The first file of a checkpoint that changed since it was written, or None.
+
+    A checkpoint whose process died before its checksums were stored passes: Orbax had finished it.
+    """
+    if not checksum_file.exists():
+        return None
+    expected = json.loads(checksum_file.read_text())
+    actual = checksums(directory)
+    return next((str(directory / n) for n, digest in expected.items() if actual.get(n) != digest), None)
+
+
+def _differences(run: Path, like: TrainState) -> list[str]:
+    """A line for each array that a run's checkpoints and `like` do not share."""
+    file = run / "architecture.json"
+    if not file.exists():
+        return []
+    saved, wanted = json.loads(file.read_text()), json.loads(json.dumps(describe(like)))
+    different = [name for name in sorted(saved.keys() | wanted.keys()) if saved.get(name) != wanted.get(name)]
+    return [f"  {n}: saved {saved.get(n, 'nothing')}, wanted {wanted.get(n, 'nothing')}" for n in different]
 
 
 def _agreed(answer: bool) -> bool:

@@ -1,11 +1,12 @@
 from types import SimpleNamespace
 
+import cv2
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from sheap_jax import reanimation
-from sheap_jax.inference import avatar_renderer
+from sheap_jax.inference import avatar, avatar_renderer
 from sheap_jax.inference.avatar import load_avatar, load_model_of, rig_surfels, save_avatar
 from sheap_jax.inference.avatar_renderer import AvatarRenderer
 from tests.inference.tiny_avatar import tiny_avatar, tiny_predictor
@@ -44,6 +45,26 @@ def test_an_avatar_keeps_its_shape_when_driven():
     render = AvatarRenderer(rigged, load_model_of(rigged), size=32)
     driving = rigged.head._replace(shape=jnp.full(3, 2.0))
     np.testing.assert_array_equal(render(driving), render(rigged.head))
+
+
+def test_the_command_is_told_where_the_face_is(tmp_path, monkeypatch, capsys):
+    """By a box of a detector, as for predict.py; without any such option, a photograph is not taken for a crop."""
+    monkeypatch.setattr(avatar.Predictor, "from_checkpoint", lambda directory: tiny_predictor())
+    image = np.random.default_rng(5).integers(0, 255, (60, 80, 3), dtype=np.uint8)
+    cv2.imwrite(str(tmp_path / "a.png"), image)
+    cv2.imwrite(str(tmp_path / "crop.png"), image[10:50, 20:60])
+    half = 20 / 1.75  # of the box whose crop that is
+    (tmp_path / "boxes.csv").write_text(
+        f"file,left,top,right,bottom\na.png,{40 - half},{30 - half},{40 + half},{30 + half}\n"
+    )
+    outputs = [str(tmp_path / name) for name in ("box.npz", "crop.npz")]
+    avatar.main(["RUN", str(tmp_path / "a.png"), outputs[0], "--boxes", str(tmp_path / "boxes.csv")])
+    avatar.main(["RUN", str(tmp_path / "crop.png"), outputs[1], "--cropped"])
+    by_box, by_crop = map(load_avatar, outputs)
+    np.testing.assert_allclose(by_box.local.albedo, by_crop.local.albedo, atol=1e-3)
+    with pytest.raises(SystemExit):
+        avatar.main(["RUN", str(tmp_path / "a.png"), outputs[0]])
+    assert "--face-landmarker" in capsys.readouterr().err
 
 
 def test_files_that_are_no_avatar_are_named(tmp_path):

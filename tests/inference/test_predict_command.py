@@ -62,6 +62,7 @@ def test_every_kind_of_file(tmp_path, predictor, capsys):
         points[name] = scaled_points(scale)
     whole = (folder / "plain.jpg").read_bytes()
     bad = {"cut.jpg": whole[:-400], "letter.jpg": b"Dear Sir,", "empty.png": b"", "noise.mp4": b"no video" * 99}
+    bad["hollow.mp4"] = write_video(tmp_path / "hollow.mp4", 0).read_bytes()  # a video of no frames
     for name, content in bad.items():
         (folder / name).write_bytes(content)
         points[name] = scaled_points()
@@ -76,7 +77,7 @@ def test_every_kind_of_file(tmp_path, predictor, capsys):
     names = ["nowhere.jpg", *sorted([*bad, "nobody.jpg", "unknown.jpg"])]
     assert [line.split(":")[1].rsplit("/")[-1] for line in failed] == names
     assert code == 1
-    assert "7 faces in 7 of 14 inputs" in captured.out
+    assert "7 faces in 7 of 15 inputs" in captured.out
     assert sorted(path.name for path in output.iterdir()) == sorted(name.split(".")[0] for name in GOOD)
     for name, (scale, _) in GOOD.items():
         place = output / name.split(".")[0]
@@ -108,9 +109,13 @@ def test_a_video_without_a_face_in_half_its_frames(tmp_path, predictor):
     np.testing.assert_array_equal(found["frame"], np.arange(0, FRAMES, 2))
     np.testing.assert_array_equal(found["track"], 0)
     assert np.ptp(found["shape"], axis=0).max() == 0.0
+    assert (found["frames"], found["rate"]) == (FRAMES, 25.0)
     for name, width in (("overlay", 160), ("side_by_side", 320)):
         video = cv2.VideoCapture(str(tmp_path / f"out/half/{name}.mp4"))
         assert (video.get(cv2.CAP_PROP_FRAME_COUNT), video.get(cv2.CAP_PROP_FRAME_WIDTH)) == (FRAMES, width)
+        assert video.get(cv2.CAP_PROP_FPS) == 25.0
+    changed = [np.abs(np.diff(np.split(video.read()[1].astype(int), 2, axis=1), axis=0)).mean() for _ in range(FRAMES)]
+    np.testing.assert_array_equal(np.array(changed) > 1.0, np.arange(FRAMES) % 2 == 0)  # without a face: as it was
 
 
 def test_several_faces_by_a_csv_and_crops_as_they_are(tmp_path, predictor):

@@ -6,8 +6,10 @@ import pytest
 from sheap_jax.inference import reenact
 from sheap_jax.inference.avatar import load_model_of, save_avatar
 from sheap_jax.inference.avatar_renderer import AvatarRenderer
-from sheap_jax.inference.driving import load_driving
+from sheap_jax.inference.driving import estimate_driving, load_driving
+from sheap_jax.inference.faces import BoxFaces
 from sheap_jax.inference.predictor import Predictor
+from tests.data.tiny_videos import FRAMES, write_video
 from tests.inference.tiny_avatar import tiny_avatar, tiny_predictor
 
 
@@ -42,12 +44,35 @@ def test_a_track_of_a_parameter_file_drives(tmp_path):
         ({"translation": np.zeros((4, 3))}, "translation has 4 rows"),
         ({"expression": np.full((5, 2), np.nan)}, "expression of frame 0 is not finite"),
         ({"track": np.full(5, 3)}, "nobody has the track 0"),
+        ({"frame": np.array([0, 0, 4, 4, 2])}, "frame must ascend"),
     ],
 )
 def test_a_parameter_file_that_cannot_drive_is_named(tmp_path, changes, reason):
     write_params(tmp_path / "params.npz", **changes)
     with pytest.raises(ValueError, match=rf"params\.npz.*{reason}"):
         load_driving(tmp_path / "params.npz")
+
+
+def test_frames_without_the_person_repeat_the_one_before(tmp_path):
+    """Eight frames, the person in 1, 4 and 5."""
+    arrays = write_params(tmp_path / "params.npz", frame=np.array([1, 2, 4, 5, 5]), frames=np.array(8))
+    driving = load_driving(tmp_path / "params.npz")
+    shown = np.array([0, 0, 0, 0, 2, 4, 4, 4])  # rows of the file
+    np.testing.assert_allclose(driving.head.expression, arrays["expression"][shown], rtol=1e-6)
+    write_params(tmp_path / "open.npz", frame=np.array([1, 2, 4, 5, 5]))
+    assert len(load_driving(tmp_path / "open.npz").head.expression) == 6, "up to the last row"
+
+
+def test_a_video_with_faceless_frames_keeps_its_time(tmp_path):
+    write_video(tmp_path / "bob.mp4")
+    text = "file,frame,left,top,right,bottom\n" + "".join(f"bob.mp4,{k},{40 + k},40,100,100\n" for k in (2, 5))
+    (tmp_path / "boxes.csv").write_text(text)
+    driving = estimate_driving(tiny_predictor(), tmp_path / "bob.mp4", BoxFaces(tmp_path / "boxes.csv"))
+    pictures = list(driving.pictures(32))
+    assert len(driving.head.expression) == len(pictures) == FRAMES
+    assert driving.rate == 25.0
+    changes = np.flatnonzero(np.abs(np.diff(driving.head.expression, axis=0)).max(axis=1))
+    np.testing.assert_array_equal(changes, [4])
 
 
 def test_parameters_of_another_model_are_refused(tmp_path):
@@ -84,7 +109,7 @@ def test_pictures_drive_beside_the_avatar(tmp_path, monkeypatch):
     for number, image in enumerate(images):
         cv2.imwrite(str(tmp_path / f"bob/{number}.png"), image[..., ::-1])
     arguments = [str(tmp_path / name) for name in ("a.npz", "bob", "frames")]
-    reenact.main([*arguments, "--checkpoint", "RUN", "--beside", "--size", "32"])
+    reenact.main([*arguments, "--checkpoint", "RUN", "--cropped", "--beside", "--size", "32"])
     frame = cv2.imread(str(tmp_path / "frames/000001.png"))[..., ::-1]
     np.testing.assert_array_equal(frame[:, :32], images[1])
     head = jax.tree.map(lambda x: x[1], predictor(images.astype(np.float32) / 255))
@@ -92,7 +117,12 @@ def test_pictures_drive_beside_the_avatar(tmp_path, monkeypatch):
     np.testing.assert_allclose(frame[:, 32:] / 255, expected, atol=1.1 / 255)
 
 
-def test_pictures_need_a_run_that_reads_them(tmp_path):
+def test_pictures_need_a_run_that_reads_them_and_their_faces(tmp_path, monkeypatch):
     save_avatar(tiny_avatar(), tmp_path / "a.npz")
+    arguments = [str(tmp_path / name) for name in ("a.npz", "bob.mp4", "out.mp4")]
     with pytest.raises(ValueError, match="--checkpoint RUN says"):
-        reenact.main([str(tmp_path / "a.npz"), str(tmp_path), str(tmp_path / "out.mp4")])
+        reenact.main(arguments)
+    write_video(tmp_path / "bob.mp4")
+    monkeypatch.setattr(Predictor, "from_checkpoint", lambda directory: tiny_predictor())
+    with pytest.raises(ValueError, match=r"bob\.mp4 is not stated: --face-landmarker"):
+        reenact.main([*arguments, "--checkpoint", "RUN"])

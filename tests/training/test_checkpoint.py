@@ -10,7 +10,7 @@ import numpy as np
 import optax
 import pytest
 
-from sheap_jax.training.checkpoint import CheckpointError, Checkpoints, checksums
+from sheap_jax.training.checkpoint import CheckpointError, Checkpoints, checksums, read_newest
 from sheap_jax.training.optimizer import make_optimizer
 from sheap_jax.training.state import TrainState, init_state
 from sheap_jax.types import Prototypes
@@ -120,6 +120,34 @@ def test_another_architecture_is_named(saved):
     assert "kernel" in str(caught.value)
     assert "[3, 4]" in str(caught.value)
     assert "[3, 6]" in str(caught.value)
+
+
+def placed(state: TrainState) -> TrainState:
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
+
+
+def test_reading_takes_what_was_trained_and_changes_nothing(saved):
+    """Also from a run that is being written, with another optimizer, and whose newest checkpoint is damaged."""
+    (saved / "checkpoints/3.orbax-checkpoint-tmp-0").mkdir()
+    before = checksums(saved)
+    like = placed(make_state(0)).replace(opt_state={"estimator": jax.ShapeDtypeStruct((), jnp.int32)})
+    found = read_newest(saved, like)
+    assert_same(found, make_state(2).replace(opt_state={}))
+    assert type(found.prototypes) is Prototypes
+    assert checksums(saved) == before
+    assert (saved / "checkpoints/3.orbax-checkpoint-tmp-0").exists()
+    file = largest_file(saved / "checkpoints" / "2")
+    file.write_bytes(file.read_bytes()[:-1])
+    assert_same(read_newest(saved, like), make_state(1).replace(opt_state={}))
+    assert file.exists(), "what is damaged stays where it is"
+    largest_file(saved / "checkpoints" / "1").unlink()
+    with pytest.raises(CheckpointError, match="none of the checkpoints"):
+        read_newest(saved, like)
+
+
+def test_reading_names_another_architecture(saved):
+    with pytest.raises(CheckpointError, match=r"arrays differ(.|\n)*kernel"):
+        read_newest(saved, placed(make_state(0, width=6)))
 
 
 def test_full_disk_before_writing_keeps_the_last_checkpoint(saved, monkeypatch):
