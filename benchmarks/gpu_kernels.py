@@ -11,6 +11,7 @@ ones, and the times:
 """
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,8 @@ from timing import environment, report
 OUTPUTS = ("color", "alpha", "depth", "normal", "distortion")
 
 
-def gradients(inputs: SplatInputs, *, pixels: int, capacity: int, implementation: str) -> Any:
-    """Gradients of a loss on every output, and those outputs; one compiled program."""
+def gradients(inputs: SplatInputs, *, pixels: int, capacity: int, implementation: str) -> Callable[[], Any]:
+    """A compiled call that returns the gradients of a loss on every output, and those outputs, as NumPy arrays."""
 
     def loss(inputs: SplatInputs) -> Any:
         image = tileraster.rasterize_surfels(
