@@ -8,11 +8,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
+from tileraster import MeshImage
 
 from sheap_jax import reanimation
 from sheap_jax.config import LossWeights
 from sheap_jax.losses import consistency, landmark, perceptual, photometric, regularisers
 from sheap_jax.losses.weighting import LossTerm, masked_mean, weigh
+from sheap_jax.morphable import MorphableModel
 from sheap_jax.reanimation import Assets, Avatar, Networks, Pair, PosedHead, Rendering
 from sheap_jax.rendering import SCALED_AXES, Primitive
 from sheap_jax.training.sharding import total
@@ -112,12 +114,9 @@ def _geometry_terms(pair: Pair, batch: Batch, weights: LossWeights, size: int) -
 def _photometric_terms(
     rendering: Rendering, target: Frame, networks: Networks, assets: Assets, weights: LossWeights
 ) -> dict[str, LossTerm]:
-    """No face mask is needed: the rendered mesh itself says where the head is, the rest counts little.
-
-    The perceptual term is there where the run has LPIPS's weights.
-    """
+    """The perceptual term is there where the run has LPIPS's weights."""
     rendered = rendering.surfels.color
-    mask = jnp.where(rendering.mesh.mask, 1.0, weights.background)
+    mask = photometric_mask(rendering.mesh, assets.model, off_face=weights.off_face, background=weights.background)
     terms = {
         "l1": LossTerm(photometric.l1_error(rendered, target.image), weights.l1, mask),
         "ssim": LossTerm(photometric.ssim_error(rendered, target.image), weights.ssim, mask),
@@ -128,6 +127,20 @@ def _photometric_terms(
             layers: Any = networks.lpips.apply({"params": assets.frozen["lpips"]}, rendered, target.image)
         terms["perceptual"] = LossTerm(perceptual.perceptual_error(layers), weights.perceptual, mask)
     return terms
+
+
+def photometric_mask(
+    mesh: MeshImage, model: MorphableModel, *, off_face: float, background: float
+) -> Float[Array, "b h w"]:
+    """How much each pixel counts: 1 on the model's region "face", less on the rest of the head and beyond it.
+
+    No segmentation of the image is needed: the rendered mesh itself says where the face is. A model without that region
+    has a head that counts 1 all over.
+    """
+    if off_face == 1.0 or "face" not in model.regions:
+        return jnp.where(mesh.mask, 1.0, background)
+    in_face = jnp.mean(model.regions["face"][model.faces], axis=-1) > 0.5
+    return jnp.where(mesh.mask, jnp.where(in_face[mesh.face_index], 1.0, off_face), background)
 
 
 @jax.named_scope("losses")

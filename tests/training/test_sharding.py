@@ -37,7 +37,7 @@ def start(config, directory: Path, *, devices: int, process: int = 0, processes:
         "PYTHONPATH": f"{ROOT}:{ROOT / 'kernels'}",
         "JAX_PLATFORMS": "cpu",
         "JAX_NUM_CPU_DEVICES": str(devices),
-        "XLA_FLAGS": PATIENCE,
+        "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {PATIENCE}",
     }
     if processes > 1:
         environment |= {
