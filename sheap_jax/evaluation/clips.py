@@ -3,7 +3,8 @@
 Nobody knows the true heads of these people. What is known is where a detector saw the landmarks, and the pictures:
 
     landmarks       of each held-out frame, predicted from that frame alone, against the detected ones. Beside the mean
-                    head held still where the landmarks lie on average, and the landmarks of the source frame
+                    head held still where the landmarks lie on average, the predicted head without expression, and the
+                    landmarks of the source frame
     re-animation    source: the clip's first training frame; target: each held-out frame. Beside the source frame as it
                     is, and the target's mean colour
 
@@ -18,14 +19,16 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
 from sheap_jax.data.frames import decode_frame, stack_frames
 from sheap_jax.data.records import ShardError, Split
 from sheap_jax.evaluation.predictions import (
     EYE_CORNERS,
     MEAN_HEAD,
+    NO_EXPRESSION,
     Predictor,
+    expressionless,
     pose_heads,
     project_landmarks,
 )
@@ -37,9 +40,11 @@ from sheap_jax.morphable.model import mean_params
 from sheap_jax.types import Frame, HeadParams
 
 # iBUG's numbers. The jaw line is left out: detectors mark its visible outline, each in its own way.
-PARTS = {"eyes": np.arange(36, 48), "nose": np.arange(27, 36), "mouth": np.arange(48, 68)}
-INNER = np.arange(27, 68)
-ALL_PARTS = "eyes, nose and mouth"
+INNER = slice(27, 68)
+PARTS = {"eyes, nose and mouth": INNER, "eyes": slice(36, 48), "nose": slice(27, 36), "mouth": slice(48, 68)}
+INNER_LIPS = (62, 66)  # their middles
+OPENING = "opening of the mouth"
+UNIT = "% of the eyes"
 SOURCE_FRAME = "landmarks of the source frame"
 SAMPLES = 8  # pairs in the picture
 HOW_TO_HOLD_OUT = "prepare the clips with --test-share 0.1 --hold-out frames (docs/data.md)"
@@ -137,38 +142,43 @@ def load_held_out(directory: str | os.PathLike[str], *, image_size: int) -> Held
     )
 
 
-def landmark_scores(
-    model: MorphableModel, params: HeadParams, held: HeldOut, *, image_size: int
-) -> list[Measured]:
-    """Landmark error of each frame, by part, beside the mean head and beside the source frame's landmarks."""
+def landmark_scores(model: MorphableModel, params: HeadParams, held: HeldOut, *, image_size: int) -> list[Measured]:
+    """Landmark error of each frame, by part, and that of the mouth's opening, beside what sees less."""
     truth = np.asarray(held.frames.landmarks)
-    still = project_landmarks(pose_heads(model, mean_params(model, len(truth))), image_size=image_size)
-    still = still + np.mean((truth - still)[:, INNER], axis=(0, 1))
-    ours = relative_distance(project_landmarks(pose_heads(model, params), image_size=image_size), truth)
+    heads = (params, expressionless(model, params), mean_params(model, len(truth)))
+    ours, stiff, still = (project_landmarks(pose_heads(model, head), image_size=image_size) for head in heads)
     baselines = {
-        MEAN_HEAD: relative_distance(still, truth),
-        SOURCE_FRAME: relative_distance(np.asarray(held.sources.landmarks)[held.source_of], truth),
+        MEAN_HEAD: still + np.mean((truth - still)[:, INNER], axis=(0, 1)),
+        NO_EXPRESSION: stiff,
+        SOURCE_FRAME: np.asarray(held.sources.landmarks)[held.source_of],
     }
+    errors = part_errors(ours, truth)
     return [
-        Measured(
-            f"landmarks, {part}", "% of the eyes", False, ours[:, points].mean(axis=1), name, values[:, points].mean(axis=1)
-        )
-        for part, points in {ALL_PARTS: INNER, **PARTS}.items()
-        for name, values in baselines.items()
+        Measured(f"landmarks, {part}", UNIT, False, values, name, part_errors(points, truth)[part])
+        for part, values in errors.items()
+        for name, points in baselines.items()
     ]
 
 
-def relative_distance(
+def part_errors(
     points: Float[np.ndarray, "n 68 2"], truth: Float[np.ndarray, "n 68 2"]
-) -> Float[np.ndarray, "n 68"]:
-    """Distance of each landmark to the detected one in percent of the distance of the detected outer eye corners."""
-    eyes = np.linalg.norm(np.subtract(*(truth[:, corner] for corner in EYE_CORNERS)), axis=-1, keepdims=True)
-    return 100.0 * np.linalg.norm(points - truth, axis=-1) / eyes
+) -> dict[str, Float[np.ndarray, "n"]]:
+    """Errors of each frame in percent of the distance of the detected outer eye corners.
+
+    Mean distances of the landmarks of each part; and by how much the gap between the lips is too wide or too narrow,
+    which does not depend on where the head is seen.
+    """
+    eyes = np.linalg.norm(np.subtract(*(truth[:, corner] for corner in EYE_CORNERS)), axis=-1)
+    distance = np.linalg.norm(points - truth, axis=-1)
+    errors = {name: distance[:, part].mean(axis=1) for name, part in PARTS.items()}
+    gaps = (np.linalg.norm(np.subtract(*(of[:, lip] for lip in INNER_LIPS)), axis=-1) for of in (points, truth))
+    errors[OPENING] = np.abs(np.subtract(*gaps))
+    return {name: 100.0 * values / eyes for name, values in errors.items()}
 
 
-def counts(frame: Frame) -> Bool[np.ndarray, ""]:
+def counts(frame: Frame) -> bool:
     """Whether a frame can be measured: all of its eyes, nose and mouth were detected."""
-    return np.all(np.asarray(frame.landmark_weight)[INNER] > 0)
+    return bool(np.all(np.asarray(frame.landmark_weight)[INNER] > 0))
 
 
 def _split(directory: str | os.PathLike[str], name: str) -> Split:

@@ -28,7 +28,7 @@ def landmark_error(
 def landmark_weights(
     detected_weight: Float[Array, "*b 68"], *, static: float = 1.0, contour: float = 1.0, mouth: float = 1.0
 ) -> Float[Array, "*b 68"]:
-    """Weights of the landmarks: the detector's own, times `contour` for the jaw line (iBUG 0-16), `static` for the rest.
+    """Weights of the landmarks: the detector's own, times `contour` for the jaw line (iBUG 0-16), `static` for others.
 
     The mouth's (48-67) count `static * mouth`. 0 leaves them to the pictures; the others then share the whole term.
     """

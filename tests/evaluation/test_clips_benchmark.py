@@ -9,7 +9,8 @@ from tiny_benchmark import FRAMES, GRAY_STEP, IDENTITIES, SIZE, FakePredictor
 from sheap_jax.data.records import Record, ShardError, write_split
 from sheap_jax.evaluation.benchmarks import Task, run_benchmark
 from sheap_jax.evaluation.clips import SOURCE_FRAME, evaluate_clips
-from sheap_jax.evaluation.predictions import MEAN_HEAD
+from sheap_jax.evaluation.predictions import MEAN_HEAD, NO_EXPRESSION, pose_heads, project_landmarks
+from sheap_jax.morphable.model import mean_params
 
 MOUTH = np.arange(68) >= 48
 LAST = FRAMES - 1  # of each clip: held out
@@ -89,12 +90,30 @@ def test_baselines_see_less(predictor, truth, tmp_path):
     expected = 100 * np.linalg.norm(source - target, axis=-1)[:, 36:48].mean(axis=1) / _eyes(target)
     assert _row(report, "landmarks, eyes", SOURCE_FRAME).baseline_value == pytest.approx(expected.mean(), rel=1e-4)
     assert _row(report, "landmarks, eyes").baseline_value > 1.0
-    from sheap_jax.evaluation.predictions import pose_heads, project_landmarks
-    from sheap_jax.morphable.model import mean_params
-
     still = project_landmarks(pose_heads(predictor.model, mean_params(predictor.model, 6)), image_size=SIZE)
-    moved = evaluate_clips(predictor, _write(tmp_path / "still", still + [2.0, -1.0]), image_size=SIZE)
+    moved = evaluate_clips(predictor, _write(tmp_path / "still", still + np.array([2.0, -1.0])), image_size=SIZE)
     assert _row(moved, "landmarks, eyes, nose and mouth").baseline_value == pytest.approx(0.0, abs=1e-3)
+
+
+def test_the_opening_of_the_mouth_is_the_gap_between_the_inner_lips(predictor, truth, tmp_path):
+    """Lower lips detected half again as far from the upper ones: half the predicted gap is missing, wherever it is."""
+    points = truth + 7.0
+    points[:, 66] += 0.5 * (truth[:, 66] - truth[:, 62])
+    report = evaluate_clips(predictor, _write(tmp_path, points), image_size=SIZE)
+    gap = np.linalg.norm(truth[LAST::FRAMES, 66] - truth[LAST::FRAMES, 62], axis=-1)
+    expected = np.mean(100 * 0.5 * gap / _eyes(truth[LAST::FRAMES]))
+    assert expected > 1.0  # mouths are open
+    assert _row(report, "landmarks, opening of the mouth").ours == pytest.approx(expected, rel=1e-3)
+
+
+def test_a_head_without_expression_is_a_baseline(predictor, truth, tmp_path):
+    jaw = predictor.model.joint_names.index("jaw")
+    params = predictor.params
+    stiff = params._replace(expression=0 * params.expression, rotations=params.rotations.at[:, jaw].set(0))
+    report = evaluate_clips(FakePredictor(predictor.model, stiff), _write(tmp_path, truth), image_size=SIZE)
+    row = _row(report, "landmarks, mouth", NO_EXPRESSION)
+    assert row.ours > 1.0
+    assert row.ratio == pytest.approx(1.0)
 
 
 def test_re_animation_is_scored_beside_the_first_training_frame(predictor, truth, tmp_path):
@@ -107,7 +126,8 @@ def test_re_animation_is_scored_beside_the_first_training_frame(predictor, truth
     copied = FakePredictor(predictor.model, predictor.params, render=lambda source, target: np.asarray(source))
     report = evaluate_clips(copied, tmp_path, image_size=SIZE)
     assert _row(report, "re-animation, face, PSNR", "source image").ratio == pytest.approx(1.0)
-    assert report.samples is not None and report.samples.shape == (2 * SIZE + 2, 5 * SIZE + 8, 3)
+    assert report.samples is not None
+    assert report.samples.shape == (2 * SIZE + 2, 5 * SIZE + 8, 3)
 
 
 def test_frames_without_landmarks_do_not_count(predictor, truth, tmp_path):
@@ -119,9 +139,10 @@ def test_frames_without_landmarks_do_not_count(predictor, truth, tmp_path):
     assert report.counts["held-out frames"] == 1
     assert report.per_image[1].images == ["person1/clip/1 -> person1/clip/2"]
     assert _row(report, "landmarks, mouth").ours == pytest.approx(0.0, abs=1e-2)
+    nothing = {k: np.zeros(68) for k in range(LAST, len(truth), FRAMES)}
+    _write(tmp_path / "none", points, weights=nothing)
     with pytest.raises(ValueError, match=r"none of the 2 held-out frames.*detected"):
-        nothing = {k: np.zeros(68) for k in range(LAST, len(truth), FRAMES)}
-        evaluate_clips(predictor, _write(tmp_path / "none", points, weights=nothing), image_size=SIZE)
+        evaluate_clips(predictor, tmp_path / "none", image_size=SIZE)
 
 
 def test_the_version_is_that_of_the_held_out_frames(predictor, truth, tmp_path):
