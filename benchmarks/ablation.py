@@ -7,13 +7,14 @@
 A variant is a file of configs/ablations/, applied to the base configuration; "full" is the base itself. The first
 steps, without pictures, are the same for all variants: they are trained once for each seed, and every variant starts
 from that checkpoint. All are scored on the same test people, those of embedded-v1. The output directory gets the runs,
-`ablation.json`, `ablation.md` and `ablation.png`, anew after every seed.
+`ablation.json`, `ablation.md` and `ablation.png`, anew after every run.
 """
 
 import argparse
 import dataclasses
 import json
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -73,8 +74,8 @@ def _apart_from_names(config: Config) -> Config:
     return dataclasses.replace(config, name="", log=dataclasses.replace(config.log, directory=""))
 
 
-def run_group(group: Group, directory: Path) -> None:
-    """Train the common phase, then train and evaluate every variant that has no results yet.
+def run_group(group: Group, directory: Path) -> Iterator[str]:
+    """Train the common phase, then train and evaluate every variant that has no results yet; yields those with results.
 
     Raises ConfigError if `directory` holds runs of other settings.
     """
@@ -83,13 +84,13 @@ def run_group(group: Group, directory: Path) -> None:
         if saved.exists() and config_files.load_json(saved) != config:
             raise config_files.ConfigError(f"{saved} is of other settings: choose another --output or remove it")
     for name, config in group.runs.items():
-        if results_file(config).exists():
-            continue
-        log.info("%s, seed %d", name, config.seed)
-        if group.base.geometry_steps:
-            start_after(train_geometry(group.base, directory), config)
-        train(config)
-        evaluate(config.run_directory)
+        if not results_file(config).exists():
+            log.info("%s, seed %d", name, config.seed)
+            if group.base.geometry_steps:
+                start_after(train_geometry(group.base, directory), config)
+            train(config)
+            evaluate(config.run_directory)
+        yield name
 
 
 def train_geometry(base: Config, directory: Path) -> TrainState:
@@ -229,8 +230,8 @@ def main() -> None:
     for seed in range(options.seeds):
         directory = options.output / f"seed{seed}"
         groups.append(variants_of(options.config, names, changes | {"seed": seed}, directory))
-        run_group(groups[-1], directory)
-        write(groups, options.output)
+        for _ in run_group(groups[-1], directory):
+            write(groups, options.output)
 
 
 if __name__ == "__main__":

@@ -8,15 +8,21 @@ the truth, on average over people; below 0, that the term leads away. "Centred" 
 is taken from both: what the term knows of the person, without what it says of everybody. "No positions" is the gradient
 through the surfels' rotations and sizes alone (losses.position_share = 0). Weights do not matter for the cosine; the
 norm is per unit of weight.
+
+What training follows is not each person's gradient but their sum in the estimator's parameters, where what all people
+have in common counts most: "network" is the cosine of that sum with the sum that the truth would give (squared distance
+of the face's vertices), "network centred" the same when the term may not move all heads alike (losses.mean_share = 0).
 """
 
 import argparse
 import dataclasses
 import json
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 from timing import environment
 
@@ -33,7 +39,7 @@ from sheap_jax.types import Batch
 TERMS = ("landmarks", "l1", "ssim", "gradient", "normal", "depth", "shape")
 WITHOUT_POSITIONS = ("l1", "ssim", "gradient", "depth")  # terms whose gradient is measured so as well
 # Not terms, but parts of them.
-FIXED = {"contour": 1.0, "mouth": 1.0, "background": LossWeights().background, "off_face": 1.0}
+FIXED = {"contour": 1.0, "mouth": 1.0, "background": LossWeights().background, "off_face": 1.0, "mean_share": 1.0}
 
 
 def shape_gradients(predictor: Predictor, batch: Batch, *, position_share: float = 1.0) -> Float[Array, "t b s"]:
@@ -91,6 +97,35 @@ def compare(gradient: Float[np.ndarray, "b s"], error: Float[np.ndarray, "b s"])
     }
 
 
+def network_gradients(predictor: Predictor, images: Array, gradients: Float[Array, "t b s"]) -> Float[Array, "t p"]:
+    """Gradients with respect to the shape coefficients of the images, summed up in the estimator's parameters."""
+
+    @jax.jit
+    def pull(gradients: Float[Array, "t b s"]) -> Float[Array, "t p"]:
+        def shapes(params: Any) -> Array:
+            output: Any = predictor.networks.estimator.apply({"params": params}, images)
+            return output.estimate.head.shape
+
+        back = jax.vjp(shapes, predictor.state.params["estimator"])[1]
+        return jax.lax.map(lambda one: ravel_pytree(back(one)[0])[0], gradients)
+
+    return pull(gradients)
+
+
+def compare_networks(
+    predictor: Predictor, images: Array, gradients: Float[np.ndarray, "t b s"], error: Float[np.ndarray, "b s"]
+) -> list[dict[str, float]]:
+    """For each term the cosine of its gradient in the estimator's parameters with the truth's, raw and centred."""
+    basis = np.asarray(predictor.model.identity_basis)[:, np.asarray(predictor.model.regions["face"]) > 0.5]
+    truth = error @ np.einsum("ivc,jvc->ij", basis, basis)
+    centred = gradients - gradients.mean(axis=1, keepdims=True)
+    every = jnp.asarray(np.concatenate([truth[None], gradients, centred]), jnp.float32)
+    wanted, *found = np.asarray(network_gradients(predictor, images, every), np.float64)
+    cosines = [float(one @ wanted / np.linalg.norm(one) / np.linalg.norm(wanted)) for one in found]
+    pairs = zip(cosines[: len(gradients)], cosines[len(gradients) :], strict=True)
+    return [{"network": raw, "network_centred": without_mean} for raw, without_mean in pairs]
+
+
 def _cosine(first: Float[np.ndarray, "b s"], second: Float[np.ndarray, "b s"]) -> Float[np.ndarray, "b"]:
     lengths = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
     return np.sum(first * second, axis=1) / np.maximum(lengths, 1e-30)
@@ -100,24 +135,31 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", help="directory of a finished run on embedded heads")
     parser.add_argument("--people", type=int, default=48)
+    parser.add_argument("--split", choices=("train", "test"), default="test")
     arguments = parser.parse_args()
     predictor = Predictor.from_checkpoint(arguments.run)
     config = predictor.config
     if not isinstance(config.data.embedded, EmbeddedData):
         parser.error(f"{arguments.run} was trained on real frames: only embedded people have a known shape")
-    split = Split(setup.ensure_data(config), "test")
+    split = Split(setup.ensure_data(config), arguments.split)
     batch, numbers = first_pairs(split, arguments.people, image_size=config.image_size)
-    seeds = [person_seed("test", number, config.data.embedded) for number in numbers]
+    seeds = [person_seed(arguments.split, number, config.data.embedded) for number in numbers]
     true = np.stack([embedded_person(seed, detail="coarse").shape for seed in seeds])
     error = np.asarray(predictor(batch.source.image).shape) - true
     gradients = dict(zip(TERMS, np.asarray(shape_gradients(predictor, batch)), strict=True))
     turned = dict(zip(TERMS, np.asarray(shape_gradients(predictor, batch, position_share=0.0)), strict=True))
     gradients |= {f"{name}, no positions": turned[name] for name in WITHOUT_POSITIONS}
+    every = np.stack(list(gradients.values()))
+    in_network = compare_networks(predictor, batch.source.image, every, error)
     report = environment() | {
         "config": config.name,
         "step": int(predictor.state.step),
+        "split": arguments.split,
         "pairs": len(numbers),
-        "terms": {name: compare(gradient, error) for name, gradient in gradients.items()},
+        "terms": {
+            name: compare(gradient, error) | network
+            for (name, gradient), network in zip(gradients.items(), in_network, strict=True)
+        },
     }
     print(json.dumps(report, indent=1))
 

@@ -13,7 +13,7 @@ from sheap_jax.config import Config, Data, EmbeddedData, Estimator, Log, LossWei
 def get_config() -> Config:
     return Config(
         name="small",
-        steps=61_500,
+        steps=63_000,
         geometry_steps=60_000,
         batch_size=8,
         image_size=96,
@@ -35,10 +35,19 @@ def get_config() -> Config:
         regressor=Regressor(uv_size=32, uv_channels=24, embedding_dim=16, graph_width=32, graph_depth=2),
         prototypes=Prototypes(per_face=1, capacity_per_face=1.0, densify_every=0),
         losses=LossWeights(
-            landmarks=20.0, l1=3.0, ssim=0.6, gradient=1.0, depth=0.05, shape=0.01, expression=0.01, background=0.03
+            landmarks=20.0,
+            l1=0.3,
+            ssim=2.0,
+            gradient=3.0,
+            depth=0.05,
+            shape=0.01,
+            expression=0.01,
+            background=0.03,
+            off_face=0.1,
+            mean_share=0.0,
         ),
         optimizer=Optimizer(
-            learning_rate=1.5e-3, regressor_learning_rate=5e-3, warmup_steps=100, rendered_share=0.05, muon=True
+            learning_rate=1.5e-3, regressor_learning_rate=5e-3, warmup_steps=100, rendered_share=0.2, muon=True
         ),
         log=Log(metrics_every=100, pictures_every=2_500, checkpoint_every=2_000),
     )

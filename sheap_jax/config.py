@@ -117,9 +117,8 @@ class LossWeights:
     scale: float = 0.01
     background: float = 0.1  # photometric weight of pixels that the mesh does not cover
     off_face: float = 1.0  # photometric weight of the mesh's pixels outside its region "face": hair lies on them
-    position_share: float = (
-        1.0  # of what pictures teach the shape through positions; shading keeps all (docs/method.md)
-    )
+    mean_share: float = 1.0  # of what pictures teach the shape of all heads of a batch alike (docs/method.md)
+    position_share: float = 1.0  # of what they teach it through positions; shading keeps all
 
 
 @dataclass(frozen=True)

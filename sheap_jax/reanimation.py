@@ -115,6 +115,23 @@ def context_tokens(
         return patch_features(networks.dinov2, assets.frozen["dinov2"], source)
 
 
+def share_mean(model: MorphableModel, head: PosedHead, share: float, axes: tuple[str, ...] = ()) -> PosedHead:
+    """The same head; of the gradient that reaches its shape, what all heads of the batch have in common counts `share`.
+
+    Hair, necks and what light leaves unexplained pull all heads the same way: pictures would change the mean head,
+    which landmarks and prior know better. With 0 they only tell one person from another. `axes` are those of the
+    devices that share the batch.
+    """
+    if share == 1.0:
+        return head
+    shape = head.params.shape
+    mean = jnp.mean(shape, axis=0)
+    if axes:
+        mean = jax.lax.pmean(mean, axes)
+    params = head.params._replace(shape=shape - (1.0 - share) * (mean - jax.lax.stop_gradient(mean)))
+    return head._replace(params=params, vertices=forward(model, params))
+
+
 def share_positions(model: MorphableModel, head: PosedHead, share: float) -> Float[Array, "b v 3"]:
     """The head's vertices, of whose gradient only `share` reaches the shape; pose and expression get all of it.
 

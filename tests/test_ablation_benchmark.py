@@ -63,4 +63,4 @@ def test_runs_of_other_settings_are_not_taken_for_finished(ablation, tmp_path):
     (tmp_path / "full").mkdir()
     config_files.save_json(other.base, tmp_path / "full" / "config.json")
     with pytest.raises(config_files.ConfigError, match="other settings"):
-        ablation.run_group(group, tmp_path)
+        list(ablation.run_group(group, tmp_path))

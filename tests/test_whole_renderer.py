@@ -163,3 +163,24 @@ def test_positions_pass_their_share_of_the_gradient_to_the_shape_and_all_of_it_t
     np.testing.assert_allclose(part.shape, 0.25 * whole.shape, rtol=1e-4)
     for name in ("expression", "rotations", "translation"):
         np.testing.assert_allclose(getattr(part, name), getattr(whole, name), rtol=1e-4, err_msg=name)
+
+
+def test_pictures_may_tell_heads_apart_without_moving_all_of_them():
+    """Share 0.25 of the mean gradient over the batch, and all that differs from it; motion gets its own gradient."""
+    model = ellipsoid()
+    params = jax.tree.map(lambda x: x + 0.1, mean_params(model, 3))
+    weights = jnp.asarray(np.random.default_rng(4).normal(size=(3, *model.template.shape)), jnp.float32)
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def gradients(share):
+        def weighed(params):
+            head = reanimation.PosedHead(params, forward(model, params), jnp.zeros((3, 68, 2)))
+            return jnp.sum(weights * reanimation.share_mean(model, head, share).vertices)
+
+        return jax.value_and_grad(weighed)(params)
+
+    (value, whole), (same_value, part) = gradients(1.0), gradients(0.25)
+    np.testing.assert_allclose(same_value, value, rtol=1e-5)
+    mean = np.mean(whole.shape, axis=0)
+    np.testing.assert_allclose(part.shape, whole.shape - 0.75 * mean, rtol=1e-3, atol=1e-4 * np.abs(mean).max())
+    np.testing.assert_allclose(part.expression, whole.expression, rtol=1e-4)

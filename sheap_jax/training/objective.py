@@ -73,8 +73,11 @@ def full_objective(
 ) -> tuple[Float[Array, ""], Objective]:
     """Everything. The gradient with respect to `screen_probe` (zeros) is the densification statistic."""
     pair = reanimation.estimate_pair(networks, params, assets, batch.source.image, batch.target.image)
-    positions = reanimation.share_positions(assets.model, pair.target, weights.position_share)
-    avatar = reanimation.build_avatar(networks, params, assets, prototypes, pair, positions=positions)
+    seen = reanimation.share_mean(assets.model, pair.target, weights.mean_share, axes)
+    positions = reanimation.share_positions(assets.model, seen, weights.position_share)
+    avatar = reanimation.build_avatar(
+        networks, params, assets, prototypes, pair._replace(target=seen), positions=positions
+    )
     rendering = reanimation.render(
         assets,
         avatar,
@@ -86,7 +89,7 @@ def full_objective(
     terms = (
         _geometry_terms(pair, batch, weights, settings.size)
         | _photometric_terms(rendering, batch.target, networks, assets, weights)
-        | _consistency_terms(rendering, avatar, pair.target, assets, prototypes, weights)
+        | _consistency_terms(rendering, avatar, seen, assets, prototypes, weights)
         | _surfel_terms(avatar, prototypes, weights, settings.primitive)
     )
     loss = weigh(terms, axes=axes)
