@@ -4,9 +4,9 @@
     python eval.py --checkpoint runs/base --benchmark embedded,now --data now=NOW_DIR
     python eval.py --compare runs/a/evaluation/results.json runs/b/evaluation/results.json
 
-Reads the configuration saved beside the checkpoint, runs the benchmarks (embedded, now, expressive, affectnet), prints
-their tables and writes one report with error curves and sample pictures. The embedded benchmark makes its own data,
-the same for everybody; docs/benchmarks.md says what the others need.
+Reads the configuration saved beside the checkpoint, runs the benchmarks (embedded, clips, now, expressive, affectnet),
+prints their tables and writes one report with error curves and sample pictures. The embedded benchmark makes its own
+data, the same for everybody, and clips takes those of the run; docs/benchmarks.md says what the others need.
 """
 
 import argparse
@@ -39,7 +39,7 @@ def evaluate(
     Args:
         checkpoint: directory of the run.
         benchmarks: keys of BENCHMARKS.
-        data: directory of each benchmark's data; the embedded one has its own.
+        data: directory of each benchmark's data; the embedded one has its own, clips takes the run's.
         output: where the report goes; default: `evaluation/` in the run.
         allow_missing: score what there is of incomplete data, and list the rest.
 
@@ -50,10 +50,18 @@ def evaluate(
     predictor = Predictor.from_checkpoint(checkpoint)
     directory = Path(output or Path(checkpoint) / "evaluation")
     reports = []
+    trained = predictor.config.data
     for name in benchmarks:
         bar = functools.partial(tqdm, desc=name, leave=False)
         place = (data or {}).get(name)
-        task = Task(Path(place) if place else None, directory, predictor.config.image_size, allow_missing, bar)
+        task = Task(
+            Path(place) if place else None,
+            directory,
+            predictor.config.image_size,
+            allow_missing,
+            bar,
+            None if trained.embedded else Path(trained.directory),
+        )
         reports.append(run_benchmark(name, predictor, task))
     files = write_reports(reports, directory)
     print(*map(markdown_table, reports), sep="\n")

@@ -39,7 +39,7 @@ from sheap_jax.types import Batch
 TERMS = ("landmarks", "l1", "ssim", "gradient", "normal", "depth", "shape")
 WITHOUT_POSITIONS = ("l1", "ssim", "gradient", "depth")  # terms whose gradient is measured so as well
 # Not terms, but parts of them.
-FIXED = {"contour": 1.0, "background": LossWeights().background, "off_face": 1.0, "mean_share": 1.0}
+FIXED = {"contour": 1.0, "mouth": 1.0, "background": LossWeights().background, "off_face": 1.0, "mean_share": 1.0}
 
 
 def shape_gradients(predictor: Predictor, batch: Batch, *, position_share: float = 1.0) -> Float[Array, "t b s"]:

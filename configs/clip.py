@@ -6,7 +6,9 @@
 
 Measured on 3 clips (278 training frames, seed 0), two CPU cores: 6 min 43 s; rendered targets 24 dB on the training
 frames, recognisably the person with the target's pose and mouth, the mesh lies on the face. With weaker priors (0.02 on
-shape and expression) the landmarks fit as well and the blendshapes puff up the mouth.
+shape and expression) the landmarks fit as well and the blendshapes puff up the mouth. On the last 31 frames,
+which were held out (docs/results.md), eyes, nose and mouth are off by 3.2 % of the distance of the eyes, and the
+re-animated face has 26.9 dB where a copy of the source frame has 18.9.
 """
 
 from sheap_jax.config import Config, Data, Estimator, Log, LossWeights, Optimizer, Prototypes, Regressor

@@ -104,6 +104,7 @@ class LossWeights:
 
     landmarks: float = 1.0
     contour: float = 1.0  # relative weight of the jaw line within the landmark term
+    mouth: float = 1.0  # relative weight of the mouth within the landmark term; 0: only pictures move it
     l1: float = 1.0
     ssim: float = 0.2
     gradient: float = 0.5

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sheap_jax.evaluation.affectnet import evaluate_affectnet
+from sheap_jax.evaluation.clips import HOW_TO_HOLD_OUT, evaluate_clips
 from sheap_jax.evaluation.embedded import evaluate_embedded
 from sheap_jax.evaluation.embedded_set import ensure_test_people
 from sheap_jax.evaluation.expressive import evaluate_expressive
@@ -17,18 +18,19 @@ from sheap_jax.evaluation.report import Report
 class Task(NamedTuple):
     """What to evaluate on, and how."""
 
-    data: Path | None  # None: the benchmark's own; only the embedded one has them
+    data: Path | None  # None: the benchmark's own; only the embedded one has them, and clips the run's
     output: Path  # the report's directory; submissions go below it
     image_size: int  # pixels of the square images that the network takes
     allow_missing: bool = False
     progress: Callable[[Iterable], Iterable] = iter
+    trained_on: Path | None = None  # the shards of the run; None: generated heads
 
 
 def run_benchmark(name: str, predictor: Predictor, task: Task) -> Report:
     """Run one of BENCHMARKS. Raises ValueError for an unknown one, or one that needs `data`; else what it raises."""
     if name not in BENCHMARKS:
         raise ValueError(f"there is no benchmark {name!r}; choose from {', '.join(BENCHMARKS)}")
-    if task.data is None and name != "embedded":
+    if task.data is None and name not in ("embedded", "clips"):
         raise ValueError(f"the benchmark {name} needs its data: pass --data {name}=PATH")
     return BENCHMARKS[name](predictor, task)
 
@@ -37,6 +39,16 @@ def _embedded(predictor: Predictor, task: Task) -> Report:
     return evaluate_embedded(
         predictor, task.data or ensure_test_people(), image_size=task.image_size, progress=task.progress
     )
+
+
+def _clips(predictor: Predictor, task: Task) -> Report:
+    directory = task.data or task.trained_on
+    if directory is None:
+        raise ValueError(
+            "the run was trained on generated heads, the benchmark clips needs frames held out of real clips: "
+            f"{HOW_TO_HOLD_OUT} and pass --data clips=PATH"
+        )
+    return evaluate_clips(predictor, directory, image_size=task.image_size)
 
 
 def _now(predictor: Predictor, task: Task) -> Report:
@@ -76,6 +88,7 @@ def _data(task: Task) -> Path:
 
 BENCHMARKS: dict[str, Callable[[Predictor, Task], Report]] = {
     "embedded": _embedded,
+    "clips": _clips,
     "now": _now,
     "expressive": _expressive,
     "nersemble": _nersemble,

@@ -23,12 +23,12 @@ from sheap_jax.data.embedded.truth import Truth, load_truth
 from sheap_jax.data.frames import frame_batches
 from sheap_jax.data.pair_table import evaluation_pairs
 from sheap_jax.data.records import Split
-from sheap_jax.evaluation import image_scores
 from sheap_jax.evaluation.alignment import procrustes
 from sheap_jax.evaluation.embedded_set import DataVersion, version_of
 from sheap_jax.evaluation.geometry_report import geometry_comparisons, geometry_curves, values_per_image
 from sheap_jax.evaluation.geometry_scores import Scan, ScanErrors, errors_of_all
 from sheap_jax.evaluation.predictions import (
+    EYE_CORNERS,
     MEAN_HEAD,
     NO_EXPRESSION,
     OURS,
@@ -39,8 +39,9 @@ from sheap_jax.evaluation.predictions import (
     pose_heads,
     project_landmarks,
 )
+from sheap_jax.evaluation.reanimation_scores import picture_scores
 from sheap_jax.evaluation.report import Measured, PerImage, Report
-from sheap_jax.evaluation.samples import sample_grid
+from sheap_jax.evaluation.samples import sample_grid, spread
 from sheap_jax.morphable import MorphableModel
 from sheap_jax.morphable.model import CONTOUR_LANDMARKS, mean_params
 from sheap_jax.types import HeadParams
@@ -50,7 +51,6 @@ BATCH_SIZE = 32  # records decoded at a time
 PAIRS_PER_IDENTITY = 4
 MOVED = 0.002  # metres
 STILL_LANDMARKS = 5  # of the seven: without the mouth corners
-EYE_CORNERS = (36, 45)  # outer: their distance normalises the landmark error
 SAMPLES = 6  # pairs in the picture
 
 NEUTRAL, EXPRESSIVE, MOVING = "neutral heads", "expressive heads", "where expressions move the face"
@@ -97,8 +97,8 @@ def evaluate_embedded(
     source, target = frames.images[frames.pairs[:, 0]], frames.images[frames.pairs[:, 1]]
     rendered = np.asarray(predictor.reanimate(jnp.asarray(source), jnp.asarray(target)))
     landmarks = landmark_scores(model, posed, truth, image_size=image_size)
-    pictures = picture_scores(source, target, rendered, truth.landmarks2d[frames.pairs[:, 1]])
-    shown = _spread(len(frames.pairs), SAMPLES)
+    pictures = picture_scores(source, target, rendered, list(truth.landmarks2d[frames.pairs[:, 1]]))
+    shown = spread(len(frames.pairs), SAMPLES)
     return Report(
         benchmark="embedded",
         version=frames.version.name,
@@ -215,29 +215,6 @@ def landmark_scores(model: MorphableModel, posed: Heads, truth: Truth, *, image_
     ]
 
 
-def picture_scores(
-    source: Float[np.ndarray, "p h w 3"],
-    target: Float[np.ndarray, "p h w 3"],
-    rendered: Float[np.ndarray, "p h w 3"],
-    landmarks: Float[np.ndarray, "p 68 2"],
-) -> list[Measured]:
-    """PSNR and SSIM against the target: in the face (hull of its landmarks) and in the whole frame."""
-    height, width = target.shape[1:3]
-    face = np.stack([image_scores.hull_mask(points, height=height, width=width) for points in landmarks])
-    rows = []
-    for region, mask in (("face", face), ("frame", np.ones_like(face))):
-        weights = mask[..., None].astype(target.dtype)
-        color = (target * weights).sum(axis=(1, 2), keepdims=True) / weights.sum(axis=(1, 2), keepdims=True)
-        baselines = {"source image": source, "mean colour of the target": np.broadcast_to(color, target.shape)}
-        for score, unit, measure in (("PSNR", "dB", image_scores.psnr), ("SSIM", "", image_scores.ssim)):
-            ours = measure(rendered, target, mask)
-            rows += [
-                Measured(f"re-animation, {region}, {score}", unit, True, ours, name, measure(picture, target, mask))
-                for name, picture in baselines.items()
-            ]
-    return rows
-
-
 def per_image_values(
     frames: Frames,
     errors: dict[str, dict[str, list[ScanErrors]]],
@@ -263,8 +240,3 @@ def _scans(
 ) -> list[Scan]:
     points = vertices[:, np.flatnonzero(mask)[::SCAN_STRIDE]].astype(np.float64)
     return [Scan(*pair) for pair in zip(points, landmarks.astype(np.float64), strict=True)]
-
-
-def _spread(length: int, count: int) -> Int[np.ndarray, "k"]:
-    """At most `count` places spread evenly over `length`."""
-    return np.unique(np.linspace(0, length - 1, min(count, length)).round().astype(int))

@@ -18,6 +18,8 @@ OURS = "ours"
 MEAN_HEAD = "mean head"
 NO_EXPRESSION = "predicted head without expression"
 
+EYE_CORNERS = (36, 45)  # outer ones among the 68 landmarks: their distance normalises landmark errors
+
 
 class Predictor(Protocol):
     """A trained network as functions of any number of images, so that evaluation does not know how it was trained."""

@@ -44,6 +44,11 @@ def sample_grid(
     return grid(list(zip(*columns, strict=True)))
 
 
+def spread(length: int, count: int) -> Int[np.ndarray, "k"]:
+    """At most `count` places spread evenly over `length`: which pairs the picture shows."""
+    return np.unique(np.linspace(0, length - 1, min(count, length)).round().astype(int))
+
+
 @partial(jax.jit, static_argnames="size")
 def _render(model: MorphableModel, params: HeadParams, size: int) -> MeshImage:
     return render_mesh(forward(model, params), model.faces, official_camera(size), width=size, height=size)

@@ -9,6 +9,8 @@ from jaxtyping import Array, Float
 
 from sheap_jax.morphable.model import CONTOUR_LANDMARKS
 
+MOUTH_START = 48  # the first of iBUG's mouth, whose points are the last
+
 
 def landmark_error(
     projected: Float[Array, "*b 68 2"], detected: Float[Array, "*b 68 2"], *, image_size: float
@@ -24,8 +26,12 @@ def landmark_error(
 
 
 def landmark_weights(
-    detected_weight: Float[Array, "*b 68"], *, static: float = 1.0, contour: float = 1.0
+    detected_weight: Float[Array, "*b 68"], *, static: float = 1.0, contour: float = 1.0, mouth: float = 1.0
 ) -> Float[Array, "*b 68"]:
-    """Weights of the landmarks: the detector's own, times one for the jaw contour (iBUG 0-16) and one for the rest."""
-    group = jnp.where(jnp.arange(detected_weight.shape[-1]) < CONTOUR_LANDMARKS, contour, static)
+    """Weights of the landmarks: the detector's own, times `contour` for the jaw line (iBUG 0-16), `static` for others.
+
+    The mouth's (48-67) count `static * mouth`. 0 leaves them to the pictures; the others then share the whole term.
+    """
+    number = jnp.arange(detected_weight.shape[-1])
+    group = jnp.where(number < CONTOUR_LANDMARKS, contour, jnp.where(number < MOUTH_START, static, static * mouth))
     return detected_weight * group.astype(detected_weight.dtype)

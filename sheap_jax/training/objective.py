@@ -105,7 +105,7 @@ def _geometry_terms(pair: Pair, batch: Batch, weights: LossWeights, size: int) -
     terms = {}
     for name, head, frame in (("source", pair.source, batch.source), ("target", pair.target, batch.target)):
         error = landmark.landmark_error(head.landmarks, frame.landmarks, image_size=float(size))
-        mask = landmark.landmark_weights(frame.landmark_weight, contour=weights.contour)
+        mask = landmark.landmark_weights(frame.landmark_weight, contour=weights.contour, mouth=weights.mouth)
         terms[f"landmarks_{name}"] = LossTerm(error, weights.landmarks / 2, mask)
     expressions = jnp.stack([pair.source.params.expression, pair.target.params.expression])
     terms["shape"] = LossTerm(regularisers.coefficient_energy(pair.source.params.shape), weights.shape)
