@@ -10,7 +10,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from sheap_jax.geometry import matrix_to_quaternion, quaternion_to_matrix
+from sheap_jax.geometry import matrix_to_quaternion, normalize, quaternion_multiply
 from sheap_jax.types import LocalSurfels, Prototypes, Surfels
 
 # Triangles with a side or height below one micrometre have no direction of their own there: a fixed axis serves.
@@ -68,11 +68,13 @@ def bind(
         size = jnp.broadcast_to(jnp.mean(size[..., :2], axis=-1, keepdims=True), size.shape)
     if positions is not None:
         corners = _corners(positions, faces[prototypes.parent_face])
-    anchor = jnp.einsum("nk,...nkc->...nc", prototypes.barycentric, corners)
-    offset = jnp.einsum("...nij,...nj->...ni", frames.rotation, size * local.offset)
+    # Sums written out: as products of 3 x 3 matrices a TPU would pad them forty times over, and round them to bfloat16.
+    anchor = sum(prototypes.barycentric[:, k, None] * corners[..., k, :] for k in range(3))
+    scaled = size * local.offset
+    offset = sum(frames.rotation[..., k] * scaled[..., k, None] for k in range(3))
     return Surfels(
         means=anchor + offset,
-        quats=matrix_to_quaternion(frames.rotation @ quaternion_to_matrix(local.rotation)),
+        quats=quaternion_multiply(matrix_to_quaternion(frames.rotation), normalize(local.rotation)),
         scales=size * local.scale,
         opacities=local.opacity,
         albedo=local.albedo,

@@ -6,6 +6,7 @@ depth order; the primitive comes back from the key. The place of an entry before
 gradients can go back to where their primitive's entries lie side by side, without atomics and without a search.
 """
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -66,9 +67,11 @@ SMALL_CAPACITY = 1 << 13
 def default_capacity(count: int, grid: TileGrid) -> int:
     """Entries to make room for: the power of two above what shells of small surfels need.
 
-    Those have 2.5 to 6 entries per surfel on 8-pixel tiles.
+    Those have 2.5 to 6 entries per surfel on 8-pixel tiles and 1.3 to 1.9 on 32-pixel tiles; there is room for 6 and 3.
+    What is not used costs memory traffic all the same.
     """
-    wanted = max(6 * count + 4 * grid.tiles, SMALL_CAPACITY)
+    per_primitive = math.ceil(6 * math.sqrt(8 / max(grid.tile, 8)))
+    wanted = max(per_primitive * count + 4 * grid.tiles, SMALL_CAPACITY)
     return 1 << (min(wanted, max(count * grid.tiles, 1)) - 1).bit_length()
 
 

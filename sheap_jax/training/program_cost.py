@@ -6,7 +6,7 @@ convolutions are counted in the trace instead, where loops know their length; bo
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -83,6 +83,110 @@ def collectives(hlo: str) -> list[Collective]:
             size = sum(sizes) if not started or kind == "all-reduce" else max(sizes, default=0)
             found.setdefault(kind, []).append(size)
     return [Collective(kind, len(sizes), sum(sizes)) for kind, sizes in sorted(found.items())]
+
+
+class Traffic(NamedTuple):
+    """Bytes that one part of a program reads from and writes to a chip's memory."""
+
+    part: str  # the first named scope of the step that the instructions come from
+    bytes: int
+
+
+def traffic(hlo: str, *, parts: Sequence[str] = ()) -> list[Traffic]:
+    """Memory traffic of a compiled program by part, the largest first.
+
+    Every instruction reads its operands and writes its results once, a fusion as a whole, with the padding of their
+    tiles; what the compiler keeps on the chip is free, a transfer to it moves its bytes once. Loops count as often as
+    is known, else once, Pallas kernels as nothing. Instructions of none of the named scopes `parts` are "other".
+    """
+    computations, entry = _computations(hlo)
+    total: dict[str, int] = {}
+
+    def visit(name: str, times: int) -> None:
+        for one in computations.get(name, {}).values():
+            if one.opcode in _FREE or one.opcode.endswith("-done") or one.kernel:
+                continue
+            if one.called and one.opcode != "fusion":
+                for inner in one.called:
+                    visit(inner, times * one.trips)
+                continue
+            operands = [computations[name][operand].shape for operand in one.operands if operand in computations[name]]
+            if one.opcode.endswith("-start"):  # its result names its operands again
+                moved = sum(map(_bytes_in_memory, operands)) or _bytes_in_memory(one.shape)
+            else:
+                moved = _bytes_in_memory(one.shape) + sum(map(_bytes_in_memory, operands))
+            part = next((part for part in parts if f"{part}/" in one.scope or f"({part})" in one.scope), "other")
+            total[part] = total.get(part, 0) + times * moved
+
+    visit(entry, 1)
+    return [Traffic(part, size) for part, size in sorted(total.items(), key=lambda item: -item[1])]
+
+
+_FREE = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "partition-id", "after-all", "iota"}
+
+
+class _Instruction(NamedTuple):
+    shape: str
+    opcode: str
+    operands: list[str]
+    called: list[str]  # computations that run as instructions of their own: bodies of loops, branches, calls
+    trips: int
+    scope: str
+    kernel: bool
+
+
+def _computations(hlo: str) -> tuple[dict[str, dict[str, _Instruction]], str]:
+    """Instructions of every computation by name, and the name of the entry."""
+    found: dict[str, dict[str, _Instruction]] = {}
+    name = entry = ""
+    for line in hlo.splitlines():
+        head = re.match(r"(ENTRY )?%?([\w.\-]+) \(.*\) -> .* \{", line)
+        if head:
+            name = head.group(2)
+            entry = name if head.group(1) else entry
+            found[name] = {}
+        match = re.match(r"\s+(?:ROOT )?%?([\w.\-]+) = (\(.*?\)|\S+) ([\w\-]+)\((.*)", line)
+        if not match or not name:
+            continue
+        own, shape, opcode, rest = match.groups()
+        called = [] if opcode in ("fusion", "reduce", "sort", "scatter", "map") else _called(rest)
+        trips = re.search(r'known_trip_count":\{"n":"(\d+)"', rest)
+        scope = re.search(r'op_name="([^"]*)"', rest)
+        operands = re.findall(r"%([\w.\-]+)", rest.split("), ")[0])
+        found[name][own] = _Instruction(
+            shape=shape,
+            opcode=opcode,
+            operands=operands,
+            called=called,
+            trips=int(trips.group(1)) if trips else 1,
+            scope=scope.group(1) if scope else "",
+            kernel="tpu_custom_call" in rest,
+        )
+    return found, entry
+
+
+def _called(rest: str) -> list[str]:
+    single = re.findall(r"(?:body|to_apply|calls|true_computation|false_computation)=%([\w.\-]+)", rest)
+    several = re.findall(r"branch_computations=\{([^}]*)\}", rest)
+    return single + [name.strip().lstrip("%") for group in several for name in group.split(",")]
+
+
+def _bytes_in_memory(shape: str) -> int:
+    """Of an array or a tuple of them as the compiler prints it, tiles filled up, without what lies on the chip."""
+    arrays = re.findall(r"(\w+)\[([\d,]*)\](\{[^}]*\})?", shape)
+    return sum(_tiled_bytes(dtype, sizes, layout) for dtype, sizes, layout in arrays if "S(" not in layout)
+
+
+def _tiled_bytes(dtype: str, shape: str, layout: str) -> int:
+    """A layout such as {0,2,1:T(8,128)(2,1)} names the axes from the fastest on, then the tile of the last axes."""
+    match = re.match(r"\{([\d,]*)(?::T\(([\d,]+)\))?", layout)
+    if not match or not shape or not match.group(1):
+        return _bytes(dtype, shape)
+    sizes = [int(size) for size in shape.split(",")]
+    ordered = [sizes[int(axis)] for axis in match.group(1).split(",")]
+    tile = [int(size) for size in match.group(2).split(",")][::-1] if match.group(2) else []
+    filled = [-(-size // side) * side for size, side in zip(ordered, tile, strict=False)] + ordered[len(tile) :]
+    return DTYPE_BYTES.get(dtype, 4) * math.prod(filled)
 
 
 def loops(hlo: str) -> list[int]:

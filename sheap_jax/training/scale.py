@@ -30,6 +30,9 @@ ROOT = Path(__file__).parents[2]
 RESULTS, PAGE = ROOT / "benchmarks/results/scale.json", ROOT / "docs/scale.md"
 BUNDLES = ROOT / "benchmarks/results/tpu_bundles.json"
 START, END = "<!-- scale table: start -->", "<!-- scale table: end -->"
+# Named scopes of the step, inner ones before those that hold them.
+PARTS = ("lpips", "losses", "dinov2", "uv_generator", "graph", "regressor", "estimator", "head_model", "binding")
+PARTS += ("surfels", "z_buffer", "optimizer")
 SIZES = (8, 16, 32, 64, 128, 256, 512)  # chips of the estimate
 QUIET = {"TPU_SKIP_MDS_QUERY": "1", "TPU_WORKER_HOSTNAMES": "localhost", "TPU_ACCELERATOR_TYPE": "v5litepod-4"}
 
@@ -47,7 +50,9 @@ class Report(NamedTuple):
     capacity: int
     flops: float  # matrix products and convolutions, counted in the trace
     xla_flops: float  # XLA's count: loops once, kernels not at all
-    bytes: float  # XLA's count of memory traffic, loops once, kernels not at all
+    bytes: float  # memory traffic (program_cost.traffic), loops of unknown length once
+    traffic: list[program_cost.Traffic]  # the same by part of the step
+    xla_bytes: float  # XLA's count, which takes operands of fusions many times
     collectives: list[program_cost.Collective]
     loops: list[int]
     entries: float
@@ -89,6 +94,7 @@ def compile_step(config: Config, topology_name: str, *, batch_per_chip: int) -> 
         compiled = traced.lower().compile()
     analysis: Any = compiled.cost_analysis()
     text = compiled.as_text()
+    traffic = program_cost.traffic(text, parts=PARTS)
     bundles = json.loads(BUNDLES.read_text())["targets"][kind]
     surfels = run.state.prototypes.parent_face.shape[0]
     return Report(
@@ -102,7 +108,9 @@ def compile_step(config: Config, topology_name: str, *, batch_per_chip: int) -> 
         capacity=int(CHIPS[kind].memory),
         flops=program_cost.matrix_flops(traced.jaxpr),
         xla_flops=float(analysis["flops"]),
-        bytes=float(analysis["bytes accessed"]),
+        bytes=float(sum(one.bytes for one in traffic)),
+        traffic=traffic,
+        xla_bytes=float(analysis["bytes accessed"]),
         collectives=program_cost.collectives(text),
         loops=program_cost.loops(text),
         entries=batch_per_chip * surfels * Assumptions().entries_per_surfel,
@@ -162,7 +170,9 @@ def describe(report: Report) -> str:
         f"{report.config} on {report.topology}: {where}; compiled in {report.compile_seconds:.0f} s",
         *(f"  {kind:16}{size / 2**20:10.1f} MiB" for kind, size in report.memory.items()),
         f"  {fits} into {report.capacity / 2**30:.0f} GiB",
-        f"  {counts}, {report.bytes / 1e9:.1f} GB of memory traffic, {report.entries / 1e6:.2f} M rasteriser entries",
+        f"  {counts}, {report.bytes / 1e9:.1f} GB of memory traffic (XLA counts {report.xla_bytes / 1e9:.1f}), "
+        f"{report.entries / 1e6:.2f} M rasteriser entries",
+        "  traffic in GB: " + ", ".join(f"{one.part} {one.bytes / 1e9:.1f}" for one in report.traffic),
     ]
     known = [length for length in report.loops if length]
     lines.append(f"  {len(report.loops)} loops, of known length: {known}; XLA takes each once")
@@ -188,7 +198,10 @@ def table(reports: list[dict[str, Any]]) -> str:
     ]
     for row in reports:
         report = Report(**row)
-        report = report._replace(collectives=[program_cost.Collective(*one) for one in report.collectives])
+        report = report._replace(
+            collectives=[program_cost.Collective(*one) for one in report.collectives],
+            traffic=[program_cost.Traffic(*one) for one in report.traffic],
+        )
         alone, moved = estimate(report, 1), sum(one.bytes for one in report.collectives)
         shares = [f"{alone.total / estimate(report, chips).total:.1%}" for chips in (8, 64, 512)]
         what = f"`{report.config}`, {report.topology}, {report.batch_per_chip} pairs, fsdp {report.fsdp}"

@@ -79,3 +79,8 @@ def test_overflow_counts_what_does_not_fit():
 @pytest.mark.parametrize(("count", "expected"), [(1, 16), (14, 256), (4000, 32768)])
 def test_default_capacity_is_a_power_of_two_that_holds_small_scenes_entirely(count, expected):
     assert default_capacity(count, GRID) == expected
+
+
+def test_large_tiles_get_room_for_fewer_entries():
+    small, large = (default_capacity(40_000, TileGrid(224, 224, tile)) for tile in (8, 32))
+    assert (small, large) == (2**18, 2**17)  # 6 and 3 for each primitive, rounded up

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from sheap_jax.training.program_cost import Collective, collectives, loops, matrix_flops
+from sheap_jax.training.program_cost import Collective, Traffic, collectives, loops, matrix_flops, traffic
 
 # Lines as the TPU compiler prints them.
 HLO = """
@@ -68,3 +68,46 @@ def test_transfers_are_summed_by_kind():
 
 def test_loops_with_and_without_a_known_length():
     assert loops(HLO) == [12, 0]
+
+
+PROGRAM = """
+%fused_computation (p: f32[8,4]) -> f32[8,4] {
+  %p = f32[8,4]{1,0} parameter(0)
+  ROOT %twice = f32[8,4]{1,0} add(%p, %p)
+}
+
+%body (state: (s32[], f32[8,4])) -> (s32[], f32[8,4]) {
+  %state = (s32[], f32[8,4]{1,0}) parameter(0)
+  %value = f32[8,4]{1,0} get-tuple-element(%state), index=1
+  ROOT %half = bf16[8,4]{1,0} convert(%value), metadata={op_name="jit(step)/jvp(surfels)/convert"}
+}
+
+ENTRY %main (a: f32[8,4]) -> f32[8,4] {
+  %a = f32[8,4]{1,0} parameter(0)
+  %near = f32[8,4]{1,0:S(1)} fusion(%a), calls=%fused_computation, metadata={op_name="jit(step)/graph/add"}
+  %copy-start = (f32[8,4]{1,0}, f32[8,4]{1,0:S(1)}, u32[]{:S(2)}) copy-start(%near)
+  %copy-done = f32[8,4]{1,0} copy-done(%copy-start)
+  %kernel = f32[8,4]{1,0} custom-call(%a), custom_call_target="tpu_custom_call"
+  %loop = (s32[], f32[8,4]) while(%t), condition=%cond, body=%body, backend_config={"known_trip_count":{"n":"5"}}
+  ROOT %sum = f32[8,4]{1,0} add(%a, %copy-done), metadata={op_name="jit(step)/transpose(jvp(graph))/add"}
+}
+"""
+
+
+def test_traffic_is_what_instructions_read_and_write():
+    """By hand: arrays of 128 bytes. The fusion reads one and writes to the chip, the copy from there writes one, the
+    sum reads two and writes one; five times the body reads one and writes half of one; the kernel is not counted."""
+    found = dict(traffic(PROGRAM, parts=("graph", "surfels")))
+    assert found == {"graph": 128 + 3 * 128, "surfels": 5 * (128 + 64), "other": 128}
+    assert traffic(PROGRAM)[0] == Traffic("other", 512 + 960 + 128)
+
+
+def test_traffic_counts_whole_tiles():
+    """[5, 7, 3] with 3 fastest in tiles of 8 x 128: 5 x 8 x 128 numbers; with 7 fastest after 5: 3 x 8 x 128."""
+    program = """
+ENTRY %main (a: f32[5,7,3]) -> bf16[5,7,3] {
+  %a = f32[5,7,3]{2,1,0:T(8,128)} parameter(0)
+  ROOT %copy = bf16[5,7,3]{1,0,2:T(8,128)(2,1)} convert(%a)
+}
+"""
+    assert traffic(program) == [Traffic("other", 4 * 5 * 8 * 128 + 2 * 3 * 8 * 128)]

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from sheap_jax.training import scale
-from sheap_jax.training.program_cost import Collective
+from sheap_jax.training.program_cost import Collective, Traffic
 from sheap_jax.training.roofline import CHIPS
 
 REPORT = scale.Report(
@@ -21,6 +21,8 @@ REPORT = scale.Report(
     flops=0.459e12,  # a millisecond
     xla_flops=0.2e12,
     bytes=0.0,
+    traffic=[Traffic("surfels", 0)],
+    xla_bytes=0.0,
     collectives=[Collective("all-reduce", 0, int(300e6))],  # 2 x 63 / 64 of it at 600 GB/s: 0.98 ms
     loops=[3, 0],
     entries=0.0,
