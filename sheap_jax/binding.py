@@ -68,10 +68,8 @@ def bind(
         size = jnp.broadcast_to(jnp.mean(size[..., :2], axis=-1, keepdims=True), size.shape)
     if positions is not None:
         corners = _corners(positions, faces[prototypes.parent_face])
-    # Sums written out: as products of 3 x 3 matrices a TPU would pad them forty times over, and round them to bfloat16.
-    anchor = sum(prototypes.barycentric[:, k, None] * corners[..., k, :] for k in range(3))
-    scaled = size * local.offset
-    offset = sum(frames.rotation[..., k] * scaled[..., k, None] for k in range(3))
+    anchor = _weighted_sum(prototypes.barycentric, corners)
+    offset = _weighted_sum(size * local.offset, jnp.swapaxes(frames.rotation, -1, -2))
     return Surfels(
         means=anchor + offset,
         quats=quaternion_multiply(matrix_to_quaternion(frames.rotation), normalize(local.rotation)),
@@ -79,6 +77,13 @@ def bind(
         opacities=local.opacity,
         albedo=local.albedo,
     )
+
+
+def _weighted_sum(weights: Float[Array, "*b 3"], vectors: Float[Array, "*b 3 3"]) -> Float[Array, "*b 3"]:
+    """Sum of weights[k] vectors[k]. Written out: a TPU would pad products of 3 x 3 matrices forty times over, and round
+    them to bfloat16."""
+    first, second, third = (weights[..., k, None] * vectors[..., k, :] for k in range(3))
+    return first + second + third
 
 
 def _corners(vertices: Float[Array, "*b v 3"], triangles: Int[Array, "n 3"]) -> Float[Array, "*b n 3 3"]:
