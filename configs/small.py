@@ -1,7 +1,7 @@
 """Embedded heads on two CPU cores within 90 minutes: three thousand people, landmarks first, then rendered steps.
 
 Measured (seed 0, two cores that did other work as well): 4 min for the data, 62 min for 60,000 steps on landmarks, 30
-min for 3,000 rendered ones on one core (two free ones do 3 steps/s), 2 min for the evaluation. On embedded-v1: neutral median
+min for 3,000 rendered ones on one core, 2 min for the evaluation. On embedded-v1: neutral median
 1.06 mm against the mean head's 1.31 (ratio 0.81, on landmarks alone 0.84; the aim is 0.5, docs/decisions.md says what
 is in the way), where expressions move the face 1.08 mm against 1.28 without expression, landmarks 0.57 px against 5.94,
 re-animated faces 26.6 dB (source unchanged 21.9).
