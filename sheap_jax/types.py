@@ -94,5 +94,6 @@ class RawBatch(NamedTuple):
 
     source: RawFrame
     target: RawFrame
+    mirrored: Bool[np.ndarray, "*b"]  # pairs that are still to be mirrored
     gain: Float32[np.ndarray, "*b 3"]  # colour gain that is still to be applied to both images
     record: Int32[np.ndarray, "*b 2"]

@@ -1,7 +1,7 @@
 """Random changes of a pair that keep it a pair: mirror, colour gain, crop.
 
-Mirror and gain are shared by both frames, since identity, skin and light of the source explain the target. Mirror and
-crop are made where the image is decoded; the gain waits for the device, where floats are cheap (`float_batch`).
+Mirror and gain are shared by both frames, since identity, skin and light of the source explain the target. The crop is
+made where the image is decoded; mirror and gain wait for the device, where they cost nothing (`float_batch`).
 """
 
 from typing import NamedTuple
@@ -53,22 +53,12 @@ def draw_changes(augmentation: Augmentation, pairs: int, generator: np.random.Ge
     return Changes(mirrored & augmentation.flip, gain.astype(np.float32), 1.0 + crops[..., 0], crops[..., 1:])
 
 
-def apply_changes(frames: RawFrame, changes: Changes) -> None:
-    """Crop and mirror frames [2, b, ...] (source and target of b pairs) in place; the gain is left to `float_batch`."""
-    import cv2
-
-    mirrored = changes.mirrored
+def crop_frames(frames: RawFrame, changes: Changes) -> None:
+    """Zoom and shift frames [2, b, ...] (source and target of b pairs) in place."""
     for k, side in np.argwhere((changes.zoom != 1.0) | changes.shift.any(axis=-1)):
         zoom = float(changes.zoom[k, side])
         offset = _crop(frames.image[side, k], zoom=zoom, shift=changes.shift[k, side])
         frames.landmarks[side, k] = frames.landmarks[side, k] * zoom + offset
-    for k in np.flatnonzero(mirrored):
-        for image in frames.image[:, k]:
-            cv2.flip(image, 1, dst=image)
-    turned = frames.landmarks[:, mirrored][:, :, FLIP_ORDER]
-    turned[..., 0] = frames.image.shape[-2] - turned[..., 0]
-    frames.landmarks[:, mirrored] = turned
-    frames.landmark_weight[:, mirrored] = frames.landmark_weight[:, mirrored][:, :, FLIP_ORDER]
 
 
 def _crop(image: UInt8[np.ndarray, "h w 3"], *, zoom: float, shift: Float[np.ndarray, "2"]) -> Float[np.ndarray, "2"]:
@@ -89,12 +79,23 @@ def _crop(image: UInt8[np.ndarray, "h w 3"], *, zoom: float, shift: Float[np.nda
 
 
 def float_batch(raw: RawBatch) -> Batch:
-    """The batch in the units of the training, images float32 in [0, 1] with their gain: the part for the device."""
-    source, target = (_float_frame(frame, jnp.asarray(raw.gain)) for frame in (raw.source, raw.target))
+    """The batch in the units of the training, mirrored, images float32 in [0, 1] with their gain: the device's part."""
+    mirrored, gain = jnp.asarray(raw.mirrored), jnp.asarray(raw.gain)
+    source, target = (_float_frame(_mirror(frame, mirrored), gain) for frame in (raw.source, raw.target))
     return Batch(source, target, jnp.asarray(raw.record))
 
 
-def _float_frame(frame: RawFrame, gain: Float[Array, "b 3"]) -> Frame:
+def _mirror(frame: RawFrame, mirrored: Bool[Array, "b"]) -> Frame:
+    """The chosen frames with left and right exchanged."""
+    image, landmarks, weight = (jnp.asarray(values) for values in frame)
+    turned = landmarks[:, FLIP_ORDER] * jnp.array([-1.0, 1.0]) + jnp.array([image.shape[-2], 0.0])
+    return Frame(
+        jnp.where(mirrored[:, None, None, None], image[:, :, ::-1], image),
+        jnp.where(mirrored[:, None, None], turned, landmarks),
+        jnp.where(mirrored[:, None], weight[:, FLIP_ORDER], weight),
+    )
+
+
+def _float_frame(frame: Frame, gain: Float[Array, "b 3"]) -> Frame:
     scale = gain[:, None, None, :] * np.float32(1.0 / 255.0)
-    image = jnp.minimum(jnp.asarray(frame.image).astype(jnp.float32) * scale, 1.0)
-    return Frame(image, jnp.asarray(frame.landmarks), jnp.asarray(frame.landmark_weight))
+    return frame._replace(image=jnp.minimum(frame.image.astype(jnp.float32) * scale, 1.0))

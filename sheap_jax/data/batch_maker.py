@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Int, Int32
 
-from sheap_jax.data.augment import Augmentation, apply_changes, draw_changes
+from sheap_jax.data.augment import Augmentation, crop_frames, draw_changes
 from sheap_jax.data.buffers import BufferPool
 from sheap_jax.data.codec import NUM_LANDMARKS, Record, ShardError
 from sheap_jax.data.frames import decode_frame, decode_image, drop_far_landmarks, landmarks_finite
@@ -49,9 +49,9 @@ class BatchMaker:
         pairs = draw_pairs(self.table, self._identities(step), generator)[self._places]
         changes = draw_changes(self.augmentation, self.batch_size, generator).of(self._places)
         frames, bad = self._load(pairs, step)
-        apply_changes(frames, changes)
+        crop_frames(frames, changes)
         source, target = (RawFrame(*(values[side] for values in frames)) for side in range(2))
-        return MadeBatch(RawBatch(source, target, changes.gain, pairs), np.array(bad, np.int32))
+        return MadeBatch(RawBatch(source, target, changes.mirrored, changes.gain, pairs), np.array(bad, np.int32))
 
     def _identities(self, step: int) -> Int[np.ndarray, "b"]:
         """Each identity once an epoch; the batches are cut from the endless sequence of epochs."""

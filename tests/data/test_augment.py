@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from sheap_jax.data.augment import FLIP_ORDER, Augmentation, Changes, apply_changes, draw_changes, float_batch
-from sheap_jax.types import RawBatch, RawFrame
+from sheap_jax.data.augment import FLIP_ORDER, Augmentation, Changes, crop_frames, draw_changes, float_batch
+from sheap_jax.types import Batch, RawBatch, RawFrame
 
 SIZE = 32
 
@@ -27,14 +27,21 @@ def blob_frames(centre: tuple[float, float]) -> RawFrame:
     return RawFrame(image, landmarks, np.ones((2, 1, 68), np.float32))
 
 
-def changes(pairs: int = 1, *, mirrored: bool = False, zoom: float = 1.0, shift=(0.0, 0.0)) -> Changes:
-    """The same change for every frame."""
+def crops(pairs: int = 1, *, zoom: float = 1.0, shift=(0.0, 0.0)) -> Changes:
+    """The same crop for every frame."""
     return Changes(
-        np.full(pairs, mirrored),
+        np.zeros(pairs, bool),
         np.ones((pairs, 3), np.float32),
         np.full((pairs, 2), zoom),
         np.broadcast_to(shift, (pairs, 2, 2)),
     )
+
+
+def on_device(frames: RawFrame, mirrored: np.ndarray, gain: np.ndarray | None = None) -> Batch:
+    """Mirrored and multiplied by the gain, as the device does it."""
+    source, target = (RawFrame(*(values[side] for values in frames)) for side in range(2))
+    gain = np.ones((len(mirrored), 3), np.float32) if gain is None else gain
+    return float_batch(RawBatch(source, target, mirrored, gain, np.zeros((len(mirrored), 2), np.int32)))
 
 
 def copied(frames: RawFrame) -> RawFrame:
@@ -64,26 +71,29 @@ def test_flip_order_mirrors_a_real_head(shared_data):
 
 
 def test_mirrored_twice_is_the_frame_itself():
-    before = random_frames(2)
-    frames = copied(before)
-    apply_changes(frames, changes(2, mirrored=True))
-    np.testing.assert_array_equal(frames.image, before.image[:, :, :, ::-1])
-    apply_changes(frames, changes(2, mirrored=True))
-    for found, expected in zip(frames, before, strict=True):
-        np.testing.assert_allclose(found, expected, rtol=0, atol=4e-6)
+    frames = random_frames(2)
+    both = np.ones(2, bool)
+    once = on_device(frames, both)
+    np.testing.assert_allclose(once.target.image, frames.image[1, :, :, ::-1] / 255.0, atol=1e-6)
+    bytes_once = np.stack([np.rint(255 * np.asarray(side.image)).astype(np.uint8) for side in once[:2]])
+    again = RawFrame(bytes_once, *(np.stack([side[i] for side in once[:2]]) for i in (1, 2)))
+    twice = on_device(again, both)
+    for side in range(2):
+        np.testing.assert_allclose(twice[side].image, frames.image[side] / 255.0, atol=1e-6)
+        np.testing.assert_allclose(twice[side].landmarks, frames.landmarks[side], rtol=0, atol=4e-6)
+        np.testing.assert_array_equal(twice[side].landmark_weight, frames.landmark_weight[side])
 
 
 def test_mirror_keeps_a_landmark_on_its_pixel():
-    frames = blob_frames((9.25, 14.5))
-    apply_changes(frames, changes(mirrored=True))
-    np.testing.assert_allclose(frames.landmarks[1, 0, 30], (SIZE - 9.25, 14.5))
-    np.testing.assert_allclose(spot_centre(frames.image[1, 0]), frames.landmarks[1, 0, 30], atol=0.02)
+    target = on_device(blob_frames((9.25, 14.5)), np.ones(1, bool)).target
+    np.testing.assert_allclose(target.landmarks[0, 30], (SIZE - 9.25, 14.5))
+    np.testing.assert_allclose(spot_centre(np.asarray(target.image[0])), target.landmarks[0, 30], atol=0.02)
 
 
 @pytest.mark.parametrize(("zoom", "shift"), [(1.0, (0.1, -0.05)), (0.8, (0.0, 0.0)), (1.3, (0.06, 0.04))])
 def test_crop_keeps_a_landmark_on_its_pixel(zoom, shift):
     frames = blob_frames((13.25, 17.5))
-    apply_changes(frames, changes(zoom=zoom, shift=shift))
+    crop_frames(frames, crops(zoom=zoom, shift=shift))
     middle = SIZE / 2
     expected = zoom * (np.array([13.25, 17.5]) - middle) + middle + SIZE * np.array(shift)
     np.testing.assert_allclose(frames.landmarks[0, 0, 30], expected, atol=1e-4)
@@ -95,24 +105,23 @@ def test_gain_is_shared_by_both_frames_and_kept_in_range():
     gain = draw_changes(Augmentation(color_jitter=0.2), 3, np.random.default_rng(5)).gain
     assert np.abs(gain - 1).max() <= 0.2
     assert len(np.unique(gain)) == 9  # each pair and channel has its own
-    source, target = (RawFrame(*(values[side] for values in frames)) for side in range(2))
-    batch = float_batch(RawBatch(source, target, gain, np.zeros((3, 2), np.int32)))
-    for found, raw in ((batch.source, source), (batch.target, target)):
-        np.testing.assert_allclose(found.image, raw.image / 255.0 * gain[:, None, None], atol=1e-6)
-    white = source._replace(image=np.full_like(source.image, 255))
-    brightest = float_batch(RawBatch(white, white, gain, np.zeros((3, 2), np.int32)))
-    assert float(brightest.source.image.max()) == 1.0
+    unturned = np.zeros(3, bool)
+    batch = on_device(frames, unturned, gain)
+    for found, raw in ((batch.source, frames.image[0]), (batch.target, frames.image[1])):
+        np.testing.assert_allclose(found.image, raw / 255.0 * gain[:, None, None], atol=1e-6)
+    white = frames._replace(image=np.full_like(frames.image, 255))
+    assert float(on_device(white, unturned, gain).source.image.max()) == 1.0
 
 
 def test_mirror_takes_both_frames_or_neither_and_each_half_of_the_time():
-    before = random_frames(200)
-    frames = copied(before)
-    drawn = draw_changes(Augmentation(), 200, np.random.default_rng(0))
-    apply_changes(frames, drawn)
-    for k, mirrored in enumerate(drawn.mirrored):
-        step = -1 if mirrored else 1
-        np.testing.assert_array_equal(frames.image[:, k], before.image[:, k, :, ::step])
-    assert 70 <= drawn.mirrored.sum() <= 130  # 4 standard deviations of a fair coin
+    frames = random_frames(200)
+    mirrored = draw_changes(Augmentation(), 200, np.random.default_rng(0)).mirrored
+    batch = on_device(frames, mirrored)
+    for k in range(200):
+        step = -1 if mirrored[k] else 1
+        for side in range(2):
+            np.testing.assert_allclose(batch[side].image[k], frames.image[side, k, :, ::step] / 255.0, atol=1e-6)
+    assert 70 <= mirrored.sum() <= 130  # 4 standard deviations of a fair coin
 
 
 def test_everything_off_changes_nothing():
@@ -120,10 +129,11 @@ def test_everything_off_changes_nothing():
     frames = copied(before)
     off = Augmentation(flip=False, color_jitter=0.0, crop_jitter=0.0)
     drawn = draw_changes(off, 8, np.random.default_rng(0))
-    apply_changes(frames, drawn)
+    crop_frames(frames, drawn)
     for found, expected in zip(frames, before, strict=True):
         np.testing.assert_array_equal(found, expected)
     np.testing.assert_array_equal(drawn.gain, 1.0)
+    assert not drawn.mirrored.any()
 
 
 def test_one_switch_does_not_change_what_the_others_draw():
