@@ -7,16 +7,17 @@
 A variant is a file of configs/ablations/, applied to the base configuration; "full" is the base itself. The first
 steps, without pictures, are the same for all variants: they are trained once for each seed, and every variant starts
 from that checkpoint. All are scored on the same test people, those of embedded-v1. The output directory gets the runs,
-`ablation.json`, `ablation.md` and `ablation.png`, anew after every run.
+`ablation.json`, `ablation.md` and `ablation.png`, anew after every run: values with their spread over seeds, and the
+difference of every variant from the full method, image by image, with a bootstrap interval over people.
 """
 
 import argparse
 import dataclasses
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -25,6 +26,7 @@ from timing import environment
 from eval import evaluate
 from sheap_jax import config_files
 from sheap_jax.config import Config
+from sheap_jax.evaluation.compare import Interval, load_results, paired_bootstrap, paired_values
 from sheap_jax.morphable.named import load_morphable
 from sheap_jax.training import setup
 from sheap_jax.training.checkpoint import Checkpoints
@@ -44,6 +46,7 @@ SHOWN = (
     "re-animation, face, SSIM",
 )
 
+Report = dict[str, Any]  # one benchmark of a results.json
 log = logging.getLogger("ablation")
 
 
@@ -54,13 +57,13 @@ class Group(NamedTuple):
     runs: dict[str, Config]  # by variant
 
 
-def variants_of(base_file: str, names: list[str], changes: dict[str, object], directory: Path) -> Group:
+def variants_of(base_file: str, names: list[str], changes: Mapping[str, object], directory: Path) -> Group:
     """The base and its variants, as runs below `directory`; a variant that changes nothing of this base is left out."""
     files = {name: base_file if name == FULL else f"{ABLATIONS / name}.py:{base_file}" for name in [FULL, *names]}
     runs = {}
     for name, file in files.items():
         config = config_files.load_file(file)
-        for field, value in (changes | {"log.directory": str(directory / name)}).items():
+        for field, value in {**changes, "log.directory": str(directory / name)}.items():
             config = config_files.replace(config, field.split("."), value)
         runs[name] = config
     base = runs[FULL]
@@ -158,34 +161,71 @@ def _mean_and_spread(values: list[float]) -> str:
     return f"{np.mean(values):.3f}{spread}"
 
 
-def plot(table: dict[str, dict[str, list[float]]], path: Path) -> None:
-    """A panel for each quantity, a dot for each seed, a bar at the mean; the dashed line is the full method's."""
+def differences(groups: list[Group]) -> dict[str, dict[str, Interval]]:
+    """Variant -> quantity -> variant minus full of the same seed, over all images of the seeds that have both."""
+    found: dict[str, dict[str, Interval]] = {}
+    for name in dict.fromkeys(name for group in groups for name in group.runs if name != FULL):
+        pairs = [pair for group in groups if (pair := _report_pair(group, name))]
+        per_seed = [paired_values(*pair) for pair in pairs]
+        for quantity in SHOWN:
+            parts = [values[quantity] for values in per_seed if quantity in values]
+            interval = paired_bootstrap(*map(np.concatenate, zip(*parts, strict=True))) if parts else None
+            if interval is not None:
+                found.setdefault(name, {})[quantity] = interval
+    return found
+
+
+def _report_pair(group: Group, name: str) -> tuple[Report, Report] | None:
+    """The reports of the full method and of a variant; None if one of them is missing."""
+    files = [results_file(group.runs[which]) for which in (FULL, name)]
+    if not all(file.exists() for file in files):
+        return None
+    full, variant = (next(iter(load_results(file).values())) for file in files)
+    return full, variant
+
+
+def differences_markdown(found: dict[str, dict[str, Interval]]) -> str:
+    """Variant minus full with its interval, a row for each variant; in bold where zero is outside."""
+    lines = ["| variant - full | " + " | ".join(SHOWN) + " |", "| --- |" + " ---: |" * len(SHOWN)]
+    for name, intervals in found.items():
+        cells = [_difference_cell(intervals[quantity]) if quantity in intervals else "" for quantity in SHOWN]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _difference_cell(interval: Interval) -> str:
+    clear = "" if interval.low <= 0 <= interval.high else "**"
+    return f"{clear}{interval.difference:+.3f}{clear} [{interval.low:+.3f}, {interval.high:+.3f}]"
+
+
+def plot(found: dict[str, dict[str, Interval]], path: Path) -> None:
+    """A panel for each quantity: every variant's difference from the full method with its interval."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    names = list(table)[::-1]
+    names = list(found)[::-1]
     figure, axes = pyplot.subplots(1, len(SHOWN), figsize=(2.6 * len(SHOWN), 0.35 * len(names) + 1.6), sharey=True)
     for axis, quantity in zip(axes, SHOWN, strict=True):
+        axis.axvline(0, linestyle="--", color="grey", linewidth=1)
         for row, name in enumerate(names):
-            values = table[name].get(quantity, [])
-            axis.plot(values, [row] * len(values), "o", alpha=0.6, markersize=4)
-            if values:
-                axis.plot([np.mean(values)], [row], "|", color="black", markersize=14)
-        if quantity in table.get(FULL, {}):
-            axis.axvline(np.mean(table[FULL][quantity]), linestyle="--", color="grey", linewidth=1)
+            if quantity in found[name]:
+                middle, low, high = found[name][quantity][:3]
+                clear = "tab:blue" if low <= 0 <= high else "tab:red"
+                axis.errorbar(middle, row, xerr=[[middle - low], [high - middle]], fmt="o", color=clear, capsize=3)
         axis.set_title(quantity.replace(", ", "\n"), fontsize=8)
         axis.tick_params(labelsize=8)
         axis.grid(alpha=0.3)
     axes[0].set_yticks(range(len(names)), names)
+    figure.suptitle("variant - full, 95 % over people; red where zero is outside", fontsize=9)
     figure.tight_layout()
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
 
 
 def write(groups: list[Group], directory: Path) -> None:
-    table = collect(groups)
+    table, compared = collect(groups), differences(groups)
     base = groups[0].base
     report = environment() | {
         "base": base.name,
@@ -194,11 +234,17 @@ def write(groups: list[Group], directory: Path) -> None:
         "rendered_steps": base.steps - base.geometry_steps,
         "seeds": [group.base.seed for group in groups],
         "values": table,
+        "minus_full": {
+            name: {quantity: interval._asdict() for quantity, interval in intervals.items()}
+            for name, intervals in compared.items()
+        },
     }
     (directory / "ablation.json").write_text(json.dumps(report, indent=1) + "\n")
-    (directory / "ablation.md").write_text(markdown(table))
-    plot(table, directory / "ablation.png")
-    print(markdown(table))
+    tables = markdown(table) + "\n" + differences_markdown(compared)
+    (directory / "ablation.md").write_text(tables)
+    if compared:
+        plot(compared, directory / "ablation.png")
+    print(tables)
 
 
 def main() -> None:
@@ -223,7 +269,7 @@ def main() -> None:
     base = config_files.load_file(options.config)
     geometry_steps = base.geometry_steps if options.geometry_steps is None else options.geometry_steps
     rendered = base.steps - base.geometry_steps if options.steps is None else options.steps
-    changes = {"geometry_steps": geometry_steps, "steps": geometry_steps + rendered}
+    changes: dict[str, object] = {"geometry_steps": geometry_steps, "steps": geometry_steps + rendered}
     if options.morphable:
         changes["morphable"] = options.morphable
     groups = []

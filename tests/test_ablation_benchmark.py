@@ -64,3 +64,31 @@ def test_runs_of_other_settings_are_not_taken_for_finished(ablation, tmp_path):
     config_files.save_json(other.base, tmp_path / "full" / "config.json")
     with pytest.raises(config_files.ConfigError, match="other settings"):
         list(ablation.run_group(group, tmp_path))
+
+
+def test_differences_pair_the_images_of_one_seed(ablation, tmp_path):
+    """Images differ by much more than variants do: only their differences tell the variants apart."""
+    quantity, generator = "landmarks", np.random.default_rng(0)
+    people = [f"p{k // 2}" for k in range(40)]
+    images = [f"i{k}" for k in range(40)]
+    groups = []
+    for seed in range(2):
+        groups.append(ablation.variants_of("configs/small.py", ["mlp", "cnn"], {"seed": seed}, tmp_path / str(seed)))
+        hard = generator.uniform(0, 10, 40)
+        values = {"full": hard, "mlp": hard + 0.3 + 0.1 * generator.normal(size=40)}  # cnn has not run
+        for name, numbers in values.items():
+            row = {"quantity": quantity, "ours": numbers.mean(), "baseline": "mean head", "baseline_value": 9.0}
+            scores = {"images": images, "people": people, "values": {quantity: numbers.tolist()}}
+            report = {"benchmark": "embedded", "version": "v1", "comparisons": [row], "per_image": [scores]}
+            file = ablation.results_file(groups[-1].runs[name])
+            file.parent.mkdir(parents=True)
+            file.write_text(json.dumps({"reports": [report]}))
+    found = ablation.differences(groups)
+    assert list(found) == ["mlp"]
+    interval = found["mlp"][quantity]
+    assert (interval.images, interval.people) == (80, 20)
+    assert interval.low < 0.3 < interval.high
+    assert interval.high - interval.low < 0.1
+    ablation.write(groups, tmp_path)
+    assert "| **+0." in (tmp_path / "ablation.md").read_text()
+    assert (tmp_path / "ablation.png").stat().st_size > 1000

@@ -27,6 +27,14 @@ class Interval(NamedTuple):
     people: int
 
 
+class PairedValues(NamedTuple):
+    """What two runs have of the same images."""
+
+    first: Float[np.ndarray, "n"]
+    second: Float[np.ndarray, "n"]
+    people: np.ndarray  # whose image it is, names
+
+
 class CompareError(ValueError):
     """The two files cannot be compared; the message says why."""
 
@@ -86,7 +94,7 @@ def compare_reports(first: dict[str, Any], second: dict[str, Any], *, names: tup
             "different things. Run eval.py again on the same version of the data."
         )
     others = {row["quantity"]: row for row in second["comparisons"]}
-    intervals = _intervals(first, second)
+    intervals = {quantity: paired_bootstrap(*pair) for quantity, pair in paired_values(first, second).items()}
     lines = [
         f"# {first['benchmark']} ({first['version']}): {names[0]} and {names[1]}",
         "",
@@ -107,8 +115,8 @@ def compare_reports(first: dict[str, Any], second: dict[str, Any], *, names: tup
     return "\n".join(lines) + "\n"
 
 
-def _intervals(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Interval]:
-    """Of every quantity that both hold per image, over their common images."""
+def paired_values(first: dict[str, Any], second: dict[str, Any]) -> dict[str, PairedValues]:
+    """The values of two reports on their common images, by quantity."""
     found = {}
     for ours, theirs in zip(first["per_image"], second["per_image"], strict=True):
         places = {image: place for place, image in enumerate(theirs["images"])}
@@ -116,13 +124,8 @@ def _intervals(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Inter
         others = [places[ours["images"][place]] for place in mine]
         people = np.array(ours["people"])[mine]
         for quantity in ours["values"].keys() & theirs["values"].keys():
-            pair = (
-                np.array(ours["values"][quantity], float)[mine],
-                np.array(theirs["values"][quantity], float)[others],
-            )
-            interval = paired_bootstrap(*pair, people)
-            if interval is not None:
-                found[quantity] = interval
+            values = np.array(ours["values"][quantity], float)[mine]
+            found[quantity] = PairedValues(values, np.array(theirs["values"][quantity], float)[others], people)
     return found
 
 
