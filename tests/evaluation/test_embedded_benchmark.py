@@ -9,7 +9,7 @@ from scipy.spatial.transform import Rotation
 from tiny_benchmark import GRAY_STEP, SIZE, FakePredictor
 
 from sheap_jax.data.embedded.truth import Truth, save_truth
-from sheap_jax.evaluation.embedded import MOVING, NO_EXPRESSION, SCAN_STRIDE, evaluate_embedded, moving_points
+from sheap_jax.evaluation.embedded import AT_REST, MOVING, NO_EXPRESSION, SCAN_STRIDE, evaluate_embedded, moving_points
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +73,7 @@ def test_expression_and_pose_are_zeroed_for_neutral_heads_only(tiny_benchmark):
     assert row.ours > 0.05
     assert row.ratio == pytest.approx(1.0, abs=1e-6)
     assert _row(report, f"{MOVING}, rigid, median", NO_EXPRESSION).ours > row.ours
+    assert _row(report, f"{MOVING}, rigid, median", AT_REST).baseline_value < 1e-3  # the identity is right
 
 
 def test_moving_points_are_those_that_an_expression_moves(tiny_benchmark):
