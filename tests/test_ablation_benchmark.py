@@ -92,3 +92,14 @@ def test_differences_pair_the_images_of_one_seed(ablation, tmp_path):
     ablation.write(groups, tmp_path)
     assert "| **+0." in (tmp_path / "ablation.md").read_text()
     assert (tmp_path / "ablation.png").stat().st_size > 1000
+
+
+def test_the_documented_tables_are_those_of_the_results(ablation):
+    found = json.loads((ROOT / "benchmarks/results/ablation_small.json").read_text())
+    minus_full = {
+        name: {quantity: ablation.Interval(**interval) for quantity, interval in intervals.items()}
+        for name, intervals in found["minus_full"].items()
+    }
+    shown = (ROOT / "docs/results.md").read_text()
+    assert ablation.markdown(found["values"]) in shown
+    assert ablation.differences_markdown(minus_full) in shown
