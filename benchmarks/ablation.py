@@ -194,8 +194,8 @@ def differences_markdown(found: dict[str, dict[str, Interval]]) -> str:
 
 
 def _difference_cell(interval: Interval) -> str:
-    clear = "" if interval.low <= 0 <= interval.high else "**"
-    return f"{clear}{interval.difference:+.3f}{clear} [{interval.low:+.3f}, {interval.high:+.3f}]"
+    bold = "" if interval.low <= 0 <= interval.high else "**"
+    return f"{bold}{interval.difference:+.3f}{bold} [{interval.low:+.3f}, {interval.high:+.3f}]"
 
 
 def plot(found: dict[str, dict[str, Interval]], path: Path) -> None:
@@ -212,8 +212,8 @@ def plot(found: dict[str, dict[str, Interval]], path: Path) -> None:
         for row, name in enumerate(names):
             if quantity in found[name]:
                 middle, low, high = found[name][quantity][:3]
-                clear = "tab:blue" if low <= 0 <= high else "tab:red"
-                axis.errorbar(middle, row, xerr=[[middle - low], [high - middle]], fmt="o", color=clear, capsize=3)
+                color = "tab:blue" if low <= 0 <= high else "tab:red"
+                axis.errorbar(middle, row, xerr=[[middle - low], [high - middle]], fmt="o", color=color, capsize=3)
         axis.set_title(quantity.replace(", ", "\n"), fontsize=8)
         axis.tick_params(labelsize=8)
         axis.grid(alpha=0.3)

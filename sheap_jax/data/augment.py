@@ -1,7 +1,7 @@
 """Random changes of a pair that keep it a pair: mirror, colour gain, crop.
 
 Mirror and gain are shared by both frames, since identity, skin and light of the source explain the target. The crop is
-made where the image is decoded; mirror and gain wait for the device, where they cost nothing (`float_batch`).
+made where the image is decoded; mirror and gain wait for the device, where they are cheap (`float_batch`).
 """
 
 from typing import NamedTuple
@@ -86,7 +86,7 @@ def float_batch(raw: RawBatch) -> Batch:
 
 
 def _mirror(frame: RawFrame, mirrored: Bool[Array, "b"]) -> Frame:
-    """The chosen frames with left and right exchanged."""
+    """Frames [b, ...] with left and right exchanged where `mirrored`; images stay bytes."""
     image, landmarks, weight = (jnp.asarray(values) for values in frame)
     turned = landmarks[:, FLIP_ORDER] * jnp.array([-1.0, 1.0]) + jnp.array([image.shape[-2], 0.0])
     return Frame(
