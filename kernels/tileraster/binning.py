@@ -62,17 +62,18 @@ class _ImageBins(NamedTuple):
 
 # Small scenes get room for every primitive on every tile up to this many entries.
 SMALL_CAPACITY = 1 << 13
+_STEP = 1 << 6  # default capacities are multiples of it, and so of every kernel's chunk
 
 
 def default_capacity(count: int, grid: TileGrid) -> int:
-    """Entries to make room for: the power of two above what shells of small surfels need.
+    """Entries to make room for: half as many again as those of a closed shell, such as a head, that fills the image.
 
-    Those have 2.5 to 6 entries per surfel on 8-pixel tiles and 1.3 to 1.9 on 32-pixel tiles; there is room for 6 and 3.
-    What is not used costs memory traffic all the same.
+    Its surfels have boxes of about 4 sqrt(pixels / surfels) + 2 pixels a side: 2.5 to 1.8 entries per surfel on tiles
+    of 16 pixels for 10,000 to 40,000 surfels at 224 pixels. Room that is not used costs memory traffic.
     """
-    per_primitive = math.ceil(6 * math.sqrt(8 / max(grid.tile, 8)))
-    wanted = max(per_primitive * count + 4 * grid.tiles, SMALL_CAPACITY)
-    return 1 << (min(wanted, max(count * grid.tiles, 1)) - 1).bit_length()
+    side = 4 * math.sqrt(grid.width * grid.height / max(count, 1)) + 2
+    wanted = max(math.ceil(1.5 * count * (1 + side / grid.tile) ** 2), SMALL_CAPACITY)
+    return -(-min(wanted, max(count * grid.tiles, 1)) // _STEP) * _STEP
 
 
 def bin_primitives(boxes: ScreenBoxes, grid: TileGrid, *, capacity: int) -> Bins:

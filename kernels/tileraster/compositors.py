@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 
 from tileraster import compositing
+from tileraster.validation import target_device
 
 if TYPE_CHECKING:
     from tileraster import pallas_composite, pallas_gpu
@@ -88,5 +89,8 @@ def _gpu_launch(kernel: str, *, interpret: bool) -> "pallas_gpu.Launch":
 
 
 def _compute_capability() -> float:
-    """Of the default GPU: 8.0 is Ampere, 9.0 Hopper."""
+    """Of the GPU that is compiled for, 8.0 is Ampere, 9.0 Hopper: of the default one, or ahead of time by its name."""
+    target = target_device()
+    if target is not None and jax.default_backend() == "cpu":
+        return 8.0 if "A100" in target.device_kind else 9.0
     return float(jax.local_devices()[0].compute_capability)

@@ -3,6 +3,7 @@
 import functools
 import logging
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -101,11 +102,15 @@ def choose_implementation(requested: str | None, dtype: object, *, on_gpu: bool 
     return requested
 
 
+def target_device() -> Any:
+    """The device that is compiled for, where that is said by an abstract mesh, as when compiling ahead of time."""
+    # No mesh, or one made without devices, has no abstract device.
+    return getattr(jax.sharding.get_abstract_mesh(), "abstract_device", None)
+
+
 def _platform() -> str:
     """Where a call will run: an abstract mesh's devices when compiling ahead of time, else the default device."""
-    # No mesh, or one made without devices, has no abstract device.
-    device = getattr(jax.sharding.get_abstract_mesh(), "abstract_device", None)
-    device = device or getattr(jax.config, "jax_default_device", None)
+    device = target_device() or getattr(jax.config, "jax_default_device", None)
     platform = getattr(device, "platform", device) or jax.default_backend()
     return "gpu" if platform in ("cuda", "rocm") else str(platform)
 

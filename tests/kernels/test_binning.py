@@ -1,11 +1,13 @@
 """The entry lists against a brute-force enumeration in numpy."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from tileraster import binning
-from tileraster.binning import TileGrid, bin_primitives, default_capacity
+from tileraster.binning import TileGrid, bin_primitives, default_capacity, tile_rectangles
 from tileraster.projection import ScreenBoxes
 
 GRID = TileGrid(width=37, height=21, tile=8)
@@ -76,11 +78,25 @@ def test_overflow_counts_what_does_not_fit():
     assert int(bins.entries.sum()) == sum(min(value, 64) for value in total)
 
 
-@pytest.mark.parametrize(("count", "expected"), [(1, 16), (14, 256), (4000, 32768)])
-def test_default_capacity_is_a_power_of_two_that_holds_small_scenes_entirely(count, expected):
-    assert default_capacity(count, GRID) == expected
+@pytest.mark.parametrize("count", [1, 14, 500])
+def test_default_capacity_holds_small_scenes_entirely(count):
+    assert 0 <= default_capacity(count, GRID) - count * GRID.tiles < 64
 
 
-def test_large_tiles_get_room_for_fewer_entries():
-    small, large = (default_capacity(40_000, TileGrid(224, 224, tile)) for tile in (8, 32))
-    assert (small, large) == (2**18, 2**17)  # 6 and 3 for each primitive, rounded up
+@pytest.mark.parametrize("tile", [8, 16, 32])
+@pytest.mark.parametrize(("count", "pixels"), [(2_000, 96), (5_000, 512), (20_000, 224)])
+def test_default_capacity_fits_a_shell_with_room_to_spare_and_not_much_more(count, pixels, tile):
+    """A sphere of discs, as large as their distance, that touches the borders of the image."""
+    rng = np.random.default_rng(0)
+    normal = rng.normal(size=(count, 3))
+    normal /= np.linalg.norm(normal, axis=-1, keepdims=True)
+    center = (0.5 + 0.5 * normal[:, :2]) * pixels
+    sigma = 0.6 * math.sqrt(math.pi / count) * pixels  # of a disc, in pixels
+    # Three standard deviations of the disc, foreshortened.
+    half = 3 * sigma * np.sqrt(1 - normal[:, :2] ** 2)
+    ones = jnp.ones((count,))
+    boxes = ScreenBoxes(jnp.asarray(center - half), jnp.asarray(center + half), ones, ones > 0)
+    grid = TileGrid(pixels, pixels, tile)
+    extent = np.asarray(tile_rectangles(boxes, grid).extent)
+    needed = extent.prod(axis=-1).sum()
+    assert 1.1 < default_capacity(count, grid) / needed < 3
