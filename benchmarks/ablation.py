@@ -3,6 +3,7 @@
     python benchmarks/ablation.py                       # hours on two cores; the same line goes on after a stop
     python benchmarks/ablation.py --config configs/small.py --seeds 3
     python benchmarks/ablation.py --variants full,landmarks_only,no_consistency --steps 300
+    python benchmarks/ablation.py --collect             # tables and figure of the runs that there are
 
 A variant is a file of configs/ablations/, applied to the base configuration; "full" is the base itself. The first
 steps, without pictures, are the same for all variants: they are trained once for each seed, and every variant starts
@@ -257,6 +258,7 @@ def main() -> None:
     parser.add_argument("--geometry-steps", type=int, help="steps of the common phase, instead of the base's")
     parser.add_argument("--morphable", help="fit this converted model (ict.npz) instead of the base's")
     parser.add_argument("--output", default="runs/ablation", type=Path)
+    parser.add_argument("--collect", action="store_true", help="train nothing: tables and figure of what is there")
     options = parser.parse_args()
     names = [name for name in options.variants.split(",") if name != FULL]
     unknown = set(names) - set(choices)
@@ -272,12 +274,17 @@ def main() -> None:
     changes: dict[str, object] = {"geometry_steps": geometry_steps, "steps": geometry_steps + rendered}
     if options.morphable:
         changes["morphable"] = options.morphable
-    groups = []
-    for seed in range(options.seeds):
-        directory = options.output / f"seed{seed}"
-        groups.append(variants_of(options.config, names, changes | {"seed": seed}, directory))
-        for _ in run_group(groups[-1], directory):
-            write(groups, options.output)
+    directories = [options.output / f"seed{seed}" for seed in range(options.seeds)]
+    groups = [
+        variants_of(options.config, names, changes | {"seed": seed}, directory)
+        for seed, directory in enumerate(directories)
+    ]
+    if options.collect:
+        write(groups, options.output)
+        return
+    for last, (group, directory) in enumerate(zip(groups, directories, strict=True), start=1):
+        for _ in run_group(group, directory):
+            write(groups[:last], options.output)
 
 
 if __name__ == "__main__":
