@@ -22,42 +22,20 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks/results/gpu_registers.json"
 CASES = [("triton", "sm_80"), ("triton", "sm_90"), ("mosaic", "sm_90")]
 CHANNELS, TILES, CHUNKS = 7, 196, 8192
-# What the compiler wants to know about an A100 and an H100: shared memory, multiprocessors, memory, bandwidth.
-DEVICES = {
-    "sm_80": ("NVIDIA A100-SXM4-80GB", 8, 166912, 108, 85000000000, 2039000000000),
-    "sm_90": ("NVIDIA H100 80GB HBM3", 9, 232448, 132, 84942979072, 3352320000000),
-}
-
-
-def target_config(architecture: str) -> str:
-    """The text form of XLA's GpuTargetConfigProto."""
-    kind, major, shared, cores, memory, bandwidth = DEVICES[architecture]
-    return f"""gpu_device_info {{
-  threads_per_block_limit: 1024 threads_per_warp: 32 threads_per_core_limit: 2048 core_count: {cores} fpus_per_core: 128
-  shared_memory_per_block: 49152 shared_memory_per_core: {shared + 5120} shared_memory_per_block_optin: {shared}
-  block_dim_limit_x: 2147483647 block_dim_limit_y: 65535 block_dim_limit_z: 65535 clock_rate_ghz: 1.41
-  memory_bandwidth: {bandwidth} device_memory_size: {memory} l2_cache_size: 41943040
-  registers_per_core_limit: 65536 registers_per_block_limit: 65536
-  cuda_compute_capability {{ major: {major} minor: 0 }}
-}}
-platform_name: "CUDA" device_description_str: "{kind}"
-dnn_version_info {{ major: 9 minor: 10 }} runtime_version {{ major: 12 minor: 9 }}"""
+CHIP = {"sm_80": "a100", "sm_90": "h100"}
 
 
 def compile_kernel(backend: str, architecture: str, kernel: str) -> None:
     """Compile one kernel alone; XLA_FLAGS says where its PTX goes."""
     import jax
     import jax.numpy as jnp
-    import numpy as np
-    from jax.experimental import topologies
     from tileraster import pallas_gpu, pallas_gpu_mosaic, pallas_gpu_triton
     from tileraster.compositors import GPU_WARPS
     from tileraster.pallas_composite import Lists, TileCotangents
 
-    topology = topologies.get_topology_desc(
-        platform="cuda", topology_name=architecture, topology="1x1x1", target_config=target_config(architecture)
-    )
-    mesh = jax.sharding.Mesh(np.array(topology.devices[:1]), ("gpu",))
+    from sheap_jax.training.targets import find_target
+
+    mesh = jax.sharding.Mesh(find_target(CHIP[architecture]).devices, ("gpu",))
     sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
 
     def array(*shape: int, dtype: Any = jnp.float32) -> jax.ShapeDtypeStruct:

@@ -19,7 +19,7 @@ def get_config() -> Config:
         morphable="assets/flame2020.npz",
         data=Data(directory="assets/voxceleb2", embedded=None, workers=8),
         weights=Weights(estimator="assets/farl.npz", dinov2="assets/dinov2_vitb14.npz", lpips="assets/lpips.npz"),
-        estimator=Estimator(style="farl", bfloat16=True, remat=True),
+        estimator=Estimator(style="farl", bfloat16=True),
         regressor=Regressor(
             uv_size=128,
             uv_channels=64,

@@ -29,6 +29,9 @@ _ANCHORS = {
 }
 
 
+MAX_PER_FACE = max(_ANCHORS)  # active prototypes on a face, at the start and ever after (the paper's bound)
+
+
 class Densified(NamedTuple):
     """Result of one round of densification."""
 
@@ -42,10 +45,10 @@ class Densified(NamedTuple):
 def init_prototypes(num_faces: int, *, per_face: int = 2, capacity: int | None = None) -> Prototypes:
     """`per_face` active prototypes on each of `num_faces` faces, then inactive slots up to `capacity`.
 
-    Raises ValueError if `per_face` is not 1 to 6 or `capacity` is too small.
+    Raises ValueError if `per_face` is not 1 to MAX_PER_FACE or `capacity` is too small.
     """
     if per_face not in _ANCHORS:
-        raise ValueError(f"per_face must be 1 to 6, not {per_face}")
+        raise ValueError(f"per_face must be 1 to {MAX_PER_FACE}, not {per_face}")
     count = num_faces * per_face
     capacity = count if capacity is None else capacity
     if capacity < count:
@@ -85,7 +88,7 @@ def densify_and_prune(
     *,
     count: int,
     min_per_face: int = 1,
-    max_per_face: int = 6,
+    max_per_face: int = MAX_PER_FACE,
     noise: float = 0.1,
 ) -> Densified:
     """Duplicate the `count` prototypes of largest gradient; prune those of lowest opacity if slots run short.

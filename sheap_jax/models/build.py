@@ -18,6 +18,7 @@ from sheap_jax.models.transformer import STYLES, Dtype
 from sheap_jax.models.vit import Vit
 from sheap_jax.models.weights import Params, load_weights, merge
 from sheap_jax.morphable import MorphableModel
+from sheap_jax.prototypes import MAX_PER_FACE
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +74,7 @@ def build_estimator(config: Config, head: HeadSizes) -> Estimator:
 
 def build_regressor(config: Config) -> GaussianRegressor:
     size = config.regressor
+    fixed = config.prototypes.densify_every == 0
     return GaussianRegressor(
         kind=size.kind,
         isotropic=size.isotropic,
@@ -83,6 +85,7 @@ def build_regressor(config: Config) -> GaussianRegressor:
         embedding_dim=size.embedding_dim,
         width=size.graph_width,
         depth=size.graph_depth,
+        most_per_face=config.prototypes.per_face if fixed else MAX_PER_FACE,
         dtype=network_dtype(config),
     )
 

@@ -33,19 +33,27 @@ class Lpips(nn.Module):
         smallest = 2 ** (len(self.stages) - 1)
         if min(first.shape[1:3]) < smallest:
             raise ValueError(f"LPIPS needs images of at least {smallest} pixels a side, not {first.shape[1:3]}")
-        images = jnp.concatenate([first, second])
-        maps = (2.0 * images - 1.0 - jnp.array(SHIFT)) / jnp.array(SCALE)
+        pair = [(2.0 * image - 1.0 - jnp.array(SHIFT)) / jnp.array(SCALE) for image in (first, second)]
         distances = []
         for index, stage in enumerate(self.stages):
             if index:
-                maps = nn.max_pool(maps, (2, 2), (2, 2))
+                pair = [halve(maps) for maps in pair]
             for layer, width in enumerate(stage):
                 convolution = nn.Conv(width, (3, 3), dtype=self.dtype, name=f"convolution_{index}_{layer}")
-                maps = jax.nn.relu(convolution(maps))
+                # One after the other: the gradient of one image does not compute that of the other.
+                pair = [relu(convolution(maps)) for maps in pair]
             weight = self.param(f"linear_{index}", nn.initializers.ones, (stage[-1],))
-            one, other = jnp.split(unit_vectors(maps.astype(jnp.float32)), 2)
-            distances.append(jnp.sum(weight * (one - other) ** 2, axis=-1))
+            distances.append(feature_distance(weight, *pair))
         return tuple(distances)
+
+
+@jax.checkpoint  # float32 maps are made again for the gradient instead of kept: features are there in `dtype` anyway
+def feature_distance(
+    weight: Float[Array, "c"], first: Float[Array, "b h w c"], second: Float[Array, "b h w c"]
+) -> Float[Array, "b h w"]:
+    """Weighed squared differences of the pixels' unit feature vectors (Zhang et al., eq. 1), float32."""
+    difference = unit_vectors(first.astype(jnp.float32)) - unit_vectors(second.astype(jnp.float32))
+    return jnp.sum(weight * difference**2, axis=-1)
 
 
 def unit_vectors(maps: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
@@ -53,3 +61,25 @@ def unit_vectors(maps: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
     square = jnp.sum(maps**2, axis=-1, keepdims=True)
     length = jnp.sqrt(jnp.where(square > 0, square, 1.0))
     return jnp.where(square > 0, maps / (length + NORM_FLOOR), 0.0)
+
+
+def halve(maps: Float[Array, "b h w c"]) -> Float[Array, "b _ _ c"]:
+    """The largest of each 2 x 2 pixels; an odd last row or column is left out.
+
+    As a maximum over axes, whose gradient is elementwise: that of a pooling window is a scatter on GPUs.
+    """
+    batch, height, width, channels = maps.shape
+    even = maps[:, : height // 2 * 2, : width // 2 * 2]
+    return jnp.max(even.reshape(batch, height // 2, 2, width // 2, 2, channels), axis=(2, 4))
+
+
+@jax.custom_jvp
+def relu(x: Float[Array, "*b"]) -> Float[Array, "*b"]:
+    """max(x, 0), with gradient 0 at 0. The gradient looks at the result, so that x need not be kept."""
+    return jnp.maximum(x, 0)
+
+
+@relu.defjvp
+def _relu_jvp(primals, tangents):
+    result = relu(*primals)
+    return result, jnp.where(result > 0, tangents[0], 0)

@@ -12,6 +12,7 @@ from sheap_jax.models.ablation import PrototypeMlp, UvCnn
 from sheap_jax.models.graph_network import FaceNeighbourhood, GraphNetwork
 from sheap_jax.models.transformer import Dtype
 from sheap_jax.models.uv_generator import UvGenerator, sample_uv
+from sheap_jax.prototypes import MAX_PER_FACE
 from sheap_jax.types import LocalSurfels, Prototypes
 
 OUTPUTS = 14  # offset 3, scale 3, rotation 4, albedo 3, opacity 1
@@ -39,6 +40,7 @@ class GaussianRegressor(nn.Module):
     scale_range: float = 4.0  # scales stay within this factor of the initial one
     offset_limit: float = 4.0  # offsets stay within this many (s_u, s_v, s_n)
     attention_size: int = 8  # UV maps up to this side attend to the context
+    most_per_face: int = MAX_PER_FACE  # active prototypes
     dtype: Dtype = jnp.float32
 
     @nn.compact
@@ -70,7 +72,7 @@ class GaussianRegressor(nn.Module):
         nodes = nn.Dense(self.width, dtype=self.dtype, name="sampled_in")(sampled)
         nodes = nodes + nn.Dense(self.width, dtype=self.dtype, name="embedding_in")(embedding)[:, None]
         if self.kind == "graph":
-            network = GraphNetwork(self.width, self.depth, OUTPUTS, self.dtype, name="graph")
+            network = GraphNetwork(self.width, self.depth, OUTPUTS, self.dtype, self.most_per_face, name="graph")
             raw = network(nodes, prototypes, neighbourhood)
         else:
             raw = PrototypeMlp(self.width, self.depth, OUTPUTS, self.dtype, name="mlp")(nodes)

@@ -50,7 +50,11 @@ STYLES = {"plain": PLAIN, "farl": FARL, "dinov2": DINOV2, "dinov2_registers": DI
 
 
 class TransformerBlock(nn.Module):
-    """Self-attention and MLP, each behind a layer norm and added to the residual stream."""
+    """Self-attention and MLP, each behind a layer norm and added to the residual stream.
+
+    Between the attentions tokens of all images are rows of one matrix: gradients of gains and biases are then sums over
+    one axis. Over two, XLA for GPUs sums one after the other and stores the whole residual stream batch last for it.
+    """
 
     heads: int
     mlp_ratio: float
@@ -60,18 +64,20 @@ class TransformerBlock(nn.Module):
     @nn.compact
     def __call__(self, tokens: Float[Array, "b t d"]) -> Float[Array, "b t d"]:
         width = tokens.shape[-1]
-        normed = self._norm("attention_norm")(tokens)
+        rows = tokens.reshape(-1, width)
+        normed = self._norm("attention_norm")(rows).reshape(tokens.shape)
         attended = Attention(self.heads, self.dtype, name="attention")(normed, normed)
-        tokens = tokens + self._gain("attention_gain", attended)
-        hidden = self._norm("mlp_norm")(tokens)
+        rows = rows + self._gain("attention_gain", attended.reshape(rows.shape))
+        hidden = self._norm("mlp_norm")(rows)
         hidden = nn.Dense(int(self.mlp_ratio * width), dtype=self.dtype, name="mlp_in")(hidden)
         hidden = quick_gelu(hidden) if self.style.quick_gelu else gelu(hidden)
-        return tokens + self._gain("mlp_gain", nn.Dense(width, dtype=self.dtype, name="mlp_out")(hidden))
+        rows = rows + self._gain("mlp_gain", nn.Dense(width, dtype=self.dtype, name="mlp_out")(hidden))
+        return rows.reshape(tokens.shape)
 
     def _norm(self, name: str) -> nn.LayerNorm:
         return nn.LayerNorm(epsilon=self.style.epsilon, dtype=self.dtype, name=name)
 
-    def _gain(self, name: str, residual: Float[Array, "b t d"]) -> Float[Array, "b t d"]:
+    def _gain(self, name: str, residual: Float[Array, "r d"]) -> Float[Array, "r d"]:
         if not self.style.layer_scale:
             return residual
         return residual * self.param(name, nn.initializers.constant(1e-5), (residual.shape[-1],))
@@ -85,16 +91,16 @@ class Attention(nn.Module):
 
     @nn.compact
     def __call__(self, queries: Float[Array, "b t d"], context: Float[Array, "b s e"]) -> Float[Array, "b t d"]:
-        batch, length, width = queries.shape
+        batch, _, width = queries.shape
         if width % self.heads:
             raise ValueError(f"width {width} does not divide into {self.heads} heads")
 
         def heads_of(array: Float[Array, "b t d"], name: str) -> Float[Array, "b t h k"]:
-            projected = nn.Dense(width, dtype=self.dtype, name=name)(array)
+            projected = nn.Dense(width, dtype=self.dtype, name=name)(array.reshape(-1, array.shape[-1]))
             return projected.reshape(batch, -1, self.heads, width // self.heads)
 
         mixed = attend(heads_of(queries, "query"), heads_of(context, "key"), heads_of(context, "value"))
-        return nn.Dense(width, dtype=self.dtype, name="out")(mixed.reshape(batch, length, width))
+        return nn.Dense(width, dtype=self.dtype, name="out")(mixed.reshape(-1, width)).reshape(queries.shape)
 
 
 def attend(

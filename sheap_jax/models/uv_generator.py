@@ -5,10 +5,12 @@ map, blocks double it up to the wanted size, low maps look at the image's patch 
 coarse maps gate the channels of fine ones (skip-layer excitation).
 """
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from sheap_jax.models.transformer import Attention, Dtype, gelu
 
@@ -99,10 +101,28 @@ def sample_uv(uv_map: Float[Array, "b u u c"], uv: Float[Array, "n 2"]) -> Float
     # One row per texel holds the whole batch: four gathers of long rows instead of one per image.
     texels = jnp.moveaxis(uv_map, 0, 2).reshape(rows * columns, batch * channels)
     first = low * columns + left
-    samples = (
-        texels[first] * ((1 - right_share) * (1 - high_share))[:, None]
-        + texels[first + 1] * (right_share * (1 - high_share))[:, None]
-        + texels[first + columns] * ((1 - right_share) * high_share)[:, None]
-        + texels[first + columns + 1] * (right_share * high_share)[:, None]
-    )
+    corners = jnp.stack([first, first + 1, first + columns, first + columns + 1])
+    left_share, low_share = 1 - right_share, 1 - high_share
+    shares = [left_share * low_share, right_share * low_share, left_share * high_share, right_share * high_share]
+    samples = _mix_rows(texels, corners, jnp.stack(shares))
     return jnp.moveaxis(samples.reshape(-1, batch, channels), 1, 0)
+
+
+@jax.custom_vjp
+def _mix_rows(rows: Float[Array, "t c"], index: Int[Array, "k n"], share: Float[Array, "k n"]) -> Float[Array, "n c"]:
+    """Sum over k of share[k] rows[index[k]]."""
+    parts = [rows[index[k]] * share[k][:, None] for k in range(index.shape[0])]
+    return functools.reduce(jnp.add, parts)
+
+
+def _mix_rows_backward(inputs, gradient):
+    """All k scatter into one array; autodiff would fill one for each and add them up."""
+    rows, index, share = inputs
+    total = jnp.zeros(rows.shape, gradient.dtype)
+    for k in range(index.shape[0]):
+        total = total.at[index[k]].add(gradient * share[k][:, None])
+    of_share = jnp.stack([jnp.sum(rows[index[k]] * gradient, axis=1) for k in range(index.shape[0])])
+    return total.astype(rows.dtype), None, of_share.astype(share.dtype)
+
+
+_mix_rows.defvjp(lambda *inputs: (_mix_rows(*inputs), inputs), _mix_rows_backward)

@@ -46,13 +46,17 @@ class Vit(nn.Module):
         extra = self._extra_tokens(tokens)
         tokens = jnp.concatenate([leading, tokens, extra], axis=1)
         if self.style.norm_before:
-            tokens = nn.LayerNorm(epsilon=self.style.epsilon, name="norm_before")(tokens)
+            tokens = self._norm("norm_before", tokens)
         block = nn.remat(TransformerBlock) if self.remat else TransformerBlock
         for layer in range(self.depth):
             tokens = block(self.heads, self.mlp_ratio, self.dtype, self.style, name=f"block_{layer}")(tokens)
-        tokens = nn.LayerNorm(epsilon=self.style.epsilon, name="norm")(tokens)
+        tokens = self._norm("norm", tokens)
         first = leading.shape[1]
         return VitTokens(tokens[:, first : first + count], tokens[:, first + count :], tokens[:, :first])
+
+    def _norm(self, name: str, tokens: Float[Array, "b t d"]) -> Float[Array, "b t d"]:
+        rows = tokens.reshape(-1, self.width)  # one axis to sum over in the gradient, as in TransformerBlock
+        return nn.LayerNorm(epsilon=self.style.epsilon, name=name)(rows).reshape(tokens.shape)
 
     def _embed(self, images: Float[Array, "b h w 3"]) -> Float[Array, "b t d"]:
         """Patch tokens with their positions."""

@@ -12,9 +12,7 @@ from sheap_jax import prototypes as prototype_rules
 from sheap_jax.training.state import Params, TrainState
 
 
-def make_densify(
-    *, share: float, min_per_face: int = 1, max_per_face: int = 6, shardings: TrainState | None = None
-) -> Callable[[TrainState], TrainState]:
+def make_densify(*, share: float, shardings: TrainState | None = None) -> Callable[[TrainState], TrainState]:
     """A jitted function that duplicates `share` of all slots' number of prototypes (and prunes as many when full).
 
     New prototypes start with empty optimiser moments. Every device of a mesh computes the same; `shardings` as for
@@ -36,8 +34,6 @@ def make_densify(
             {i: tree.get("embedding", none) for i, tree in trees.items()},
             jax.random.fold_in(state.key, state.step),
             count=max(round(share * state.prototypes.active.shape[0]), 1),
-            min_per_face=min_per_face,
-            max_per_face=max_per_face,
         )
         if shardings is not None:  # random numbers are those of one device, however the embeddings are shared out
             result = jax.lax.with_sharding_constraint(result, shardings.step)

@@ -122,6 +122,7 @@ def traffic(hlo: str, *, parts: Sequence[str] = ()) -> list[Traffic]:
     return [Traffic(part, size) for part, size in sorted(total.items(), key=lambda item: -item[1])]
 
 
+_KERNELS = ("tpu_custom_call", "mosaic_gpu", "triton_kernel_call")  # what Pallas makes
 _FREE = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "partition-id", "after-all", "iota"}
 
 
@@ -149,6 +150,8 @@ def _computations(hlo: str) -> tuple[dict[str, dict[str, _Instruction]], str]:
         if not match or not name:
             continue
         own, shape, opcode, rest = match.groups()
+        if "__cu" in rest and shape.startswith("("):  # of a library's results the last one is room to work in
+            shape = shape.rsplit(", ", 1)[0]
         called = [] if opcode in ("fusion", "reduce", "sort", "scatter", "map") else _called(rest)
         trips = re.search(r'known_trip_count":\{"n":"(\d+)"', rest)
         scope = re.search(r'op_name="([^"]*)"', rest)
@@ -160,7 +163,7 @@ def _computations(hlo: str) -> tuple[dict[str, dict[str, _Instruction]], str]:
             called=called,
             trips=int(trips.group(1)) if trips else 1,
             scope=scope.group(1) if scope else "",
-            kernel="tpu_custom_call" in rest,
+            kernel=any(name in rest for name in _KERNELS),
         )
     return found, entry
 

@@ -1,19 +1,19 @@
 """How long a step takes at best, from what it computes and moves and from what chips can do.
 
-Every number that is not from the compiler is in `Chip` and `Assumptions`. Nothing here was measured on a TPU.
+Every number that is not from the compiler is here. Nothing was measured on a TPU or GPU.
 """
 
 from typing import NamedTuple
 
 
 class Chip(NamedTuple):
-    """Vendor's figures (cloud.google.com/tpu/docs)."""
+    """Vendor's figures (cloud.google.com/tpu/docs, NVIDIA's data sheets); dense products."""
 
     flops: float  # bfloat16, per second
     memory: float  # bytes
     bandwidth: float  # bytes per second, high-bandwidth memory
     links: float  # bytes per second that a chip can send to its neighbours in all, in a slice with wrapped axes
-    clock: float  # bundles per second of a TensorCore
+    clock: float  # bundles per second of a TensorCore; of a GPU the clock
     axes: int  # of the torus
     wrapped: int  # chips from which on slices are wrapped to a torus; smaller ones are meshes, with half the links
 
@@ -22,13 +22,17 @@ CHIPS = {
     "v5e": Chip(197e12, 16 * 2**30, 819e9, 200e9, 1.5e9, 2, 256),
     "v5p": Chip(459e12, 95 * 2**30, 2765e9, 600e9, 1.75e9, 3, 64),
     "v6e": Chip(918e12, 32 * 2**30, 1640e9, 400e9, 1.75e9, 2, 256),
+    "a100": Chip(312e12, 80e9, 2039e9, 300e9, 1.41e9, 1, 1),
+    "h100": Chip(989e12, 80e9, 3352e9, 450e9, 1.98e9, 1, 1),
+    "h200": Chip(989e12, 141e9, 4800e9, 450e9, 1.98e9, 1, 1),
 }
+# (tile, surfel) entries per surfel, head shells at 224 pixels: 1.3 to 1.9 on tiles of 32 pixels, 1.8 to 2.5 on 16.
+ENTRIES_PER_SURFEL = {"pallas_tpu": 1.6, "pallas_gpu": 2.2}
 
 
 class Assumptions(NamedTuple):
     """What is neither the compiler's nor the vendor's."""
 
-    entries_per_surfel: float = 1.6  # (tile, surfel) entries of 32-pixel tiles, head shells at 224 pixels: 1.3 to 1.9
     entry_bytes: int = 2 * 4 * (16 + 7) + 4 * (16 + 7)  # rows read by both kernels, gradient rows written by one
     latency: float = 1e-6  # seconds per link and operation
     overlap: float = 0.0  # share of the transfers that hides behind computing

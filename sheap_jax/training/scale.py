@@ -1,21 +1,21 @@
 """`python -m sheap_jax.training.scale CONFIG --topology v5p:4x8x8 --batch-per-chip 16`: a pod without a pod.
 
-Compiles the run's rendered training step ahead of time with the TPU compiler (`pip install "jax[tpu]"`, no TPU, no
-weights, no data) and prints memory, operations and traffic per chip, the transfers between chips, and a roofline
-estimate of the step's time for other numbers of chips. `--save` keeps it in benchmarks/results/scale.json and writes
-the table of docs/scale.md anew. Compiling the paper's step takes many minutes and a few GiB.
+Compiles the run's rendered training step ahead of time with the compiler for TPUs (`pip install "jax[tpu]"`) or for
+GPUs (`pip install "jax[cuda12]"`, topologies such as h200); no device, no weights, no data. Prints memory, operations
+and traffic per chip, the transfers between chips, and a roofline estimate of the step's time, on TPUs for other numbers
+of chips as well. `--save` keeps it in benchmarks/results/scale.json and writes the table of docs/scale.md anew.
+Compiling the paper's step takes many minutes and a few GiB.
 """
 
 import argparse
 import dataclasses
 import json
-import os
 import time
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -23,8 +23,9 @@ from sheap_jax import config_files
 from sheap_jax.config import Config
 from sheap_jax.training import program_cost, setup, sharding
 from sheap_jax.training.abstract_run import abstract_run
-from sheap_jax.training.roofline import CHIPS, Assumptions, StepTime, Work, step_time
+from sheap_jax.training.roofline import CHIPS, ENTRIES_PER_SURFEL, Assumptions, StepTime, Work, step_time
 from sheap_jax.training.step import make_step
+from sheap_jax.training.targets import GPUS, find_target, prepare
 
 ROOT = Path(__file__).parents[2]
 RESULTS, PAGE = ROOT / "benchmarks/results/scale.json", ROOT / "docs/scale.md"
@@ -34,7 +35,6 @@ START, END = "<!-- scale table: start -->", "<!-- scale table: end -->"
 PARTS = ("lpips", "losses", "dinov2", "uv_generator", "graph", "regressor", "estimator", "head_model", "binding")
 PARTS += ("surfels", "z_buffer", "optimizer")
 SIZES = (8, 16, 32, 64, 128, 256, 512)  # chips of the estimate
-QUIET = {"TPU_SKIP_MDS_QUERY": "1", "TPU_WORKER_HOSTNAMES": "localhost", "TPU_ACCELERATOR_TYPE": "v5litepod-4"}
 
 
 class Report(NamedTuple):
@@ -63,15 +63,9 @@ class Report(NamedTuple):
 
 
 def compile_step(config: Config, topology_name: str, *, batch_per_chip: int) -> Report:
-    """Compile the rendered step of `config` for a TPU slice. Raises ValueError for a chip that CHIPS lacks."""
-    from importlib.metadata import version
-
-    from jax.experimental import topologies
-
-    kind = topology_name.split(":")[0]
-    if kind not in CHIPS:
-        raise ValueError(f"topology {topology_name}: known chips are {', '.join(CHIPS)}")
-    devices = np.array(topologies.get_topology_desc(platform="tpu", topology_name=topology_name).devices)
+    """Compile the rendered step of `config` for what `topology_name` says. Raises as `find_target` does."""
+    target = find_target(topology_name)
+    kind, devices = target.chip, target.devices
     fsdp, accumulate = config.devices.fsdp, config.optimizer.accumulate
     mesh = Mesh(devices.reshape(-1, fsdp), sharding.AXES, axis_types=(jax.sharding.AxisType.Auto,) * 2)
     run = abstract_run(config, batch_size=batch_per_chip * devices.size)
@@ -83,7 +77,7 @@ def compile_step(config: Config, topology_name: str, *, batch_per_chip: int) -> 
         run.networks,
         setup.build_optimizers(config),
         config.losses,
-        setup.render_settings(dataclasses.replace(config, rasterizer="pallas_tpu"), mesh),
+        setup.render_settings(dataclasses.replace(config, rasterizer=target.rasterizer), mesh),
         rendered=True,
         accumulate=accumulate,
         shardings=shardings,
@@ -92,10 +86,10 @@ def compile_step(config: Config, topology_name: str, *, batch_per_chip: int) -> 
     with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
         traced = step.trace(state, assets, batch)
         compiled = traced.lower().compile()
-    analysis: Any = compiled.cost_analysis()
+    analysis: Any = compiled.cost_analysis() or {}  # compilers for absent GPUs say nothing
     text = compiled.as_text()
     traffic = program_cost.traffic(text, parts=PARTS)
-    bundles = json.loads(BUNDLES.read_text())["targets"][kind]
+    bundles = json.loads(BUNDLES.read_text())["targets"].get(kind, {})
     surfels = run.state.prototypes.parent_face.shape[0]
     return Report(
         config=config.name,
@@ -107,17 +101,17 @@ def compile_step(config: Config, topology_name: str, *, batch_per_chip: int) -> 
         memory=_memory(compiled, state, assets, batch),
         capacity=int(CHIPS[kind].memory),
         flops=program_cost.matrix_flops(traced.jaxpr),
-        xla_flops=float(analysis["flops"]),
+        xla_flops=float(analysis.get("flops", 0)),
         bytes=float(sum(one.bytes for one in traffic)),
         traffic=traffic,
-        xla_bytes=float(analysis["bytes accessed"]),
+        xla_bytes=float(analysis.get("bytes accessed", 0)),
         collectives=program_cost.collectives(text),
         loops=program_cost.loops(text),
-        entries=batch_per_chip * surfels * Assumptions().entries_per_surfel,
-        bundles=sum(bundles[kernel]["bundles_per_entry"] for kernel in ("forward", "backward")),
+        entries=batch_per_chip * surfels * ENTRIES_PER_SURFEL[target.rasterizer],
+        bundles=sum(bundles[kernel]["bundles_per_entry"] for kernel in bundles if kernel in ("forward", "backward")),
         compile_seconds=round(time.monotonic() - begin),
         notes=run.notes,
-        versions={name: version(name) for name in ("jax", "libtpu")},
+        versions={name: version(name) for name in ("jax", "jax-cuda12-plugin" if kind in GPUS else "libtpu")},
     )
 
 
@@ -181,12 +175,17 @@ def describe(report: Report) -> str:
     lines.append(
         f"{'chips':>7}{'compute':>10}{'raster':>10}{'transfer':>10}{'step':>10}{'pairs/s':>10}{'efficiency':>12}"
     )
-    for chips in (1, *SIZES):
+    for chips in (1, *_sizes(report, SIZES)):
         found = estimate(report, chips)
         times = "".join(f"{1e3 * seconds:7.1f} ms" for seconds in found)
         rate = chips * report.batch_per_chip / found.total
         lines.append(f"{chips:7}{times}{rate:10.0f}{alone.total / found.total:12.1%}")
     return "\n".join(lines)
+
+
+def _sizes(report: Report, sizes: tuple[int, ...]) -> tuple[int, ...]:
+    """Numbers of chips to estimate for: those of TPUs, whose links the roofline knows."""
+    return () if report.topology.split(":")[0] in GPUS else sizes
 
 
 def table(reports: list[dict[str, Any]]) -> str:
@@ -203,7 +202,8 @@ def table(reports: list[dict[str, Any]]) -> str:
             traffic=[program_cost.Traffic(*one) for one in report.traffic],
         )
         alone, moved = estimate(report, 1), sum(one.bytes for one in report.collectives)
-        shares = [f"{alone.total / estimate(report, chips).total:.1%}" for chips in (8, 64, 512)]
+        shares = [f"{alone.total / estimate(report, chips).total:.1%}" for chips in _sizes(report, (8, 64, 512))]
+        shares += [""] * (3 - len(shares))
         what = f"`{report.config}`, {report.topology}, {report.batch_per_chip} pairs, fsdp {report.fsdp}"
         cells = [
             f"{report.memory['total'] / 2**30:.2f} of {report.capacity / 2**30:.0f} GiB",
@@ -232,13 +232,12 @@ def main(arguments: list[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m sheap_jax.training.scale", description=__doc__)
     parser.add_argument("config", metavar="CONFIG", help="a file of configs/")
-    parser.add_argument("--topology", default="v5p:4x8x8", help="TPU slice, such as v5e:16x16 (default: v5p:4x8x8)")
+    parser.add_argument("--topology", default="v5p:4x8x8", help="such as v5e:16x16 or h200 (default: v5p:4x8x8)")
     parser.add_argument("--batch-per-chip", type=int, default=16, metavar="PAIRS")
     parser.add_argument("--fsdp", type=int, default=1, metavar="CHIPS", help="chips that share out the state")
     parser.add_argument("--save", action="store_true", help="keep the result and write the page's table anew")
     options = parser.parse_args(arguments)
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
+    prepare(options.topology)
     try:
         config = config_files.load_file(options.config)
         config = config_files.replace(config, ["devices", "fsdp"], options.fsdp)

@@ -126,7 +126,9 @@ def _full_pass(
     settings: RenderSettings,
     axes: tuple[str, ...],
 ) -> Pass:
-    probe = jnp.zeros((batch.source.image.shape[0], prototypes.parent_face.shape[0], 2), jnp.float32)
+    # Behind a barrier: XLA would fold all that can be said of five million zeros, for half a minute.
+    shape = (batch.source.image.shape[0], prototypes.parent_face.shape[0], 2)
+    probe = jax.lax.optimization_barrier(jnp.zeros(shape, jnp.float32))
     differentiate = jax.value_and_grad(full_objective, argnums=(0, 1), has_aux=True)
     (loss, objective), (gradient, probe_gradient) = differentiate(
         params, probe, networks, assets, prototypes, batch, weights, settings, axes

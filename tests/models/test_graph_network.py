@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 from scipy.special import erf
 
-from sheap_jax.models.graph_network import GraphBlock, GraphNetwork, face_neighbourhood, neighbour_mean, neighbour_sum
+from sheap_jax.models import graph_network
+from sheap_jax.models.graph_network import (
+    GraphBlock,
+    GraphNetwork,
+    face_neighbourhood,
+    face_slots,
+    neighbour_mean,
+    neighbour_sum,
+    read_faces,
+    sum_on_faces,
+)
 from sheap_jax.types import Prototypes
 from tests.models.random_params import random_params
 
@@ -34,6 +44,7 @@ def random_prototypes(capacity: int = 90) -> Prototypes:
 
 
 PROTOTYPES = random_prototypes()
+SLOTS = face_slots(PROTOTYPES, len(FACES), most=6)
 NODES = jnp.asarray(np.random.default_rng(1).normal(size=(90, 2, 8)), jnp.float32)
 
 
@@ -67,9 +78,44 @@ def test_interior_faces_have_ten_in_two_rings_and_odd_meshes_work():
 
 
 def test_mean_over_faces_is_the_mean_over_prototypes():
-    faces = jax.jit(neighbour_mean)(NODES, PROTOTYPES, NEIGHBOURHOOD)
+    faces = jax.jit(neighbour_mean)(NODES, SLOTS, NEIGHBOURHOOD)
     expected = np.einsum("nm,mbc->nbc", prototype_average(), np.asarray(NODES, np.float64))
     np.testing.assert_allclose(faces[PROTOTYPES.parent_face], expected, atol=1e-6)
+
+
+def test_slots_hold_every_active_prototype_of_a_face_once():
+    assert np.bincount(PROTOTYPES.parent_face[PROTOTYPES.active]).max() > 2
+    for face in range(len(FACES)):
+        expected = np.flatnonzero((PROTOTYPES.parent_face == face) & PROTOTYPES.active)
+        np.testing.assert_array_equal(SLOTS.slot[face][SLOTS.valid[face]], expected)
+
+
+def test_slots_of_no_active_prototypes_are_empty():
+    none = face_slots(PROTOTYPES._replace(active=jnp.zeros(90, bool)), len(FACES), most=6)
+    assert not none.valid.any()
+    np.testing.assert_array_equal(sum_on_faces(NODES, none), np.zeros((len(FACES), 2, 8)))
+
+
+def test_both_ways_to_sum_on_faces_agree():
+    gathered, scattered = graph_network._gather_on_faces(NODES, SLOTS), graph_network._scatter_on_faces(NODES, SLOTS)
+    np.testing.assert_allclose(gathered, scattered, atol=1e-6)
+
+
+def test_sums_on_faces_and_reads_of_faces_are_the_scatter_and_gather_they_stand_for():
+    active = PROTOTYPES.active[:, None, None]
+
+    def scatter(nodes):
+        return jnp.zeros((len(FACES), 2, 8)).at[PROTOTYPES.parent_face].add(jnp.where(active, nodes, 0))
+
+    def gather(values):
+        return jnp.where(active, values[PROTOTYPES.parent_face], 0)
+
+    values = scatter(NODES)
+    for ours, plain, at, direction in ((sum_on_faces, scatter, NODES, values), (read_faces, gather, values, NODES)):
+        result, gradient = jax.vjp(lambda x, ours=ours: ours(x, SLOTS), at)
+        expected, expected_gradient = jax.vjp(plain, at)
+        np.testing.assert_allclose(result, expected, atol=1e-6)
+        np.testing.assert_allclose(gradient(direction)[0], expected_gradient(direction)[0], atol=1e-6)
 
 
 def test_sum_is_differentiated_as_its_own_transpose():
@@ -81,15 +127,17 @@ def test_sum_is_differentiated_as_its_own_transpose():
 
 def test_block_equals_the_naive_graph_convolution():
     block = GraphBlock(8, jnp.float32)
-    params = random_params(block.init, NODES, PROTOTYPES, NEIGHBOURHOOD)["params"]
-    result = jax.jit(lambda p: block.apply({"params": p}, NODES, PROTOTYPES, NEIGHBOURHOOD))(params)
+    params = random_params(block.init, NODES, SLOTS, NEIGHBOURHOOD)["params"]
+    result = jax.jit(lambda p: block.apply({"params": p}, NODES, SLOTS, NEIGHBOURHOOD))(params)
 
     weights = jax.tree.map(lambda x: np.asarray(x, np.float64), params)
     nodes = np.asarray(NODES, np.float64)
     around = np.einsum("nm,mbc->nbc", prototype_average(), nodes)
     hidden = nodes @ weights["own"]["kernel"] + weights["own"]["bias"] + around @ weights["neighbours"]["kernel"]
     hidden = 0.5 * hidden * (1 + erf(hidden / np.sqrt(2)))
-    np.testing.assert_allclose(result, hidden @ weights["out"]["kernel"] + weights["out"]["bias"], atol=2e-6)
+    expected = hidden @ weights["out"]["kernel"] + weights["out"]["bias"]
+    active = np.asarray(PROTOTYPES.active)
+    np.testing.assert_allclose(result[active], expected[active], atol=2e-6)
 
 
 def test_gradient_of_the_network_agrees_with_finite_differences():

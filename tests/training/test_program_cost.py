@@ -111,3 +111,15 @@ ENTRY %main (a: f32[5,7,3]) -> bf16[5,7,3] {
 }
 """
     assert traffic(program) == [Traffic("other", 4 * 5 * 8 * 128 + 2 * 3 * 8 * 128)]
+
+
+def test_traffic_leaves_out_the_workspace_of_gpu_libraries_and_kernels_of_pallas():
+    program = """
+ENTRY %main (a: f32[8,4]) -> f32[8,4] {
+  %a = f32[8,4]{1,0} parameter(0)
+  %product = (f32[8,4]{1,0}, s8[33554432]{0}) custom-call(%a, %a), custom_call_target="__cublas$lt$matmul"
+  %one = f32[8,4]{1,0} get-tuple-element(%product), index=0
+  ROOT %kernel = f32[8,4]{1,0} custom-call(%one), custom_call_target="mosaic_gpu_v2"
+}
+"""
+    assert traffic(program) == [Traffic("other", 3 * 128)]

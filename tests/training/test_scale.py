@@ -8,6 +8,7 @@ import pytest
 from sheap_jax.training import scale
 from sheap_jax.training.program_cost import Collective, Traffic
 from sheap_jax.training.roofline import CHIPS
+from sheap_jax.training.targets import TPU_VARIABLES
 
 REPORT = scale.Report(
     config="known",
@@ -62,6 +63,13 @@ def test_table_is_written_from_saved_reports(tmp_path, monkeypatch):
     assert "| 2.0 |" in row
 
 
+def test_gpus_are_estimated_alone():
+    report = REPORT._replace(topology="h200", chips=1, capacity=int(141e9), collectives=[])
+    assert scale.estimate(report, 1).total == pytest.approx(0.459e12 / 989e12)
+    assert scale.table([report._asdict()]).endswith("| 0 ms |  |  |  |")
+    assert not [line for line in scale.describe(report).splitlines() if line.startswith("      8")]
+
+
 def test_a_chip_that_is_not_known_is_said(tiny_config):
     with pytest.raises(ValueError, match=f"known chips are {', '.join(CHIPS)}"):
         scale.compile_step(tiny_config, "v2:2x2", batch_per_chip=1)
@@ -72,7 +80,7 @@ def test_a_step_compiles_for_a_slice(tiny_config, monkeypatch):
     """Needs libtpu; half a minute."""
     if importlib.util.find_spec("libtpu") is None:
         pytest.skip('needs the TPU compiler: pip install "jax[tpu]"')
-    for name, value in scale.QUIET.items():
+    for name, value in TPU_VARIABLES.items():
         monkeypatch.setenv(name, value)
     report = scale.compile_step(tiny_config, "v5e:2x2", batch_per_chip=2)
     assert report.chips == 4
