@@ -4,10 +4,12 @@
     python benchmarks/ablation.py --config configs/small.py --seeds 3
     python benchmarks/ablation.py --variants full,landmarks_only,no_consistency --steps 300
     python benchmarks/ablation.py --collect             # tables and figure of the runs that there are
+    python benchmarks/ablation.py --morphable ict.npz   # people of a converted model, fitted with that model
 
 A variant is a file of configs/ablations/, applied to the base configuration; "full" is the base itself. The first
 steps, without pictures, are the same for all variants: they are trained once for each seed, and every variant starts
-from that checkpoint. All are scored on the same test people, those of embedded-v1. The output directory gets the runs,
+from that checkpoint. All are scored on the same test people, those of embedded-v1; with a converted model on the test
+people of the run, drawn from that model. The output directory gets the runs,
 `ablation.json`, `ablation.md` and `ablation.png`, anew after every run: values with their spread over seeds, and the
 difference of every variant from the full method, image by image, with a bootstrap interval over people.
 """
@@ -27,6 +29,7 @@ from timing import environment
 from eval import evaluate
 from sheap_jax import config_files
 from sheap_jax.config import Config
+from sheap_jax.data.embedded.people import EMBEDDED
 from sheap_jax.evaluation.compare import Interval, load_results, paired_bootstrap, paired_values
 from sheap_jax.morphable.named import load_morphable
 from sheap_jax.training import setup
@@ -93,7 +96,7 @@ def run_group(group: Group, directory: Path) -> Iterator[str]:
             if group.base.geometry_steps:
                 start_after(train_geometry(group.base, directory), config)
             train(config)
-            evaluate(config.run_directory)
+            evaluate(config.run_directory, data=own_test_people(config))
         yield name
 
 
@@ -122,6 +125,13 @@ def start_after(geometry: TrainState, config: Config) -> None:
         moments = state.opt_state | {"estimator": geometry.opt_state["estimator"]}
         checkpoints.save(dataclasses.replace(state, step=geometry.step, params=params, opt_state=moments))
     checkpoints.close()
+
+
+def own_test_people(config: Config) -> dict[str, Path]:
+    """Where the test people are if the run's are not the embedded heads, whose test people are embedded-v1."""
+    people = config.data.embedded
+    generated = people is None or people.people.startswith(EMBEDDED)
+    return {} if generated else {"embedded": setup.ensure_data(config)}
 
 
 def results_file(config: Config) -> Path:
@@ -256,7 +266,7 @@ def main() -> None:
     parser.add_argument("--variants", default=",".join(choices), help="default: %(default)s")
     parser.add_argument("--steps", type=int, help="rendered steps, instead of the base's")
     parser.add_argument("--geometry-steps", type=int, help="steps of the common phase, instead of the base's")
-    parser.add_argument("--morphable", help="fit this converted model (ict.npz) instead of the base's")
+    parser.add_argument("--morphable", help="train on people of this converted model (ict.npz) and fit it to them")
     parser.add_argument("--output", default="runs/ablation", type=Path)
     parser.add_argument("--collect", action="store_true", help="train nothing: tables and figure of what is there")
     options = parser.parse_args()
@@ -273,7 +283,7 @@ def main() -> None:
     rendered = base.steps - base.geometry_steps if options.steps is None else options.steps
     changes: dict[str, object] = {"geometry_steps": geometry_steps, "steps": geometry_steps + rendered}
     if options.morphable:
-        changes["morphable"] = options.morphable
+        changes |= {"morphable": options.morphable, "data.embedded.people": options.morphable}
     directories = [options.output / f"seed{seed}" for seed in range(options.seeds)]
     groups = [
         variants_of(options.config, names, changes | {"seed": seed}, directory)

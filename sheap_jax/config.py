@@ -16,7 +16,7 @@ class EmbeddedData:
     frames_per_clip: int = 4
     image_size: int = 128  # pixels of the stored frames
     seed: int = 0
-    detail: str = "fine"  # mesh resolution of the people, see sheap_jax.morphable.embedded
+    people: str = "embedded:fine"  # whose: "embedded:<detail>" are generated; or those of a converted model (.npz)
     supersampling: float = 1.5  # rendered pixels per stored pixel and axis
     landmark_noise: float = 0.012  # standard deviation per point, in distances between the eyes
     missing_landmarks: float = 0.01  # share of landmarks that the simulated detector loses (weight 0)

@@ -9,13 +9,13 @@ import pytest
 
 from sheap_jax.config import EmbeddedData
 from sheap_jax.data.embedded import generate, load_truth, settings_name
-from sheap_jax.data.embedded.dataset import cast_person
+from sheap_jax.data.embedded.people import cast_person, load_people
 from sheap_jax.data.records import Split
 from sheap_jax.geometry import official_camera, project
 
 TINY = EmbeddedData(
-    train_identities=2, test_identities=1, clips_per_identity=1, frames_per_clip=2, image_size=48, detail="coarse",
-    processes=1,
+    train_identities=2, test_identities=1, clips_per_identity=1, frames_per_clip=2, image_size=48,
+    people="embedded:coarse", processes=1,
 )  # fmt: skip
 
 
@@ -96,9 +96,9 @@ def test_detected_landmarks_are_near_the_truth_and_framed_by_the_crop_rule(gener
 
 
 def test_people_are_distinct_and_do_not_depend_on_how_many_there_are():
-    more = dataclasses.replace(TINY, train_identities=3)
+    more, model = dataclasses.replace(TINY, train_identities=3), load_people(TINY.people)
     one, same, other, unseen = (
-        cast_person(*person).neutral
+        cast_person(*person, model).neutral
         for person in (("train", 0, TINY), ("train", 0, more), ("train", 1, more), ("test", 0, TINY))
     )
     np.testing.assert_array_equal(one, same)

@@ -7,9 +7,9 @@ import pytest
 from sheap_jax.config import EmbeddedData
 from sheap_jax.data.cropping import crop_box
 from sheap_jax.data.embedded.clip import film
-from sheap_jax.data.embedded.dataset import cast_person
 from sheap_jax.data.embedded.detector import draw_noise, frame_heads
 from sheap_jax.data.embedded.occlusion import light_transfer, unshadowed_transfer, vertex_normals
+from sheap_jax.data.embedded.people import cast_person
 from sheap_jax.data.embedded.render import linear_to_srgb
 from sheap_jax.data.embedded.stage import build_stage
 from sheap_jax.geometry import official_camera, project
@@ -21,9 +21,9 @@ SIZE = 64
 
 @pytest.fixture(scope="module")
 def filmed():
-    config = EmbeddedData(1, 1, 1, 2, image_size=SIZE, detail="coarse", processes=1)
+    config = EmbeddedData(1, 1, 1, 2, image_size=SIZE, people="embedded:coarse", processes=1)
     model = embedded_head(detail="coarse")
-    return film(cast_person("train", 0, config), model, build_stage(model), config)
+    return film(cast_person("train", 0, config, model), model, build_stage(model), config)
 
 
 def test_rendered_head_lies_within_the_projected_mesh(filmed):

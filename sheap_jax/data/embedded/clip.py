@@ -15,27 +15,17 @@ from sheap_jax.data.embedded.chart import texel_grid
 from sheap_jax.data.embedded.detector import draw_noise, frame_heads
 from sheap_jax.data.embedded.layers import Posed
 from sheap_jax.data.embedded.motion import SECONDS_PER_FRAME, Motion, draw_motion, tracks
+from sheap_jax.data.embedded.people import Cast
 from sheap_jax.data.embedded.render import Wardrobe, finish, render
 from sheap_jax.data.embedded.skin import paint_skin
 from sheap_jax.data.embedded.stage import Stage, dress
 from sheap_jax.data.embedded.studio import draw_light, paint_backdrop
 from sheap_jax.data.embedded.traits import Traits, draw_traits
-from sheap_jax.morphable.embedded_population import Population
 from sheap_jax.morphable.model import MorphableModel, forward, landmarks
 from sheap_jax.types import HeadParams
 
 CROP_JITTER = np.array([0.02, 0.02, 0.04])  # x and y in image sizes, logarithm of the size
 BODY_SHARE = 0.7  # of the root's turn that the shoulders make
-
-
-class Cast(NamedTuple):
-    """One person to be filmed."""
-
-    name: str
-    split: str
-    entropy: tuple[int, ...]  # seed of everything but the geometry
-    population: Population
-    neutral: Float32[np.ndarray, "v 3"]
 
 
 class Footage(NamedTuple):

@@ -13,23 +13,21 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import cv2
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from sheap_jax.config import EmbeddedData
 from sheap_jax.data.codec import Record
-from sheap_jax.data.embedded.clip import Cast, Footage, film
+from sheap_jax.data.embedded.clip import Footage, film
+from sheap_jax.data.embedded.people import SPLITS, Cast, cast_person, load_people, people_settings
 from sheap_jax.data.embedded.samples import SampleSheet
 from sheap_jax.data.embedded.stage import Stage, build_stage
 from sheap_jax.data.embedded.truth import LANDMARKS_7, Truth, save_truth
 from sheap_jax.data.manifest import MANIFEST, read_manifest
 from sheap_jax.data.records import write_split
-from sheap_jax.morphable.embedded import embedded_head, embedded_person
 from sheap_jax.morphable.model import MorphableModel, points_on_faces
 
 GENERATOR_VERSION = 3  # raise it when the same settings give other images
-_SPLIT_CODE = {"train": 0, "test": 1}
 _log = logging.getLogger(__name__)
 
 
@@ -72,7 +70,8 @@ def generator_settings(config: EmbeddedData) -> dict[str, Any]:
     """What decides the content, as JSON values: how many processes work on it does not."""
     values = dataclasses.asdict(config)
     del values["processes"]
-    return {**values, "truth_splits": list(config.truth_splits), "generator_version": GENERATOR_VERSION}
+    people = people_settings(values.pop("people"))
+    return {**values, **people, "truth_splits": list(config.truth_splits), "generator_version": GENERATOR_VERSION}
 
 
 def settings_name(config: EmbeddedData) -> str:
@@ -89,13 +88,13 @@ def _finished(directory: Path, config: EmbeddedData) -> bool:
     if not (directory / MANIFEST).exists():
         return False
     splits = read_manifest(directory)["splits"]
-    return all(split in splits and splits[split]["settings"] == generator_settings(config) for split in _SPLIT_CODE)
+    return all(split in splits and splits[split]["settings"] == generator_settings(config) for split in SPLITS)
 
 
 def _generate_into(directory: Path, config: EmbeddedData, *, progress: bool) -> None:
     from tqdm import tqdm
 
-    model: MorphableModel = jax.tree.map(np.asarray, embedded_head(detail=config.detail))
+    model = load_people(config.people)
     studio = _Studio(model, build_stage(model), config)
     identities = config.train_identities + config.test_identities
     per_identity = config.clips_per_identity * config.frames_per_clip
@@ -119,18 +118,6 @@ def _generate_into(directory: Path, config: EmbeddedData, *, progress: bool) -> 
     sheet.save(directory / "samples.png")
 
 
-def cast_person(split: str, number: int, config: EmbeddedData) -> Cast:
-    """Person `number` of a split, ready to be filmed."""
-    person = embedded_person(person_seed(split, number, config), detail=config.detail)
-    entropy = (config.seed, _SPLIT_CODE[split], number)
-    return Cast(f"{split}-{number:05d}", split, entropy, person.population, np.asarray(person.neutral, np.float32))
-
-
-def person_seed(split: str, number: int, config: EmbeddedData) -> int:
-    """Seed of a person's geometry; those of the splits never meet, whatever their sizes."""
-    return int(np.random.SeedSequence((config.seed, _SPLIT_CODE[split], number)).generate_state(1)[0])
-
-
 def _film_all(studio: _Studio) -> Iterator[tuple[Cast, Footage]]:
     """Film everybody in order, train before test, in this process or in several."""
     sizes = {"train": studio.config.train_identities, "test": studio.config.test_identities}
@@ -138,7 +125,7 @@ def _film_all(studio: _Studio) -> Iterator[tuple[Cast, Footage]]:
     processes = studio.config.processes or min(os.cpu_count() or 1, 8)
     if processes == 1:
         for person in people:
-            cast = cast_person(*person, studio.config)
+            cast = cast_person(*person, studio.config, studio.model)
             yield cast, film(cast, studio.model, studio.stage, studio.config)
         return
     # spawn: a forked process would inherit XLA's threads in an unknown state
@@ -179,7 +166,7 @@ def _start_worker(studio: _Studio, cores: Any) -> None:
 
 
 def _film_in_worker(person: tuple[str, int]) -> tuple[Cast, Footage]:
-    cast = cast_person(*person, _studio.config)
+    cast = cast_person(*person, _studio.config, _studio.model)
     return cast, film(cast, _studio.model, _studio.stage, _studio.config)
 
 

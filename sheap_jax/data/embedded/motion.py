@@ -1,5 +1,6 @@
 """How heads move in a clip: smooth tracks of expression, head pose and gaze."""
 
+import re
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -76,7 +77,7 @@ def _expressions(rng: np.random.Generator, time: np.ndarray, model: MorphableMod
 
     Left and right parts of one movement mostly go together.
     """
-    movements = [name.removesuffix("_left").removesuffix("_right") for name in model.expression_names]
+    movements = [re.sub(r"_(left|right|L|R)$", "", name) for name in model.expression_names]
     kinds, member = np.unique(movements, return_inverse=True)
     active = rng.random(len(kinds)) < rng.uniform(0.2, 0.5)
     amplitude = np.where(active, rng.uniform(0.5, 1.1, len(kinds)), 0.1)

@@ -15,6 +15,7 @@ from sheap_jax.data.embedded.occlusion import light_transfer, unshadowed_transfe
 from sheap_jax.morphable.model import MorphableModel, points_on_faces
 
 SKIN, EYE, MOUTH, TEETH, CLOTH = range(5)  # what a face of the solid layer is made of
+CHIN = 8  # of the 68 landmarks
 
 
 class Stage(NamedTuple):
@@ -75,23 +76,29 @@ def dress(
 ) -> MorphableModel:
     """The posable model of one person: a template without identity modes, then teeth, then hair.
 
-    Upper teeth and hair move with the skull, lower teeth with the jaw. The joints are those of the person's own
-    neutral head, as for the model's own identities.
+    Upper teeth and hair move with the skull, lower teeth with the jaw: its joint, or the chin's way in the expressions
+    of a model without one. The joints are those of the person's own neutral head, as for the model's own identities.
     """
     corners = neutral[np.asarray(model.faces)[np.asarray(model.landmark_faces)]]
     rows = teeth.tooth_rows(np.einsum("lk,lkc->lc", model.landmark_barycentrics, corners))
     extra = np.concatenate([*rows, hair_vertices])
-    skull, jaw = (_joint(model, name) for name in ("neck", "jaw"))
+    skull = _joint(model, "neck", otherwise="root")
+    jaw = _joint(model, "jaw", otherwise="neck")
     follows = np.repeat([skull, jaw, skull], [len(rows[0]), len(rows[1]), len(hair_vertices)])
 
     def pad(basis: Array) -> Float[np.ndarray, "k w 3"]:
         return np.pad(np.asarray(basis), ((0, 0), (0, len(extra)), (0, 0)))
 
+    expressions = pad(model.expression_basis)
+    if "jaw" not in model.joint_names:
+        lower = len(neutral) + len(rows[0])
+        expressions[:, lower : lower + len(rows[1])] = _jaw_shapes(model)[:, None]
+
     return dataclasses.replace(
         model,
         template=np.concatenate([neutral, extra]),
         identity_basis=np.zeros((0, len(neutral) + len(extra), 3), np.float32),
-        expression_basis=pad(model.expression_basis),
+        expression_basis=expressions,
         pose_basis=pad(model.pose_basis),
         joint_regressor=np.pad(np.asarray(model.joint_regressor), ((0, 0), (0, len(extra)))),
         skinning_weights=np.concatenate(
@@ -100,5 +107,14 @@ def dress(
     )
 
 
-def _joint(model: MorphableModel, name: str) -> int:
-    return model.joint_names.index(name) if name in model.joint_names else 0
+def _jaw_shapes(model: MorphableModel) -> Float[np.ndarray, "e 3"]:
+    """How each expression that is named after the jaw moves the chin; others move lips and cheeks, not the bone."""
+    corners = np.asarray(model.faces)[np.asarray(model.landmark_faces[CHIN])]
+    moved = np.einsum("k,ekc->ec", model.landmark_barycentrics[CHIN], np.asarray(model.expression_basis)[:, corners])
+    named = np.array([name.startswith("jaw") for name in model.expression_names], bool)
+    return np.where(named[:, None], moved, 0.0)
+
+
+def _joint(model: MorphableModel, name: str, *, otherwise: str) -> int:
+    names = model.joint_names
+    return next((names.index(one) for one in (name, otherwise) if one in names), 0)

@@ -1,0 +1,86 @@
+"""Who is filmed: generated people, or people of a converted morphable model with the statistics of its identities."""
+
+import dataclasses
+import hashlib
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float32
+
+from sheap_jax.config import EmbeddedData
+from sheap_jax.morphable.embedded import embedded_person
+from sheap_jax.morphable.embedded_population import Population, draw_population
+from sheap_jax.morphable.model import MorphableModel, neutral_vertices, points_on_faces
+from sheap_jax.morphable.named import load_morphable
+
+EMBEDDED = "embedded:"
+SPLITS = {"train": 0, "test": 1}  # their codes in seeds
+# Metres: middle between the eyes of the generated head. Hair, paint and garment are placed about its origin.
+EYES = np.array([0.0, 0.019, 0.061], np.float32)
+_EYE_LANDMARKS = slice(36, 48)
+
+
+class Cast(NamedTuple):
+    """One person to be filmed."""
+
+    name: str
+    split: str
+    entropy: tuple[int, ...]  # seed of everything but the geometry
+    population: Population
+    neutral: Float32[np.ndarray, "v 3"]
+
+
+def load_people(name: str) -> MorphableModel:
+    """The model whose people `EmbeddedData.people` names, as NumPy arrays, where the stage expects a head.
+
+    Raises FileNotFoundError or ValueError if it is neither "embedded:<detail>" nor a converted model.
+    """
+    model: MorphableModel = jax.tree.map(np.asarray, load_morphable(name))
+    if name.startswith(EMBEDDED):
+        return model
+    fixed = points_on_faces(jnp.asarray(model.template), model.faces, model.landmark_faces, model.landmark_barycentrics)
+    shift = EYES - np.asarray(fixed)[_EYE_LANDMARKS].mean(axis=0)
+    return dataclasses.replace(model, template=model.template + shift)
+
+
+def cast_person(split: str, number: int, config: EmbeddedData, model: MorphableModel) -> Cast:
+    """Person `number` of a split, ready to be filmed.
+
+    People of a converted model have independent, standard normal identity coefficients, as its statistics say; their
+    sex, age and colours are drawn without regard to these, as such a model does not know them.
+
+    Args:
+      model: of `load_people(config.people)`.
+    """
+    seed = person_seed(split, number, config)
+    if config.people.startswith(EMBEDDED):
+        person = embedded_person(seed, detail=config.people.removeprefix(EMBEDDED))
+        population, neutral = person.population, person.neutral
+    else:
+        rng = np.random.default_rng([seed, 68])
+        population = draw_population(rng)
+        shape = rng.standard_normal(len(model.identity_basis)).astype(np.float32)
+        neutral = neutral_vertices(model, jnp.asarray(shape))
+    entropy = (config.seed, SPLITS[split], number)
+    return Cast(f"{split}-{number:05d}", split, entropy, population, np.asarray(neutral, np.float32))
+
+
+def person_seed(split: str, number: int, config: EmbeddedData) -> int:
+    """Seed of a person's geometry; those of the splits never meet, whatever their sizes."""
+    return int(np.random.SeedSequence((config.seed, SPLITS[split], number)).generate_state(1)[0])
+
+
+def people_settings(name: str) -> dict[str, str]:
+    """What of `EmbeddedData.people` decides the content: the level of detail, or the file's name and digest."""
+    if name.startswith(EMBEDDED):
+        return {"detail": name.removeprefix(EMBEDDED)}
+    if not os.path.isfile(name):
+        raise FileNotFoundError(
+            f'EmbeddedData.people is {name!r}: neither "{EMBEDDED}<detail>" nor the file of a converted model'
+        )
+    digest = hashlib.sha256(Path(name).read_bytes()).hexdigest()
+    return {"people": Path(name).name, "people_digest": digest[:16]}
