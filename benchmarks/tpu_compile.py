@@ -23,6 +23,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks/results/tpu_bundles.json"
 TARGETS = {"v5e": "v5e:2x2", "v5p": "v5p:2x2x1", "v6e": "v6e:2x2"}
+KINDS = {"v5e": "TPU v5 lite", "v5p": "TPU v5", "v6e": "TPU v6 lite"}
 SHARDED = {"v5e": "v5e:16x16", "v5p": "v5p:4x8x8", "v6e": "v6e:16x16"}  # 256 chips each
 KERNELS = ("forward", "backward")
 CHANNELS, TILES, CHUNKS = 7, 49, 2048  # colour, normal and 1; a 224 x 224 image with 64k entries
@@ -52,7 +53,7 @@ def compile_kernel(target: str, kernel: str) -> None:
     import jax
     import jax.numpy as jnp
     from tileraster import pallas_tpu, pallas_tpu_backward
-    from tileraster.compositors import TPU_TUNING
+    from tileraster.compositors import tpu_tuning
     from tileraster.pallas_composite import Lists, TileCotangents
 
     mesh, sharding = _mesh(TARGETS[target], chips=1)
@@ -64,10 +65,12 @@ def compile_kernel(target: str, kernel: str) -> None:
     tiles = array(TILES, dtype=jnp.int32)
     lists = Lists(array(CHUNKS, chunk, 16), array(CHUNKS, chunk, CHANNELS), tiles, tiles)
     cotangents = TileCotangents(array(TILES, CHANNELS, pixels), *[array(TILES, pixels)] * 4)
-    tuning = TPU_TUNING["pallas_tpu"]
     with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+        tuning = tpu_tuning("pallas_tpu")
         if kernel == "forward":
-            run = jax.jit(lambda lists: pallas_tpu.forward(lists, near=0.01, unroll=tuning.forward))
+            run = jax.jit(
+                lambda lists: pallas_tpu.forward(lists, near=0.01, unroll=tuning.forward, overlap=tuning.overlap)
+            )
             run.lower(lists).compile()
         else:
             run = jax.jit(
@@ -127,10 +130,10 @@ def measure(target: str, kernel: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         _run(["--compile", target, kernel], dump=folder)
         bundles = count_bundles(Path(folder), kernel)
-    from tileraster.compositors import TPU_TUNING
+    from tileraster.compositors import tpu_tuning
     from tileraster.pallas_tpu import CHUNK
 
-    unroll = getattr(TPU_TUNING["pallas_tpu"], kernel)
+    unroll = getattr(tpu_tuning("pallas_tpu", KINDS[target]), kernel)
     total = per_entry(bundles, chunk=CHUNK, unroll=unroll)
     return {"by_loop_depth": bundles, "unroll": unroll, "bundles_per_entry": round(total, 2)}
 

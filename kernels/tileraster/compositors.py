@@ -21,47 +21,61 @@ class Compositor(NamedTuple):
 
 
 class TpuTuning(NamedTuple):
-    """Entries per iteration of the inner loops."""
+    """Entries per iteration of the inner loops; whether a chunk's features are summed while the next one is read."""
 
     forward: int
+    overlap: bool
     backward: int
     mesh: int
 
 
 # Tiles and chunks are part of how a kernel is written: 32 pixels and 32 entries on TPU, 16 and 8 on GPU. No kernel has
-# run on its device. The TPU's numbers are those with the fewest VLIW bundles on v5e, all loops of a chunk counted (see
-# benchmarks/tpu_compile.py), per entry and tile: forward 25.2 (8), 21.8 (16), 22.5 (32); backward 46.5 (8), 42.7 (16),
-# 38.9 (32). The others are unmeasured: mesh, and the GPU's.
-TPU_TUNING = {
-    "pallas_tpu": TpuTuning(forward=16, backward=32, mesh=8),
-    "pallas_tpu_interpret": TpuTuning(forward=1, backward=1, mesh=1),  # short programs: compiling takes all the time
-}
+# run on its device. The TPU's numbers are those with the fewest VLIW bundles per entry and tile, all loops of a chunk
+# counted (benchmarks/tpu_compile.py). Forward by entries per iteration, without overlap: v5e 25.2 (8), 21.8 (16), 22.5
+# (32), v6e 24.2 (16); with overlap: v5e 25.8 (16), 24.8 (32), v5p 25.3 (32), v6e 22.4 (16), 20.1 (32). Backward on v5e:
+# 46.5 (8), 42.7 (16), 38.9 (32). The others are unmeasured: mesh, and the GPU's.
+_TPU = TpuTuning(forward=16, overlap=False, backward=32, mesh=8)
+_TPU_OF_KIND = {"TPU v6 lite": _TPU._replace(forward=32, overlap=True)}
+_TPU_INTERPRETED = TpuTuning(forward=1, overlap=False, backward=1, mesh=1)  # short programs: most time is compiling
 GPU_WARPS = {"forward": 4, "backward": 4}  # per tile, Triton only: a Mosaic kernel has one warpgroup, which is four
 
 
-@functools.cache
 def compositor_of(implementation: str) -> Compositor:
     """The compositor of an implementation that `validation.choose_implementation` has let through."""
+    return _compositor(implementation, _device().device_kind)
+
+
+def tpu_tuning(implementation: str, device_kind: str | None = None) -> TpuTuning:
+    """The numbers of the TPU's kernels for a kind of device, by default the one that is compiled for."""
+    if implementation.endswith("_interpret"):
+        return _TPU_INTERPRETED
+    return _TPU_OF_KIND.get(device_kind or _device().device_kind, _TPU)
+
+
+@functools.cache
+def _compositor(implementation: str, device_kind: str) -> Compositor:
     if implementation == "xla":
         return Compositor(tile=compositing.TILE, composite=compositing.composite)
     # Pallas is imported where it is used: it takes a second.
     from tileraster import pallas_composite
 
     if implementation.startswith("pallas_tpu"):
-        kernels = _tpu_kernels(implementation)
+        kernels = _tpu_kernels(implementation, device_kind)
     else:
         kernels = _gpu_kernels(interpret=implementation.endswith("_interpret"))
     return Compositor(tile=kernels.tile, composite=functools.partial(pallas_composite.composite, kernels=kernels))
 
 
-def _tpu_kernels(implementation: str) -> "pallas_composite.Kernels":
+def _tpu_kernels(implementation: str, device_kind: str) -> "pallas_composite.Kernels":
     from tileraster import pallas_composite, pallas_tpu, pallas_tpu_backward
 
-    tuning, interpret = TPU_TUNING[implementation], implementation.endswith("_interpret")
+    tuning, interpret = tpu_tuning(implementation, device_kind), implementation.endswith("_interpret")
     return pallas_composite.Kernels(
         tile=pallas_tpu.TILE,
         chunk=pallas_tpu.CHUNK,
-        forward=functools.partial(pallas_tpu.forward, unroll=tuning.forward, interpret=interpret),
+        forward=functools.partial(
+            pallas_tpu.forward, unroll=tuning.forward, overlap=tuning.overlap, interpret=interpret
+        ),
         backward=functools.partial(pallas_tpu_backward.backward, unroll=tuning.backward, interpret=interpret),
     )
 
@@ -94,3 +108,8 @@ def _compute_capability() -> float:
     if target is not None and jax.default_backend() == "cpu":
         return 8.0 if "A100" in target.device_kind else 9.0
     return float(jax.local_devices()[0].compute_capability)
+
+
+def _device() -> Any:
+    """The device that is compiled for, else the default one."""
+    return target_device() or jax.local_devices()[0]

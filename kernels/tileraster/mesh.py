@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int
 
 from tileraster import mesh_search
 from tileraster.camera import to_camera
-from tileraster.compositors import TPU_TUNING
+from tileraster.compositors import tpu_tuning
 from tileraster.mesh_intersection import intersect, pixel_rays, visible_faces
 from tileraster.poison import poison_of
 from tileraster.types import MeshImage
@@ -67,7 +67,7 @@ def _search_of(implementation: str) -> Callable[..., mesh_search.NearestFaces]:
     from tileraster import mesh_search_tpu
 
     interpret = implementation.endswith("_interpret")
-    return functools.partial(mesh_search_tpu.nearest_faces, unroll=TPU_TUNING[implementation].mesh, interpret=interpret)
+    return functools.partial(mesh_search_tpu.nearest_faces, unroll=tpu_tuning(implementation).mesh, interpret=interpret)
 
 
 def render_faces(

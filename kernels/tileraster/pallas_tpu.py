@@ -8,6 +8,7 @@ side in the inner dimension, which leaves a relative error of 2^-17.
 """
 
 import functools
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import jax
@@ -35,12 +36,18 @@ class PixelPlanes(NamedTuple):
     y: Float[Array, "8 128"]
 
 
-def forward(lists: Lists, *, near: float, unroll: int, interpret: Any = False) -> TileSums:
-    """Composite every tile; `unroll` entries (a divisor of 32, best from 8 on) per iteration of the inner loop."""
+def forward(lists: Lists, *, near: float, unroll: int, overlap: bool = False, interpret: Any = False) -> TileSums:
+    """Composite every tile.
+
+    Args:
+      unroll: entries per iteration of the inner loop, a divisor of 32.
+      overlap: add up the features of a chunk while the next one is read, so that the matrix unit works beside the
+        vector unit; `unroll` must then be 4 at least.
+    """
     tiles, channels = lists.first.shape[0], lists.features.shape[-1]
     padded = -(-channels // FEATURES) * FEATURES
     sums, planes = pl.pallas_call(
-        functools.partial(_forward_kernel, near=near, unroll=unroll),
+        functools.partial(_forward_kernel, near=near, unroll=unroll, overlap=overlap),
         out_shape=(
             jax.ShapeDtypeStruct((tiles, SUBLANES, padded, LANES), jnp.float32),
             jax.ShapeDtypeStruct((tiles, _PLANES, SUBLANES, LANES), jnp.float32),
@@ -55,10 +62,10 @@ def forward(lists: Lists, *, near: float, unroll: int, interpret: Any = False) -
             ),
             scratch_shapes=[
                 pltpu.SMEM((2, ROWS, LANES), jnp.float32),
-                pltpu.VMEM((2, padded, LANES), jnp.bfloat16),
-                pltpu.VMEM((CHUNK * SUBLANES, LANES), jnp.float32),
+                pltpu.VMEM((2 + overlap, padded, LANES), jnp.bfloat16),
+                pltpu.VMEM((1 + overlap, CHUNK * SUBLANES, LANES), jnp.float32),
                 pltpu.SemaphoreType.DMA((2,)),
-                pltpu.SemaphoreType.DMA((2,)),
+                pltpu.SemaphoreType.DMA((2 + overlap,)),
             ],
         ),
         compiler_params=pltpu.CompilerParams(dimension_semantics=("parallel",), disable_bounds_checks=True),
@@ -85,18 +92,37 @@ def _forward_kernel(
     *,
     near: float,
     unroll: int,
+    overlap: bool,
 ) -> None:
     tile = pl.program_id(0)
+    share = SUBLANES * unroll // CHUNK  # sublanes whose features one iteration adds up
     first, chunks = first_ref[tile], chunks_ref[tile]
     x, y = pixel_planes()
     sums_ref[...] = jnp.zeros_like(sums_ref)
 
+    if overlap:  # before the first chunk comes one of weight 0
+        weights[1] = jnp.zeros_like(weights[1])
+        features[2] = jnp.zeros_like(features[2])
+
+    def features_slot(chunk: Array) -> Array:
+        return jax.lax.rem(chunk + 3, 3) if overlap else jax.lax.rem(chunk, 2)  # chunk may be -1
+
+    def weights_slot(chunk: Array) -> Array | int:
+        return jax.lax.rem(chunk + 2, 2) if overlap else 0
+
     def copies(chunk: Array) -> list[Any]:
-        slot = jax.lax.rem(chunk, 2)
+        slot, place = jax.lax.rem(chunk, 2), features_slot(chunk)
         return [
             pltpu.make_async_copy(rows_hbm.at[first + chunk], rows.at[slot], rows_arrived.at[slot]),
-            pltpu.make_async_copy(features_hbm.at[first + chunk], features.at[slot], features_arrived.at[slot]),
+            pltpu.make_async_copy(features_hbm.at[first + chunk], features.at[place], features_arrived.at[place]),
         ]
+
+    def add_features(chunk: Array, sublanes: Iterable[Any]) -> None:
+        left = features[features_slot(chunk)][:, : 3 * CHUNK]
+        for sublane in sublanes:
+            high, low = in_two(weights[weights_slot(chunk), pl.ds(pl.multiple_of(sublane * CHUNK, CHUNK), CHUNK), :])
+            right = jnp.concatenate([high, low, high], axis=0).astype(jnp.bfloat16)
+            sums_ref[sublane] += jnp.dot(left, right, preferred_element_type=jnp.float32)
 
     def read_chunk(state: tuple) -> tuple:
         chunk, _, passed = state
@@ -106,23 +132,25 @@ def _forward_kernel(
         reference = as_splat(read_entry(rows, slot, jnp.int32(0), 0, unroll=CHUNK)).reference
 
         def read_row(j: Array, passed: entry_pairs.Passed) -> entry_pairs.Passed:
+            if overlap:
+                add_features(chunk - 1, [j * share + k for k in range(share)])
             for entry in range(unroll):
                 row = as_splat(read_entry(rows, slot, j, entry, unroll=unroll))
                 pair = entry_pairs.evaluate(row, x, y, near=near, reciprocal=reciprocal)
                 passed, weight = entry_pairs.composite_one(pair, passed, reference)
-                weights[pl.ds(j * unroll + entry, SUBLANES, stride=CHUNK), :] = weight
+                weights[weights_slot(chunk), pl.ds(j * unroll + entry, SUBLANES, stride=CHUNK), :] = weight
             return passed
 
         passed = jax.lax.fori_loop(0, CHUNK // unroll, read_row, passed)
-        for sublane in range(SUBLANES):
-            high, low = in_two(weights[pl.ds(sublane * CHUNK, CHUNK), :])
-            right = jnp.concatenate([high, low, high], axis=0).astype(jnp.bfloat16)
-            sums_ref[sublane] += jnp.dot(features[slot][:, : 3 * CHUNK], right, preferred_element_type=jnp.float32)
+        if not overlap:
+            add_features(chunk, range(SUBLANES))
         return chunk + 1, jnp.max(passed.transmittance) > TRANSMITTANCE_STOP, passed
 
     pl.when(chunks > 0)(lambda: start_all(copies(jnp.int32(0))))
     start = (jnp.int32(0), jnp.bool_(True), entry_pairs.nothing_passed(jnp.zeros((SUBLANES, LANES), jnp.float32)))
     chunk, _, passed = jax.lax.while_loop(lambda state: (state[0] < chunks) & state[1], read_chunk, start)
+    if overlap:
+        add_features(chunk - 1, range(SUBLANES))
     # After an early stop the next chunk is still on its way.
     pl.when(chunk < chunks)(lambda: wait_all(copies(chunk)))
     for plane, value in enumerate(passed[1:]):

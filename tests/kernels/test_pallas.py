@@ -87,6 +87,10 @@ def test_tpu_kernels_are_free_of_races_and_end_early():
     )
     sums = jax.block_until_ready(forward(lists))
     assert not interpret_pallas_call.races.races_found
+    overlapping = functools.partial(pallas_tpu.forward, **options | {"unroll": 4}, overlap=True)
+    same = jax.block_until_ready(jax.jit(overlapping, compiler_options=QUICK_TO_COMPILE)(lists))
+    assert not interpret_pallas_call.races.races_found
+    jax.tree.map(np.testing.assert_array_equal, same, sums)
     gradients = jax.block_until_ready(backward(lists, cotangents))
     assert not interpret_pallas_call.races.races_found
     middle = pallas_tpu.TILE * (pallas_tpu.TILE + 1) // 2
