@@ -33,8 +33,9 @@ def evaluate(
     data: Mapping[str, str | Path] | None = None,
     output: str | Path | None = None,
     allow_missing: bool = False,
+    step: int | None = None,
 ) -> list[Report]:
-    """Score the newest checkpoint of a run and write the report.
+    """Score a checkpoint of a run and write the report.
 
     Args:
         checkpoint: directory of the run.
@@ -42,12 +43,13 @@ def evaluate(
         data: directory of each benchmark's data; the embedded one has its own, clips takes the run's.
         output: where the report goes; default: `evaluation/` in the run.
         allow_missing: score what there is of incomplete data, and list the rest.
+        step: of the checkpoint; default: the newest.
 
     Raises:
         CheckpointError, ConfigError: no readable checkpoint or configuration.
         ShardError, OSError, ValueError: missing or damaged data.
     """
-    predictor = Predictor.from_checkpoint(checkpoint)
+    predictor = Predictor.from_checkpoint(checkpoint, step=step)
     directory = Path(output or Path(checkpoint) / "evaluation")
     reports = []
     trained = predictor.config.data
@@ -93,6 +95,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--data", action="append", default=[], metavar="[NAME=]PATH", help="data of a benchmark")
     parser.add_argument("--output", metavar="DIR", help="where the report goes (default: DIR/evaluation)")
     parser.add_argument("--allow-missing", action="store_true", help="score incomplete data and list what is missing")
+    parser.add_argument("--step", type=int, help="of the checkpoint (default: the newest)")
     options = parser.parse_args(arguments)
     if options.compare:
         print(compare_files(*options.compare))
@@ -104,6 +107,7 @@ def main(arguments: list[str]) -> None:
         data=parse_data(options.data, names),
         output=options.output,
         allow_missing=options.allow_missing,
+        step=options.step,
     )
 
 

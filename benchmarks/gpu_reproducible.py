@@ -78,7 +78,8 @@ def main() -> None:
     result: dict[str, Any] = {"config": options.config, "batch": options.batch, "steps": options.steps}
     for name, flags in (("as it is", ""), ("deterministic operations", DETERMINISTIC)):
         # XLA reads its flags once in a process.
-        environment = os.environ | {"XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {flags}"}
+        # Stripped: a blank alone would be taken for the name of a file.
+        environment = os.environ | {"XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {flags}".strip()}
         done = subprocess.run([sys.executable, *sys.argv, "--once"], env=environment, stdout=subprocess.PIPE, text=True)
         if done.returncode:
             sys.exit(f"the runs {name} failed")

@@ -15,7 +15,7 @@ from sheap_jax.morphable import MorphableModel
 from sheap_jax.morphable.named import load_morphable
 from sheap_jax.reanimation import Assets, Networks
 from sheap_jax.training import setup
-from sheap_jax.training.checkpoint import CheckpointError, read_newest
+from sheap_jax.training.checkpoint import CheckpointError, read_checkpoint
 from sheap_jax.training.state import TrainState
 from sheap_jax.types import HeadParams
 
@@ -37,8 +37,8 @@ class Predictor:
         self._render = jax.jit(self._render_driven)
 
     @classmethod
-    def from_checkpoint(cls, directory: str | Path) -> "Predictor":
-        """The newest checkpoint of a run. Raises CheckpointError or ConfigError if `directory` holds none."""
+    def from_checkpoint(cls, directory: str | Path, *, step: int | None = None) -> "Predictor":
+        """The newest checkpoint of a run, or that of `step`. Raises CheckpointError or ConfigError if there is none."""
         directory = Path(directory)
         if not (directory / "config.json").exists():
             raise CheckpointError(f"{directory} is no run directory: it has no config.json; train.py makes them")
@@ -46,7 +46,7 @@ class Predictor:
         model = load_morphable(config.morphable)
         assets = setup.build_assets(config, model, training=False)
         networks = setup.build_networks(config, model)
-        return cls(config, model, assets, networks, _restore(directory, config, networks, assets))
+        return cls(config, model, assets, networks, _restore(directory, config, networks, assets, step))
 
     def __call__(self, images: Float[Array | np.ndarray, "n h w 3"]) -> HeadParams:
         """Head parameters of each image as NumPy arrays: radians and metres, in the frame of the official camera."""
@@ -93,11 +93,11 @@ def in_buckets(function: Callable[[Any], Any], rows: Any) -> Any:
     return jax.tree.map(lambda *x: np.concatenate(x)[:count], *parts)
 
 
-def _restore(directory: Path, config: Config, networks: Networks, assets: Assets) -> TrainState:
+def _restore(directory: Path, config: Config, networks: Networks, assets: Assets, step: int | None) -> TrainState:
     device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     like = jax.eval_shape(lambda: setup.initial_state(config, networks, assets))
     like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), like)
-    state = read_newest(directory, like)
+    state = read_checkpoint(directory, like, step=step)
     if state is None:
         raise CheckpointError(f"{directory} holds no finished checkpoint yet")
     return state

@@ -164,17 +164,31 @@ class Checkpoints:
         )
 
 
-def read_newest(directory: str | Path, like: TrainState) -> TrainState | None:
-    """The newest checkpoint that is whole, without the optimizers' state, for those who only use what was trained.
+def finished_steps(directory: str | Path) -> list[int]:
+    """Steps of the checkpoints in a run directory, ascending."""
+    return sorted(int(path.name) for path in (Path(directory) / "checkpoints").glob("*") if path.name.isdecimal())
 
-    Changes nothing in the run directory, where a training may be writing. `like` gives shapes, dtypes and shardings;
-    None if there is no checkpoint. Raises CheckpointError as `Checkpoints.restore` does.
+
+def read_checkpoint(directory: str | Path, like: TrainState, *, step: int | None = None) -> TrainState | None:
+    """A checkpoint without the optimizers' state, for those who only use what was trained.
+
+    Changes nothing in the run directory, where a training may be writing.
+
+    Args:
+      like: gives shapes, dtypes and shardings.
+      step: which one; None: the newest that is whole, or None if there is no checkpoint.
+
+    Raises CheckpointError as `Checkpoints.restore` does, or if there is none of that step.
     """
     import orbax.checkpoint as ocp
 
     run = Path(directory).absolute()
     root = run / "checkpoints"
-    steps = sorted((int(path.name) for path in root.glob("*") if path.name.isdecimal()), reverse=True)
+    steps = finished_steps(run)[::-1]
+    if step is not None:
+        if step not in steps:
+            raise CheckpointError(f"{root} has no checkpoint of step {step}, only of {steps[::-1]}")
+        steps = [step]
     if not steps:
         return None
     rows = [row for row in _differences(run, like) if not row.lstrip().startswith(".opt_state")]
@@ -196,7 +210,7 @@ def read_newest(directory: str | Path, like: TrainState) -> TrainState | None:
             with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
                 return type(like)(**reader.restore(root / str(step) / "default", args=wanted), opt_state={})
         except Exception as error:  # Orbax raises various errors on damaged files
-            log.warning("checkpoint %s is damaged, trying the one before: %s", root / str(step), error)
+            log.warning("checkpoint %s is damaged: %s", root / str(step), error)
     raise CheckpointError(f"none of the checkpoints {steps} in {root} can be read: copy or train the run again")
 
 

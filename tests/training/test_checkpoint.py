@@ -10,7 +10,7 @@ import numpy as np
 import optax
 import pytest
 
-from sheap_jax.training.checkpoint import CheckpointError, Checkpoints, checksums, read_newest
+from sheap_jax.training.checkpoint import CheckpointError, Checkpoints, checksums, read_checkpoint
 from sheap_jax.training.optimizer import make_optimizer
 from sheap_jax.training.state import TrainState, init_state
 from sheap_jax.types import Prototypes
@@ -131,23 +131,26 @@ def test_reading_takes_what_was_trained_and_changes_nothing(saved):
     (saved / "checkpoints/3.orbax-checkpoint-tmp-0").mkdir()
     before = checksums(saved)
     like = placed(make_state(0)).replace(opt_state={"estimator": jax.ShapeDtypeStruct((), jnp.int32)})
-    found = read_newest(saved, like)
+    found = read_checkpoint(saved, like)
     assert_same(found, make_state(2).replace(opt_state={}))
     assert type(found.prototypes) is Prototypes
+    assert_same(read_checkpoint(saved, like, step=1), make_state(1).replace(opt_state={}))
+    with pytest.raises(CheckpointError, match=r"no checkpoint of step 7, only of \[1, 2\]"):
+        read_checkpoint(saved, like, step=7)
     assert checksums(saved) == before
     assert (saved / "checkpoints/3.orbax-checkpoint-tmp-0").exists()
     file = largest_file(saved / "checkpoints" / "2")
     file.write_bytes(file.read_bytes()[:-1])
-    assert_same(read_newest(saved, like), make_state(1).replace(opt_state={}))
+    assert_same(read_checkpoint(saved, like), make_state(1).replace(opt_state={}))
     assert file.exists(), "what is damaged stays where it is"
     largest_file(saved / "checkpoints" / "1").unlink()
     with pytest.raises(CheckpointError, match="none of the checkpoints"):
-        read_newest(saved, like)
+        read_checkpoint(saved, like)
 
 
 def test_reading_names_another_architecture(saved):
     with pytest.raises(CheckpointError, match=r"arrays differ(.|\n)*kernel"):
-        read_newest(saved, placed(make_state(0, width=6)))
+        read_checkpoint(saved, placed(make_state(0, width=6)))
 
 
 def test_full_disk_before_writing_keeps_the_last_checkpoint(saved, monkeypatch):

@@ -2,8 +2,6 @@
 
 import dataclasses
 import hashlib
-import os
-from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -75,12 +73,14 @@ def person_seed(split: str, number: int, config: EmbeddedData) -> int:
 
 
 def people_settings(name: str) -> dict[str, str]:
-    """What of `EmbeddedData.people` decides the content: the level of detail, or the file's name and digest."""
+    """What of `EmbeddedData.people` decides the content: the level of detail, or the model's name and a digest of it.
+
+    Raises FileNotFoundError or ValueError as `load_people`.
+    """
     if name.startswith(EMBEDDED):
         return {"detail": name.removeprefix(EMBEDDED)}
-    if not os.path.isfile(name):
-        raise FileNotFoundError(
-            f'EmbeddedData.people is {name!r}: neither "{EMBEDDED}<detail>" nor the file of a converted model'
-        )
-    digest = hashlib.sha256(Path(name).read_bytes()).hexdigest()
-    return {"people": Path(name).name, "people_digest": digest[:16]}
+    model = load_morphable(name)
+    digest = hashlib.sha256(repr((model.joint_names, model.parents, model.expression_names)).encode())
+    for array in jax.tree.leaves(model):  # not the file's bytes, which carry the time of day
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return {"people": model.name, "people_digest": digest.hexdigest()[:16]}

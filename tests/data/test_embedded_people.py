@@ -1,0 +1,107 @@
+"""People of a converted model: their statistics, where they stand, and that they can be filmed and evaluated."""
+
+import dataclasses
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sheap_jax.config import EmbeddedData
+from sheap_jax.data.embedded import generate, load_truth, settings_name
+from sheap_jax.data.embedded.people import EYES, cast_person, load_people
+from sheap_jax.data.embedded.stage import dress
+from sheap_jax.data.embedded.teeth import ACROSS, DOWN
+from sheap_jax.data.records import Split
+from sheap_jax.geometry import official_camera, project
+from sheap_jax.morphable.embedded import embedded_head
+from sheap_jax.morphable.model import points_on_faces
+from sheap_jax.morphable.storage import load_model, save_model
+
+TEETH = ACROSS * DOWN  # vertices of a row
+
+
+@pytest.fixture(scope="module")
+def converted(tmp_path_factory) -> str:
+    """A model like ICT's: another origin, ten identity channels, and a jaw that is an expression and no joint."""
+    head = embedded_head(detail="coarse")
+    kept = [index for index, name in enumerate(head.joint_names) if name != "jaw"]
+    weights = np.array(head.skinning_weights)
+    jaw = weights[:, head.joint_names.index("jaw")]
+    weights[:, head.joint_names.index("neck")] += jaw
+    opening = jaw[:, None] * np.array([0.0, -0.02, 0.0], np.float32)
+    model = dataclasses.replace(
+        head,
+        template=head.template + jnp.array([0.01, -0.03, -0.1]),
+        identity_basis=head.identity_basis[:10],
+        expression_basis=jnp.concatenate([head.expression_basis, opening[None]]),
+        expression_names=(*head.expression_names, "jawOpen"),
+        joint_regressor=head.joint_regressor[np.array(kept)],
+        skinning_weights=jnp.asarray(weights[:, kept]),
+        joint_names=tuple(head.joint_names[index] for index in kept),
+        parents=(-1, 0, 1, 1),
+        name="converted",
+    )
+    path = tmp_path_factory.mktemp("model") / "model.npz"
+    save_model(model, path)
+    return str(path)
+
+
+def test_identities_are_standard_normal_in_the_models_basis(converted):
+    config, model = EmbeddedData(people=converted), load_people(converted)
+    offsets = np.stack([cast_person("train", k, config, model).neutral for k in range(400)]) - model.template
+    basis = model.identity_basis.reshape(len(model.identity_basis), -1)
+    coefficients, *_ = np.linalg.lstsq(basis.T, offsets.reshape(len(offsets), -1).T, rcond=None)
+    np.testing.assert_allclose(basis.T @ coefficients, offsets.reshape(len(offsets), -1).T, atol=1e-6)
+    np.testing.assert_allclose(coefficients.mean(axis=1), 0, atol=4 / 20)  # four standard errors
+    np.testing.assert_allclose(np.cov(coefficients), np.eye(10), atol=0.3)
+
+
+def test_heads_stand_where_hair_and_clothes_are(converted):
+    for name in (converted, "embedded:fine", "embedded:coarse"):
+        model = load_people(name)
+        landmarks = points_on_faces(
+            jnp.asarray(model.template), model.faces, model.landmark_faces, model.landmark_barycentrics
+        )
+        np.testing.assert_allclose(landmarks[36:48].mean(axis=0), EYES, atol=0.002)
+
+
+def test_lower_teeth_follow_a_jaw_that_is_an_expression(converted):
+    model = load_people(converted)
+    hair = np.zeros((3, 3), np.float32)
+    dressed = dress(model, model.template, hair)
+    moved = dressed.expression_basis[model.expression_names.index("jawOpen")]
+    upper, lower = np.split(moved[len(model.template) : -len(hair)], 2)
+    assert len(lower) == TEETH
+    np.testing.assert_allclose(upper, 0)
+    np.testing.assert_allclose(lower, np.broadcast_to([0, -0.02, 0], lower.shape), atol=0.004)
+    smile = dressed.expression_basis[model.expression_names.index("smile")]
+    assert np.abs(smile[: len(model.template)]).max() > 0.003
+    np.testing.assert_allclose(smile[len(model.template) :], 0)
+
+
+def test_a_data_set_has_the_models_topology_and_projects_to_its_landmarks(converted, tmp_path):
+    config = EmbeddedData(1, 1, 1, 2, image_size=48, people=converted, processes=1)
+    directory = generate(tmp_path / "heads", config, progress=False)
+    truth, shards = load_truth(directory, "test"), Split(directory, "test")
+    model = load_people(converted)
+    assert truth.posed.shape == (2, *model.template.shape)
+    np.testing.assert_array_equal(truth.faces, model.faces)
+    eyes = np.asarray(model.faces)[np.asarray(model.landmark_faces)[36:48]]
+    points = np.einsum("lk,nlkc->nlc", model.landmark_barycentrics[36:48], truth.posed[:, eyes])
+    pixels = np.asarray(project(points.astype(np.float32), official_camera(48)))
+    np.testing.assert_allclose(pixels, truth.landmarks2d[:, 36:48], atol=1e-3)
+    assert len(shards) == 2
+
+
+def test_a_cache_goes_by_what_the_model_is_and_not_by_where(converted, tmp_path):
+    model = load_model(converted)
+    save_model(model, tmp_path / "same.npz")
+    save_model(dataclasses.replace(model, template=model.template * 1.01), tmp_path / "other.npz")
+    names = [settings_name(EmbeddedData(people=str(path))) for path in (tmp_path / "same.npz", tmp_path / "other.npz")]
+    assert names[0] == settings_name(EmbeddedData(people=converted))
+    assert names[1] != names[0]
+
+
+def test_a_missing_model_is_named():
+    with pytest.raises(FileNotFoundError, match=r"no/such.npz"):
+        settings_name(EmbeddedData(people="no/such.npz"))
