@@ -19,8 +19,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from eval import evaluate
 from sheap_jax import config_files
 from sheap_jax.config import Config
@@ -65,7 +63,7 @@ def train_for(config: Config, arguments: list[str], seconds: float, clock: Clock
 def chosen_steps(steps: list[int], scored: set[int], points: int) -> list[int]:
     """At most `points` of the steps after the last scored one, evenly spread, with the newest."""
     new = [step for step in steps if step > max(scored, default=0)]
-    return sorted({new[round(place)] for place in np.linspace(len(new) - 1, 0, points + 1)[:-1]}) if new else []
+    return sorted({new[-(-k * len(new) // points) - 1] for k in range(1, points + 1)}) if new else []
 
 
 def score(config: Config, step: int) -> dict[str, float]:

@@ -1,0 +1,25 @@
+"""Which checkpoints benchmarks/gpu_truth.py scores; trainings and scores have tests of their own."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
+
+import gpu_truth
+
+
+@pytest.mark.parametrize(
+    ("steps", "scored", "points", "expected"),
+    [
+        ([10, 20, 30], set(), 3, [10, 20, 30]),
+        ([10, 20, 30, 40, 50, 60], set(), 3, [20, 40, 60]),
+        ([10, 20, 30], {10}, 1, [30]),
+        ([10, 20, 30], {20}, 5, [30]),
+        ([10, 20], {20}, 2, []),
+        ([], set(), 2, []),
+    ],
+)
+def test_scored_checkpoints_are_new_spread_and_end_with_the_newest(steps, scored, points, expected):
+    assert gpu_truth.chosen_steps(steps, scored, points) == expected
