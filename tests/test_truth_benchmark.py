@@ -5,9 +5,13 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
-import gpu_truth
+@pytest.fixture
+def gpu_truth(monkeypatch):
+    monkeypatch.setattr(sys, "path", [str(Path(__file__).parents[1] / "benchmarks"), *sys.path])
+    import gpu_truth
+
+    return gpu_truth
 
 
 @pytest.mark.parametrize(
@@ -21,5 +25,5 @@ import gpu_truth
         ([], set(), 2, []),
     ],
 )
-def test_scored_checkpoints_are_new_spread_and_end_with_the_newest(steps, scored, points, expected):
+def test_scored_checkpoints_are_new_spread_and_end_with_the_newest(gpu_truth, steps, scored, points, expected):
     assert gpu_truth.chosen_steps(steps, scored, points) == expected
