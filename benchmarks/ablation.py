@@ -8,10 +8,10 @@
 
 A variant is a file of configs/ablations/, applied to the base configuration; "full" is the base itself. The first
 steps, without pictures, are the same for all variants: they are trained once for each seed, and every variant starts
-from that checkpoint. All are scored on the same test people, those of embedded-v1; with a converted model on the test
-people of the run, drawn from that model. The output directory gets the runs,
-`ablation.json`, `ablation.md` and `ablation.png`, anew after every run: values with their spread over seeds, and the
-difference of every variant from the full method, image by image, with a bootstrap interval over people.
+from that checkpoint. All are scored on the same test people: those of embedded-v1, or people of the converted model.
+The output directory gets the runs, `ablation.json`, `ablation.md` and `ablation.png`, anew after every run: values with
+their spread over seeds, and the difference of every variant from the full method, image by image, with a bootstrap
+interval over people.
 """
 
 import argparse

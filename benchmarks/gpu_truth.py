@@ -19,11 +19,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+from ablation import own_test_people
+from timing import environment, report
+
 from eval import evaluate
 from sheap_jax import config_files
 from sheap_jax.config import Config
-from sheap_jax.data.embedded.people import EMBEDDED
-from sheap_jax.training import setup
 from sheap_jax.training.checkpoint import finished_steps
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -68,14 +69,8 @@ def chosen_steps(steps: list[int], scored: set[int], points: int) -> list[int]:
 
 def score(config: Config, step: int) -> dict[str, float]:
     """Quantities of the curve, and their ratios to the baselines."""
-    people = config.data.embedded
-    own = people is not None and not people.people.startswith(EMBEDDED)
-    reports = evaluate(
-        config.run_directory,
-        data={"embedded": setup.ensure_data(config)} if own else None,
-        output=Path(config.run_directory) / f"evaluation-{step:07d}",
-        step=step,
-    )
+    output = Path(config.run_directory) / f"evaluation-{step:07d}"
+    reports = evaluate(config.run_directory, data=own_test_people(config), output=output, step=step)
     rows = [row for row in reports[0].comparisons if SHOWN.get(row.quantity) == row.baseline]
     return {row.quantity: row.ours for row in rows} | {f"{row.quantity}, ratio": row.ratio for row in rows}
 
@@ -120,23 +115,21 @@ def main() -> None:
     config = config_files.parse_arguments(arguments, default=options.config, description="")
     run = Path(config.run_directory)
     record = run / "truth.json"
-    result = (
-        json.loads(record.read_text()) if record.exists() else {"clock": {"seconds": 0.0, "saved": {}}, "curve": []}
-    )
-    result["clock"] = train_for(config, arguments, 60 * options.minutes, result["clock"])
-    scored = {int(row["step"]) for row in result["curve"]}
+    result: dict[str, Any] = {"clock": {"seconds": 0.0, "saved": {}}, "curve": []}
+    if record.exists():
+        result = json.loads(record.read_text())
+    clock, curve = train_for(config, arguments, 60 * options.minutes, result["clock"]), result["curve"]
+    record.write_text(json.dumps({"clock": clock, "curve": curve}))
+    scored = {int(row["step"]) for row in curve}
     for step in chosen_steps(finished_steps(run), scored, options.points):
-        result["curve"].append({"step": step, "seconds": result["clock"]["saved"][str(step)], **score(config, step)})
-    record.write_text(json.dumps(result))
+        curve.append({"step": step, "seconds": clock["saved"][str(step)], **score(config, step)})
+        record.write_text(json.dumps({"clock": clock, "curve": curve}))
 
-    from timing import environment, report  # after the training: it asks for the devices
-
+    about = environment() | {"config": options.config, "people": options.people, "clock": clock}
     small = {} if options.people else small_run()
-    report(
-        environment() | {"config": options.config, "people": options.people, **result, "small": small}, options.output
-    )
+    report(about | {"curve": curve, "small": small}, options.output)
     if options.output:
-        plot(result["curve"], small, options.output.with_suffix(".png"))
+        plot(curve, small, options.output.with_suffix(".png"))
 
 
 if __name__ == "__main__":
