@@ -107,8 +107,8 @@ def _forward_kernel(
     def features_slot(chunk: Array) -> Array:
         return jax.lax.rem(chunk + 3, 3) if overlap else jax.lax.rem(chunk, 2)  # chunk may be -1
 
-    def weights_slot(chunk: Array) -> Array | int:
-        return jax.lax.rem(chunk + 2, 2) if overlap else 0
+    def weights_slot(chunk: Array) -> Array:
+        return jax.lax.rem(chunk + 2, 2) if overlap else jnp.int32(0)
 
     def copies(chunk: Array) -> list[Any]:
         slot, place = jax.lax.rem(chunk, 2), features_slot(chunk)
