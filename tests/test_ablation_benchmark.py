@@ -94,8 +94,9 @@ def test_differences_pair_the_images_of_one_seed(ablation, tmp_path):
     assert (tmp_path / "ablation.png").stat().st_size > 1000
 
 
-def test_the_documented_tables_are_those_of_the_results(ablation):
-    found = json.loads((ROOT / "benchmarks/results/ablation_small.json").read_text())
+@pytest.mark.parametrize("results", ["ablation_small", "ablation_small_seed2", "ablation_ict"])
+def test_the_documented_tables_are_those_of_the_results(ablation, results):
+    found = json.loads((ROOT / f"benchmarks/results/{results}.json").read_text())
     minus_full = {
         name: {quantity: ablation.Interval(**interval) for quantity, interval in intervals.items()}
         for name, intervals in found["minus_full"].items()
