@@ -20,7 +20,7 @@ def predictor(tiny_benchmark, monkeypatch):
         config = Config("known", image_size=SIZE)
 
     known = Known(tiny_benchmark.model, tiny_benchmark.params)
-    monkeypatch.setattr(command.Predictor, "from_checkpoint", lambda checkpoint: known)
+    monkeypatch.setattr(command.Predictor, "from_checkpoint", lambda checkpoint, *, step: known)
     return known
 
 
