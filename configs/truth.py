@@ -7,7 +7,8 @@ paper's starts from FaRL's), and there is no DINOv2. Loss weights are small.py's
 Never run by us: no result and no cost is stated.
 """
 
-from sheap_jax.config import Config, Data, EmbeddedData, Estimator, Log, LossWeights, Optimizer, Prototypes, Regressor
+from sheap_jax.config import Config, Data, EmbeddedData, Estimator, Log, Optimizer, Prototypes, Regressor
+from sheap_jax.config_files import load_file
 
 
 def get_config() -> Config:
@@ -38,18 +39,7 @@ def get_config() -> Config:
             graph_depth=4,
         ),
         prototypes=Prototypes(per_face=2, capacity_per_face=4.0, densify_every=1_000, densify_until=25_000),
-        losses=LossWeights(
-            landmarks=20.0,
-            l1=0.3,
-            ssim=2.0,
-            gradient=3.0,
-            depth=0.05,
-            shape=0.01,
-            expression=0.01,
-            background=0.03,
-            off_face=0.1,
-            mean_share=0.0,
-        ),
+        losses=load_file("configs/small.py").losses,
         optimizer=Optimizer(
             learning_rate=1e-3, regressor_learning_rate=3e-3, warmup_steps=300, rendered_share=0.2, muon=True
         ),
