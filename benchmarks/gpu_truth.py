@@ -40,6 +40,14 @@ SHOWN = {
 Clock = dict[str, Any]  # "seconds" of training so far, "saved": step -> seconds at which its checkpoint was there
 
 
+def people_arguments(config_file: str, people: str | None) -> list[str]:
+    """What train.py is told for people of a converted model, in a run of their own."""
+    if people is None:
+        return []
+    name = f"{config_files.load_file(config_file).name}-{Path(people).stem}"
+    return [f"--config.name={name}", f"--config.morphable={people}", f"--config.data.embedded.people={people}"]
+
+
 def train_for(config: Config, arguments: list[str], seconds: float, clock: Clock) -> Clock:
     """Run train.py for a while. SIGTERM makes it save and end; its last evaluation is left to us."""
     run = Path(config.run_directory)
@@ -53,7 +61,7 @@ def train_for(config: Config, arguments: list[str], seconds: float, clock: Clock
     if process.returncode == -signal.SIGTERM:
         sys.exit("the time was over before training began: data are generated first, give more --minutes")
     if process.returncode:
-        sys.exit(f"train.py ended with {process.returncode}")
+        sys.exit(f"train.py ended with {process.returncode}; its last lines above say why. The same line goes on")
     saved = dict(clock["saved"])
     for step in finished_steps(run):
         when = (run / "checkpoints" / f"{step}.sha256.json").stat().st_mtime
@@ -109,9 +117,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="JSON; a figure of the same name goes beside it")
     options, rest = parser.parse_known_args()
 
-    arguments = ["--config", options.config, *rest]
-    if options.people:
-        arguments += [f"--config.{field}={options.people}" for field in ("morphable", "data.embedded.people")]
+    arguments = ["--config", options.config, *people_arguments(options.config, options.people), *rest]
     config = config_files.parse_arguments(arguments, default=options.config, description="")
     run = Path(config.run_directory)
     record = run / "truth.json"

@@ -1,6 +1,6 @@
 """Generated heads at the paper's resolution on one GPU: how good the geometry gets where the truth is known.
 
-    python benchmarks/gpu_truth.py --minutes 9        # trains this and scores its checkpoints; the same line goes on
+    python benchmarks/gpu_truth.py --minutes 8        # trains this and scores its checkpoints; the same line goes on
 
 The method's sizes, with two differences: the estimator is a smaller transformer, as it starts from random weights (the
 paper's starts from FaRL's), and there is no DINOv2. Loss weights are small.py's; widths, steps and rates are guesses.

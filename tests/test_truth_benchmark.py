@@ -8,7 +8,9 @@ import pytest
 
 @pytest.fixture
 def gpu_truth(monkeypatch):
-    monkeypatch.setattr(sys, "path", [str(Path(__file__).parents[1] / "benchmarks"), *sys.path])
+    root = Path(__file__).parents[1]
+    monkeypatch.chdir(root)
+    monkeypatch.setattr(sys, "path", [str(root / "benchmarks"), *sys.path])
     import gpu_truth
 
     return gpu_truth
@@ -27,3 +29,13 @@ def gpu_truth(monkeypatch):
 )
 def test_scored_checkpoints_are_new_spread_and_end_with_the_newest(gpu_truth, steps, scored, points, expected):
     assert gpu_truth.chosen_steps(steps, scored, points) == expected
+
+
+def test_people_of_a_model_get_a_run_of_their_own(gpu_truth):
+    file = "configs/truth.py"
+    ours, theirs = (
+        gpu_truth.config_files.parse_arguments(gpu_truth.people_arguments(file, people), default=file, description="")
+        for people in (None, "assets/ict.npz")
+    )
+    assert (ours.run_directory, theirs.run_directory) == ("runs/truth", "runs/truth-ict")
+    assert theirs.morphable == theirs.data.embedded.people == "assets/ict.npz"
