@@ -57,9 +57,3 @@ def _shared_folder(name: str) -> Path:
 def shared_data() -> Path:
     """Real faces, landmarks, a scan and the ICT head model."""
     return _shared_folder("data")
-
-
-@pytest.fixture(scope="session")
-def shared_golden() -> Path:
-    """Float64 reference outputs of the rasteriser."""
-    return _shared_folder("golden")

@@ -59,8 +59,9 @@ def rasterize_surfels(
             position, per image. It changes neither the image nor the other gradients. (The original's statistic
             ignores the low-pass filter; this one does not.)
         implementation: "reference" (every surfel at every pixel, autodiff), "xla" (tiles, any device), "pallas_tpu",
-            "pallas_gpu" (tiles, float32 only); None: the default of the device, see `validation.DEFAULTS`.
-        max_intersections: (tile, surfel) entries that fit per image, a power of two. Farther ones are left out and
+            "pallas_gpu" (tiles, float32 only; "pallas_gpu_mosaic" and "pallas_gpu_triton" name the compiler); None: the
+            default of the device, see `validation.DEFAULTS`.
+        max_intersections: (tile, surfel) entries that fit per image, a multiple of 64. Farther ones are left out and
             counted in `overflow`. None: picked from N and the image size, see `binning.default_capacity`.
 
     Raises:
@@ -150,7 +151,7 @@ def rasterize_mesh(
         cull_backfaces: skip faces whose back is towards the camera.
         implementation: "reference" (every face at every pixel), "xla" (bounding boxes and a z-buffer), "pallas_tpu"
             (tiles, float32 only; the gradient is plain XLA); None: the default of the device.
-        max_intersections: most (pixel, face) candidates per image, a power of two; whole faces beyond it are dropped
+        max_intersections: most (pixel, face) candidates per image, a multiple of 64; whole faces beyond it are dropped
             and their candidates counted in `overflow`. None: no limit, nothing is allocated for it. With "pallas_tpu":
             (tile, face) entries that fit, as in `rasterize_surfels`.
 

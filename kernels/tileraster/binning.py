@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from tileraster.constants import CAPACITY_STEP
 from tileraster.projection import ScreenBoxes
 
 
@@ -62,7 +63,6 @@ class _ImageBins(NamedTuple):
 
 # Small scenes get room for every primitive on every tile up to this many entries.
 SMALL_CAPACITY = 1 << 13
-_STEP = 1 << 6  # default capacities are multiples of it, and so of every kernel's chunk
 
 
 def default_capacity(count: int, grid: TileGrid) -> int:
@@ -73,7 +73,12 @@ def default_capacity(count: int, grid: TileGrid) -> int:
     """
     side = 4 * math.sqrt(grid.width * grid.height / max(count, 1)) + 2
     wanted = max(math.ceil(1.5 * count * (1 + side / grid.tile) ** 2), SMALL_CAPACITY)
-    return -(-min(wanted, max(count * grid.tiles, 1)) // _STEP) * _STEP
+    return round_up_capacity(min(wanted, count * grid.tiles))
+
+
+def round_up_capacity(entries: int) -> int:
+    """The next multiple of CAPACITY_STEP, at least one step."""
+    return max(-(-entries // CAPACITY_STEP), 1) * CAPACITY_STEP
 
 
 def bin_primitives(boxes: ScreenBoxes, grid: TileGrid, *, capacity: int) -> Bins:

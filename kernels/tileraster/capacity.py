@@ -6,8 +6,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from tileraster import validation
-from tileraster.binning import TileGrid, tile_rectangles
-from tileraster.compositing import TILE
+from tileraster.binning import TileGrid, round_up_capacity, tile_rectangles
+from tileraster.compositors import compositor_of
 from tileraster.ellipsoids import ellipsoid_boxes, project_ellipsoids
 from tileraster.projection import project_surfels
 from tileraster.types import SplatInputs
@@ -24,15 +24,17 @@ def measure_capacity(
     width: int,
     height: int,
     near: float = 0.01,
+    implementation: str | None = None,
     headroom: float = 1.5,
 ) -> int:
-    """The `max_intersections` that holds sample scenes with room to spare: a power of two, to be used for all calls.
+    """The `max_intersections` that holds sample scenes with room to spare, to be used for all calls.
 
-    Args: as in `rasterize_surfels` (scales with two columns) or `rasterize_ellipsoids` (three). `headroom` multiplies
-    the entries of the fullest image before rounding up.
+    Args: as in `rasterize_surfels` (scales with two columns) or `rasterize_ellipsoids` (three); entries are counted on
+    the tiles of the implementation. `headroom` multiplies those of the fullest image before rounding up.
 
     Raises:
-        TypeError, ValueError: an argument has the wrong dtype or shape; the message names it.
+        TypeError, ValueError: an argument has the wrong dtype or shape, the implementation does not run on this device
+            or has no tiles; the message names it.
     """
     arrays = {
         "means": means, "quats": quats, "scales": scales, "opacities": opacities,
@@ -49,6 +51,9 @@ def measure_capacity(
     }  # fmt: skip
     batch = validation.check_arrays(arrays, specs)
     validation.check_size(width=width, height=height)
+    chosen = validation.choose_implementation(implementation, means.dtype)
+    if chosen == "reference":
+        raise ValueError("implementation: 'reference' has no tiles and needs no capacity")
     flat = {name: jnp.reshape(value, (-1, *jnp.shape(value)[len(batch) :])) for name, value in arrays.items()}
     zeros = {"colors": (*flat["opacities"].shape, 1), "background": (len(flat["means"]), 1)}
     unused = {name: jnp.zeros(shape, means.dtype) for name, shape in zeros.items()}
@@ -58,20 +63,17 @@ def measure_capacity(
         boxes = project_surfels(inputs, near=near).boxes
     else:
         boxes = ellipsoid_boxes(project_ellipsoids(inputs, width=width, height=height, near=near))
-    extent = tile_rectangles(boxes, TileGrid(width=width, height=height, tile=TILE)).extent
+    extent = tile_rectangles(boxes, TileGrid(width=width, height=height, tile=compositor_of(chosen).tile)).extent
     # On the host in 64 bits: the sum may exceed what the device's integers hold.
     entries = np.asarray(jax.device_get(extent), np.int64).prod(axis=-1).sum(axis=-1)
-    return _power_of_two(int(np.ceil(headroom * entries.max(initial=1))))
+    return round_up_capacity(int(np.ceil(headroom * entries.max(initial=1))))
 
 
 def grow_capacity(max_intersections: int, overflow: Int[Array, "*b"]) -> int:
     """The next `max_intersections` after images with this `overflow`: enough for them, unchanged if all were complete.
 
-    Shapes depend on it, so that a larger one compiles anew.
+    Shapes depend on it, so that a larger one compiles anew: it is a power of two, to grow seldom.
     """
     validation.check_capacity(max_intersections)
-    return _power_of_two(max_intersections + int(np.asarray(overflow).max(initial=0)))
-
-
-def _power_of_two(value: int) -> int:
-    return 1 << (max(value, 1) - 1).bit_length()
+    missing = int(np.asarray(overflow).max(initial=0))
+    return 1 << (max_intersections + missing - 1).bit_length() if missing else max_intersections

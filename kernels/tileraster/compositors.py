@@ -62,7 +62,7 @@ def _compositor(implementation: str, device_kind: str) -> Compositor:
     if implementation.startswith("pallas_tpu"):
         kernels = _tpu_kernels(implementation, device_kind)
     else:
-        kernels = _gpu_kernels(interpret=implementation.endswith("_interpret"))
+        kernels = _gpu_kernels(implementation)
     return Compositor(tile=kernels.tile, composite=functools.partial(pallas_composite.composite, kernels=kernels))
 
 
@@ -80,25 +80,29 @@ def _tpu_kernels(implementation: str, device_kind: str) -> "pallas_composite.Ker
     )
 
 
-def _gpu_kernels(*, interpret: bool) -> "pallas_composite.Kernels":
+def _gpu_kernels(implementation: str) -> "pallas_composite.Kernels":
     from tileraster import pallas_composite, pallas_gpu
 
     return pallas_composite.Kernels(
         tile=pallas_gpu.TILE,
         chunk=pallas_gpu.CHUNK,
-        forward=functools.partial(pallas_gpu.forward, launch=_gpu_launch("forward", interpret=interpret)),
-        backward=functools.partial(pallas_gpu.backward, launch=_gpu_launch("backward", interpret=interpret)),
+        forward=functools.partial(pallas_gpu.forward, launch=_gpu_launch(implementation, "forward")),
+        backward=functools.partial(pallas_gpu.backward, launch=_gpu_launch(implementation, "backward")),
     )
 
 
-def _gpu_launch(kernel: str, *, interpret: bool) -> "pallas_gpu.Launch":
-    """Mosaic from Hopper on; Triton before, and for interpreting, which Mosaic cannot in all versions of JAX."""
-    if not interpret and _compute_capability() >= 9:
+def _gpu_launch(implementation: str, kernel: str) -> "pallas_gpu.Launch":
+    """As the name says, or: Mosaic from Hopper on, Triton before.
+
+    Triton also interprets, which Mosaic cannot in all versions of JAX.
+    """
+    if implementation == "pallas_gpu_mosaic" or (implementation == "pallas_gpu" and _compute_capability() >= 9):
         from tileraster import pallas_gpu_mosaic
 
         return pallas_gpu_mosaic.launch
     from tileraster import pallas_gpu_triton
 
+    interpret = implementation.endswith("_interpret")
     return functools.partial(pallas_gpu_triton.launch, warps=GPU_WARPS[kernel], interpret=interpret)
 
 

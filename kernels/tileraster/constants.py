@@ -8,3 +8,5 @@ DILATION = 0.3  # square pixels added to the screen covariance of ellipsoids (3D
 FRUSTUM_MARGIN = 0.3  # half image sizes beyond the border where ellipsoids stop to be linearised where they are (3DGS)
 DISTORTION_NEAR = 0.2  # depth range of the distortion's m(z)
 DISTORTION_FAR = 100.0
+
+CAPACITY_STEP = 64  # lengths of entry lists are multiples of it, and so of every kernel's chunk

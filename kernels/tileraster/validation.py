@@ -8,7 +8,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from tileraster.constants import CAPACITY_STEP
+
 IMPLEMENTATIONS = ("reference", "xla", "pallas_tpu", "pallas_gpu")
+GPU_BACKENDS = ("pallas_gpu_mosaic", "pallas_gpu_triton")  # pallas_gpu by one of its two compilers, to compare them
 INTERPRETED = ("pallas_tpu_interpret", "pallas_gpu_interpret")  # on any device, for tests: slow
 # What None chooses. On GPUs plain XLA stays until pallas_gpu has been measured on one: it never ran on hardware. Nor
 # has pallas_tpu, but the plain XLA loops with their gathers are nothing that a TPU is good at.
@@ -63,10 +66,11 @@ def check_size(**sizes: int) -> None:
 def check_capacity(max_intersections: int | None) -> None:
     if max_intersections is None:
         return
-    power_of_two = isinstance(max_intersections, int) and max_intersections > 0
-    power_of_two = power_of_two and max_intersections & (max_intersections - 1) == 0
-    if not power_of_two:
-        raise ValueError(f"max_intersections: got {max_intersections!r}, wanted None or a power of two")
+    whole = isinstance(max_intersections, int) and not isinstance(max_intersections, bool)
+    if not whole or max_intersections < 1 or max_intersections % CAPACITY_STEP:
+        raise ValueError(
+            f"max_intersections: got {max_intersections!r}, wanted None or a positive multiple of {CAPACITY_STEP}"
+        )
 
 
 def check_faces(faces: jax.Array) -> None:
@@ -88,7 +92,7 @@ def choose_implementation(requested: str | None, dtype: object, *, on_gpu: bool 
         chosen = DEFAULTS.get(platform, "xla") if single else "xla"
         _log_choice(chosen, platform)
         return chosen
-    if requested not in IMPLEMENTATIONS + INTERPRETED:
+    if requested not in IMPLEMENTATIONS + GPU_BACKENDS + INTERPRETED:
         raise ValueError(f"implementation: got {requested!r}, wanted None or one of {', '.join(IMPLEMENTATIONS)}")
     if requested.startswith("pallas"):
         instead = "wanted None, 'xla' (any device) or 'reference'"
@@ -96,8 +100,8 @@ def choose_implementation(requested: str | None, dtype: object, *, on_gpu: bool 
             raise TypeError(f"implementation: {requested!r} takes float32, got {dtype}; {instead}")
         if requested.startswith("pallas_gpu") and not on_gpu:
             raise NotImplementedError(f"implementation: {requested!r} has no triangles; {instead}")
-        needed = requested.removeprefix("pallas_")
-        if requested in IMPLEMENTATIONS and platform != needed:
+        needed = requested.split("_")[1]
+        if requested not in INTERPRETED and platform != needed:
             raise ValueError(f"implementation: {requested!r} needs a {needed.upper()}, this is a {platform}; {instead}")
     return requested
 

@@ -4,6 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from tileraster import grow_capacity, measure_capacity, rasterize_ellipsoids, rasterize_surfels
+from tileraster.binning import TileGrid, default_capacity
+from tileraster.constants import CAPACITY_STEP
 
 SIZE = {"width": 80, "height": 72}
 COUNT = 300
@@ -34,9 +36,27 @@ def test_measured_capacity_is_the_smallest_that_fits(columns):
     arrays = scene(columns)
     capacity = measure_capacity(*arrays, **SIZE, headroom=1.0)
     assert overflow(arrays, capacity).max() == 0
-    assert overflow(arrays, capacity // 2).max() > 0
+    assert overflow(arrays, capacity - CAPACITY_STEP).max() > 0
     roomy = measure_capacity(*arrays, **SIZE, headroom=4.0)
-    assert roomy == 4 * capacity
+    assert 4 * (capacity - CAPACITY_STEP) < roomy <= 4 * capacity
+
+
+def test_entries_are_counted_on_the_tiles_of_the_implementation():
+    arrays = scene(2)
+    fine, coarse = (
+        measure_capacity(*arrays, **SIZE, headroom=1.0, implementation=name) for name in ("xla", "pallas_gpu_interpret")
+    )
+    assert coarse < fine
+    with pytest.raises(ValueError, match="reference"):
+        measure_capacity(*arrays, **SIZE, implementation="reference")
+
+
+def test_the_default_capacity_can_be_given():
+    arrays = scene(2)
+    grid = TileGrid(**SIZE, tile=8)
+    assert overflow(arrays, default_capacity(COUNT, grid)).max() == 0
+    # Above the size of small scenes it is no power of two.
+    assert default_capacity(20_000, TileGrid(width=224, height=224, tile=8)) % CAPACITY_STEP == 0
 
 
 def test_growing_once_is_enough_and_a_complete_image_changes_nothing():
@@ -59,4 +79,4 @@ def test_wrong_scales_are_named():
 def test_nothing_visible_still_gives_a_capacity():
     arrays = scene(2)
     arrays[0] = arrays[0] - jnp.array([0, 0, 10.0])
-    assert measure_capacity(*arrays, **SIZE, headroom=1.0) == 1
+    assert measure_capacity(*arrays, **SIZE, headroom=1.0) == CAPACITY_STEP

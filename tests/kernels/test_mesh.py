@@ -201,7 +201,7 @@ def test_faces_beyond_the_capacity_are_counted():
         ({"faces": jnp.ones((4, 3))}, TypeError, ["faces", "float32", "integer"]),
         ({"faces": jnp.ones((4,), jnp.int32)}, ValueError, ["faces", "(4,)", "[F, 3]"]),
         ({"width": 0}, ValueError, ["width", "0", "positive int"]),
-        ({"max_intersections": 100}, ValueError, ["max_intersections", "100", "power of two"]),
+        ({"max_intersections": 100}, ValueError, ["max_intersections", "100", "multiple of 64"]),
         ({"implementation": "cuda"}, ValueError, ["implementation", "cuda", "xla"]),
         ({"implementation": "pallas_gpu"}, NotImplementedError, ["pallas_gpu", "no triangles"]),
     ],

@@ -149,11 +149,11 @@ def test_gradients_of_ellipsoids(implementation):
 
 @pytest.mark.parametrize("implementation", KERNELS)
 def test_overflow_is_counted_and_loses_the_farthest(implementation):
-    surfels = [facing_surfel(depth=1.0 + 0.1 * k, scale=3.0, opacity=0.1 + 0.005 * k) for k in range(24)]
-    scene, nearest = concatenate(*surfels), concatenate(*surfels[:16])
-    order = np.random.default_rng(0).permutation(24)
+    surfels = [facing_surfel(depth=1.0 + 0.1 * k, scale=3.0, opacity=0.02 + 0.001 * k) for k in range(72)]
+    scene, nearest = concatenate(*surfels), concatenate(*surfels[:64])
+    order = np.random.default_rng(0).permutation(72)
     shuffled = Scene(*(value[order] for value in scene[:5]), *scene[5:])
-    run = functools.partial(rasterize_surfels, **ONE_TILE, implementation=implementation, max_intersections=16)
+    run = functools.partial(rasterize_surfels, **ONE_TILE, implementation=implementation, max_intersections=64)
     image = jax.jit(run, compiler_options=QUICK_TO_COMPILE)(*shuffled[:7])
     truth = rasterize_surfels(*nearest[:7], **ONE_TILE, implementation="reference")
     assert int(image.overflow) == 8
@@ -178,8 +178,8 @@ def test_default_and_refusals_go_by_the_device(monkeypatch, platform, default):
     monkeypatch.setattr(validation, "_platform", lambda: platform)
     assert validation.choose_implementation(None, jnp.float32) == default
     assert validation.choose_implementation(None, jnp.float64) == "xla"
-    for name in ("pallas_tpu", "pallas_gpu"):
-        if name.endswith(platform):
+    for name in ("pallas_tpu", "pallas_gpu", *validation.GPU_BACKENDS):
+        if f"pallas_{platform}" in name:
             assert validation.choose_implementation(name, jnp.float32) == name
         else:
             with pytest.raises(ValueError, match=rf"needs a .PU, this is a {platform}"):

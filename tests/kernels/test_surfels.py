@@ -257,7 +257,7 @@ def test_one_pixel_image(implementation):
         ({"background": jnp.ones((4,))}, ValueError, ["background", "(4,)", "C = 3"]),
         ({"screen_probe": jnp.ones((1, 3))}, ValueError, ["screen_probe", "(1, 3)", "[*B, N, 2]"]),
         ({"height": 4.0}, ValueError, ["height", "4.0", "positive int"]),
-        ({"max_intersections": 1000}, ValueError, ["max_intersections", "1000", "power of two"]),
+        ({"max_intersections": 1000}, ValueError, ["max_intersections", "1000", "multiple of 64"]),
         ({"implementation": "triton"}, ValueError, ["implementation", "triton", "reference"]),
         ({"implementation": "pallas_tpu"}, ValueError, ["pallas_tpu", "needs a TPU", "'xla'"]),
     ],
