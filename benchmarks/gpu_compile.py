@@ -29,8 +29,7 @@ def compile_kernel(backend: str, architecture: str, kernel: str) -> None:
     """Compile one kernel alone; XLA_FLAGS says where its PTX goes."""
     import jax
     import jax.numpy as jnp
-    from tileraster import pallas_gpu, pallas_gpu_mosaic, pallas_gpu_triton
-    from tileraster.compositors import GPU_WARPS
+    from tileraster.compositors import GPU_TUNING, gpu_kernels
     from tileraster.pallas_composite import Lists, TileCotangents
 
     from sheap_jax.training.targets import find_target
@@ -41,13 +40,11 @@ def compile_kernel(backend: str, architecture: str, kernel: str) -> None:
     def array(*shape: int, dtype: Any = jnp.float32) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
 
-    chunk, pixels = pallas_gpu.CHUNK, pallas_gpu.TILE**2
+    chunk, pixels = GPU_TUNING.chunk, GPU_TUNING.tile**2
     tiles = array(TILES, dtype=jnp.int32)
     lists = Lists(array(CHUNKS, chunk, 16), array(CHUNKS, chunk, CHANNELS), tiles, tiles)
     cotangents = TileCotangents(array(TILES, CHANNELS, pixels), *[array(TILES, pixels)] * 4)
-    triton = functools.partial(pallas_gpu_triton.launch, warps=GPU_WARPS[kernel])
-    launch = {"triton": triton, "mosaic": pallas_gpu_mosaic.launch}[backend]
-    run = functools.partial(getattr(pallas_gpu, kernel), near=0.01, launch=launch)
+    run = functools.partial(getattr(gpu_kernels(f"pallas_gpu_{backend}"), kernel), near=0.01)
     with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
         jax.jit(run).lower(*((lists,) if kernel == "forward" else (lists, cotangents))).compile()
 

@@ -10,7 +10,7 @@ from tileraster import compositing
 from tileraster.validation import target_device
 
 if TYPE_CHECKING:
-    from tileraster import pallas_composite, pallas_gpu
+    from tileraster import pallas_composite
 
 
 class Compositor(NamedTuple):
@@ -29,15 +29,28 @@ class TpuTuning(NamedTuple):
     mesh: int
 
 
-# Tiles and chunks are part of how a kernel is written: 32 pixels and 32 entries on TPU, 16 and 8 on GPU. No kernel has
-# run on its device. The TPU's numbers are those with the fewest VLIW bundles per entry and tile, all loops of a chunk
+class GpuTuning(NamedTuple):
+    """Pixels a side of a tile, entries per chunk, and the warps that share a tile.
+
+    Only Triton takes other warps, as Mosaic has one warpgroup, which is four, and other tiles: the layouts of Mosaic's
+    backward kernel fit 16 pixels.
+    """
+
+    tile: int
+    chunk: int
+    forward_warps: int
+    backward_warps: int
+
+
+# Tiles of 32 pixels and chunks of 32 entries are part of how the TPU's kernels are written. No kernel has run on its
+# device. The TPU's numbers are those with the fewest VLIW bundles per entry and tile, all loops of a chunk
 # counted (benchmarks/tpu_compile.py). Forward by entries per iteration, without overlap: v5e 25.2 (8), 21.8 (16), 22.5
 # (32), v6e 24.2 (16); with overlap: v5e 25.8 (16), 24.8 (32), v5p 25.3 (32), v6e 22.4 (16), 20.1 (32). Backward on v5e:
 # 46.5 (8), 42.7 (16), 38.9 (32). The others are unmeasured: mesh, and the GPU's.
 _TPU = TpuTuning(forward=16, overlap=False, backward=32, mesh=8)
 _TPU_OF_KIND = {"TPU v6 lite": _TPU._replace(forward=32, overlap=True)}
 _TPU_INTERPRETED = TpuTuning(forward=1, overlap=False, backward=1, mesh=1)  # short programs: most time is compiling
-GPU_WARPS = {"forward": 4, "backward": 4}  # per tile, Triton only: a Mosaic kernel has one warpgroup, which is four
+GPU_TUNING = GpuTuning(tile=16, chunk=8, forward_warps=4, backward_warps=4)
 
 
 def compositor_of(implementation: str) -> Compositor:
@@ -62,7 +75,7 @@ def _compositor(implementation: str, device_kind: str) -> Compositor:
     if implementation.startswith("pallas_tpu"):
         kernels = _tpu_kernels(implementation, device_kind)
     else:
-        kernels = _gpu_kernels(implementation)
+        kernels = gpu_kernels(implementation)
     return Compositor(tile=kernels.tile, composite=functools.partial(pallas_composite.composite, kernels=kernels))
 
 
@@ -80,30 +93,32 @@ def _tpu_kernels(implementation: str, device_kind: str) -> "pallas_composite.Ker
     )
 
 
-def _gpu_kernels(implementation: str) -> "pallas_composite.Kernels":
-    from tileraster import pallas_composite, pallas_gpu
-
-    return pallas_composite.Kernels(
-        tile=pallas_gpu.TILE,
-        chunk=pallas_gpu.CHUNK,
-        forward=functools.partial(pallas_gpu.forward, launch=_gpu_launch(implementation, "forward")),
-        backward=functools.partial(pallas_gpu.backward, launch=_gpu_launch(implementation, "backward")),
-    )
-
-
-def _gpu_launch(implementation: str, kernel: str) -> "pallas_gpu.Launch":
-    """As the name says, or: Mosaic from Hopper on, Triton before.
+def gpu_kernels(implementation: str, tuning: GpuTuning = GPU_TUNING) -> "pallas_composite.Kernels":
+    """The kernels of pallas_gpu: by the compiler that the name says, or Mosaic from Hopper on and Triton before.
 
     Triton also interprets, which Mosaic cannot in all versions of JAX.
     """
+    from tileraster import pallas_composite, pallas_gpu
+
     if implementation == "pallas_gpu_mosaic" or (implementation == "pallas_gpu" and _compute_capability() >= 9):
         from tileraster import pallas_gpu_mosaic
 
-        return pallas_gpu_mosaic.launch
-    from tileraster import pallas_gpu_triton
+        launchers = [pallas_gpu_mosaic.launch] * 2
+    else:
+        from tileraster import pallas_gpu_triton
 
-    interpret = implementation.endswith("_interpret")
-    return functools.partial(pallas_gpu_triton.launch, warps=GPU_WARPS[kernel], interpret=interpret)
+        interpret = implementation.endswith("_interpret")
+        launchers = [
+            functools.partial(pallas_gpu_triton.launch, warps=warps, interpret=interpret)
+            for warps in (tuning.forward_warps, tuning.backward_warps)
+        ]
+    forward, backward = launchers
+    return pallas_composite.Kernels(
+        tile=tuning.tile,
+        chunk=tuning.chunk,
+        forward=functools.partial(pallas_gpu.forward, side=tuning.tile, launch=forward),
+        backward=functools.partial(pallas_gpu.backward, side=tuning.tile, launch=backward),
+    )
 
 
 def _compute_capability() -> float:

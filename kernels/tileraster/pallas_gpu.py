@@ -1,4 +1,4 @@
-"""Kernels for GPUs: one block of threads per tile of 16 x 16 pixels. What Pallas' two GPU backends share, which is all
+"""Kernels for GPUs: one block of threads per tile. What Pallas' two GPU backends share, which is all
 but the way to launch a kernel.
 
 Neither backend leaves a loop early on a condition over pixels without trouble, so that a list ends early by giving the
@@ -19,9 +19,6 @@ from tileraster.entry_pairs import Cotangents, Passed, Values
 from tileraster.entry_rows import PIXEL_SCALE, ROW, EntryRow, Moments
 from tileraster.pallas_composite import EntryGradients, Lists, TileCotangents, TileSums
 
-TILE = 16
-CHUNK = 8
-PIXELS = TILE * TILE
 _WITH_XY = 4  # the first values are also wanted times x and y
 _SUMS = len(Values._fields) + 2 * _WITH_XY
 
@@ -29,37 +26,38 @@ _SUMS = len(Values._fields) + 2 * _WITH_XY
 class TilePixels(NamedTuple):
     """Pixel centres relative to the middle of the tile, row by row."""
 
-    x: Float[Array, "256"]
-    y: Float[Array, "256"]
+    x: Float[Array, "p"]
+    y: Float[Array, "p"]
 
 
-# launch(kernel, out_shape, arguments, tiles=, name=) runs kernel(tile, pixels, *arguments, out) for every tile, with
-# references to whole arrays.
+# launch(kernel, out_shape, arguments, tiles=, side=, name=) runs kernel(tile, pixels, *arguments, out) for every tile
+# of `side` x `side` pixels, with references to whole arrays.
 Launch = Callable[..., Array]
 
 
-def forward(lists: Lists, *, near: float, launch: Launch) -> TileSums:
-    """Composite every tile."""
-    tiles, channels = lists.first.shape[0], lists.features.shape[-1]
+def forward(lists: Lists, *, side: int, near: float, launch: Launch) -> TileSums:
+    """Composite every tile of `side` x `side` pixels."""
+    tiles, (chunk, channels) = lists.first.shape[0], lists.features.shape[-2:]
     planes = len(Passed._fields) - 1 + channels
     out = launch(
-        functools.partial(_forward_kernel, channels=channels, near=near),
-        jax.ShapeDtypeStruct((tiles, planes, PIXELS), jnp.float32),
+        functools.partial(_forward_kernel, channels=channels, chunk=chunk, near=near),
+        jax.ShapeDtypeStruct((tiles, planes, side * side), jnp.float32),
         [lists.first, lists.chunks, lists.rows.reshape(-1, ROW), lists.features.reshape(-1, channels)],
         tiles=tiles,
+        side=side,
         name="splat_forward",
     )
     return TileSums(out[:, :channels], *(out[:, k] for k in range(channels, planes)))
 
 
-def backward(lists: Lists, cotangents: TileCotangents, *, near: float, launch: Launch) -> EntryGradients:
+def backward(lists: Lists, cotangents: TileCotangents, *, side: int, near: float, launch: Launch) -> EntryGradients:
     """Gradients of every entry."""
     tiles, channels = cotangents.features.shape[:2]
     varying = jnp.stack(cotangents[1:], axis=1)
-    entries = lists.rows.shape[0] * CHUNK
+    chunks, chunk = lists.rows.shape[:2]
     out = launch(
-        functools.partial(_backward_kernel, channels=channels, near=near),
-        jax.ShapeDtypeStruct((entries, _SUMS + channels), jnp.float32),
+        functools.partial(_backward_kernel, channels=channels, chunk=chunk, near=near),
+        jax.ShapeDtypeStruct((chunks * chunk, _SUMS + channels), jnp.float32),
         [
             lists.first,
             lists.chunks,
@@ -68,10 +66,11 @@ def backward(lists: Lists, cotangents: TileCotangents, *, near: float, launch: L
             jnp.concatenate([cotangents.features, varying], axis=1),
         ],
         tiles=tiles,
+        side=side,
         name="splat_backward",
     )
-    out = out.reshape(-1, CHUNK, _SUMS + channels)
-    with_xy = out[..., : 3 * _WITH_XY].reshape(-1, CHUNK, _WITH_XY, 3)
+    out = out.reshape(chunks, chunk, _SUMS + channels)
+    with_xy = out[..., : 3 * _WITH_XY].reshape(chunks, chunk, _WITH_XY, 3)
     moments = Moments(*(with_xy[:, :, k] for k in range(_WITH_XY)), *(out[..., k] for k in range(3 * _WITH_XY, _SUMS)))
     return EntryGradients(moments, out[..., _SUMS:])
 
@@ -86,11 +85,12 @@ def _forward_kernel(
     out: Any,
     *,
     channels: int,
+    chunk: int,
     near: float,
 ) -> None:
     x, y = pixels
     zero = 0.0 * x
-    start = first_ref[tile] * CHUNK
+    start = first_ref[tile] * chunk
 
     def read_entry(entry: Array, state: tuple) -> tuple:
         passed, sums = state
@@ -99,10 +99,10 @@ def _forward_kernel(
         passed, weight = entry_pairs.composite_one(pair, passed, row.reference)
         return passed, tuple(value + weight * features[entry, k] for k, value in enumerate(sums))
 
-    def read_chunk(chunk: Array, state: tuple) -> tuple:
+    def read_chunk(number: Array, state: tuple) -> tuple:
         alive, *rest = state
-        entry = start + chunk * CHUNK
-        passed, sums = jax.lax.fori_loop(entry, jnp.where(alive, entry + CHUNK, entry), read_entry, tuple(rest))
+        entry = start + number * chunk
+        passed, sums = jax.lax.fori_loop(entry, jnp.where(alive, entry + chunk, entry), read_entry, tuple(rest))
         return jnp.max(passed.transmittance) > TRANSMITTANCE_STOP, passed, sums
 
     state = (jnp.bool_(True), entry_pairs.nothing_passed(zero), (zero,) * channels)
@@ -122,11 +122,12 @@ def _backward_kernel(
     out: Any,
     *,
     channels: int,
+    chunk: int,
     near: float,
 ) -> None:
     x, y = pixels
     zero = 0.0 * x
-    start = first_ref[tile] * CHUNK
+    start = first_ref[tile] * chunk
     of_features = [cotangents_ref[tile, k, :] for k in range(channels)]
     cotangents = Cotangents(*(cotangents_ref[tile, channels + k, :] for k in range(4)))
 
@@ -141,12 +142,12 @@ def _backward_kernel(
             out[entry, k] = jnp.sum(value)
         return one.transmittance, one.up_to
 
-    def read_chunk(chunk: Array, state: tuple) -> tuple:
+    def read_chunk(number: Array, state: tuple) -> tuple:
         read, alive, *rest = state
-        entry = start + chunk * CHUNK
-        end = jnp.where(alive, entry + CHUNK, entry)
+        entry = start + number * chunk
+        end = jnp.where(alive, entry + chunk, entry)
         transmittance, up_to = jax.lax.fori_loop(entry, end, read_entry, tuple(rest))
-        return jnp.where(alive, chunk + 1, read), jnp.max(transmittance) > TRANSMITTANCE_STOP, transmittance, up_to
+        return jnp.where(alive, number + 1, read), jnp.max(transmittance) > TRANSMITTANCE_STOP, transmittance, up_to
 
     def write_zeros(entry: Array, _: Array) -> Array:
         for k in range(_SUMS + channels):
@@ -156,7 +157,7 @@ def _backward_kernel(
     chunks = chunks_ref[tile]
     state = (jnp.int32(0), jnp.bool_(True), zero + 1.0, zero)
     read = jax.lax.fori_loop(0, chunks, read_chunk, state)[0]
-    jax.lax.fori_loop(start + read * CHUNK, start + chunks * CHUNK, write_zeros, jnp.int32(0))
+    jax.lax.fori_loop(start + read * chunk, start + chunks * chunk, write_zeros, jnp.int32(0))
 
 
 def _read_row(rows: Any, entry: Array) -> EntryRow:
@@ -167,6 +168,6 @@ def _reciprocal(value: Array) -> Array:
     return 1.0 / value
 
 
-def pixels_of(index: Array) -> TilePixels:
+def pixels_of(index: Array, *, side: int) -> TilePixels:
     """Of pixel numbers."""
-    return TilePixels(*(value.astype(jnp.float32) + (0.5 - TILE / 2) for value in (index % TILE, index // TILE)))
+    return TilePixels(*(value.astype(jnp.float32) + (0.5 - side / 2) for value in (index % side, index // side)))

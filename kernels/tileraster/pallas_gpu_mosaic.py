@@ -1,4 +1,4 @@
-"""Launch GPU kernels through Pallas' Mosaic backend: Hopper and newer. A warpgroup per tile, two pixels per thread."""
+"""Launch GPU kernels through Pallas' Mosaic backend: Hopper and newer. A warpgroup, 128 threads, per tile."""
 
 from typing import Any
 
@@ -7,16 +7,21 @@ import jax.numpy as jnp
 from jax.experimental.pallas import mosaic_gpu as plgpu
 from jaxtyping import Array
 
-from tileraster.pallas_gpu import PIXELS, pixels_of
+from tileraster.pallas_gpu import pixels_of
+
+_THREADS = 128
 
 
-def launch(kernel: Any, out_shape: jax.ShapeDtypeStruct, arguments: list[Array], *, tiles: int, name: str) -> Array:
+def launch(
+    kernel: Any, out_shape: jax.ShapeDtypeStruct, arguments: list[Array], *, tiles: int, side: int, name: str
+) -> Array:
     """See `pallas_gpu.Launch`."""
+    pixels = side * side
 
     def body(*references: Any) -> None:
-        layout = plgpu.Layout.WG_STRIDED((PIXELS,), vec_size=2)
-        index = plgpu.broadcasted_iota(jnp.int32, (PIXELS,), 0, layout=layout)
-        kernel(jax.lax.axis_index("tile"), pixels_of(index), *references)
+        layout = plgpu.Layout.WG_STRIDED((pixels,), vec_size=pixels // _THREADS)
+        index = plgpu.broadcasted_iota(jnp.int32, (pixels,), 0, layout=layout)
+        kernel(jax.lax.axis_index("tile"), pixels_of(index, side=side), *references)
 
     body.__name__ = name  # names the kernel
     return plgpu.kernel(

@@ -1,6 +1,6 @@
 """Launch GPU kernels through Pallas' Triton backend: for Ampere and earlier, where the Mosaic backend does not compile.
 
-JAX will remove this backend. Then this file goes, with its lines in `compositors._gpu_launch`.
+JAX will remove this backend. Then this file goes, with its lines in `compositors.gpu_kernels`.
 """
 
 from typing import Any
@@ -11,7 +11,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 from jaxtyping import Array
 
-from tileraster.pallas_gpu import PIXELS, pixels_of
+from tileraster.pallas_gpu import pixels_of
 
 
 def launch(
@@ -20,6 +20,7 @@ def launch(
     arguments: list[Array],
     *,
     tiles: int,
+    side: int,
     name: str,
     warps: int,
     interpret: bool = False,
@@ -28,7 +29,7 @@ def launch(
     whole = pl.BlockSpec(memory_space=pl.ANY)
 
     def body(*references: Any) -> None:
-        kernel(pl.program_id(0), pixels_of(jnp.arange(PIXELS)), *references)
+        kernel(pl.program_id(0), pixels_of(jnp.arange(side * side), side=side), *references)
 
     return pl.pallas_call(
         body,

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tileraster import rasterize_ellipsoids, rasterize_mesh, rasterize_surfels, validation
+from tileraster import compositors, rasterize_ellipsoids, rasterize_mesh, rasterize_surfels, validation
 from tileraster.pallas_composite import Lists, TileCotangents
 
 from tests.kernels import test_ellipsoids
@@ -104,14 +104,12 @@ def test_tpu_kernels_are_free_of_races_and_end_early():
 
 @pytest.mark.parametrize("kernel", ["forward", "backward"])
 @pytest.mark.parametrize("backend", ["triton", "mosaic"])
-def test_gpu_kernels_lower_for_cuda(kernel, backend):
+@pytest.mark.parametrize("tuning", [compositors.GPU_TUNING, compositors.GpuTuning(16, 16, 2, 8)])
+def test_gpu_kernels_lower_for_cuda(kernel, backend, tuning):
     """Checks operations and shapes, not the GPU's compiler, which is not here."""
-    from tileraster import pallas_gpu, pallas_gpu_mosaic, pallas_gpu_triton
-
-    launch = {"triton": functools.partial(pallas_gpu_triton.launch, warps=4), "mosaic": pallas_gpu_mosaic.launch}
-    lists, cotangents = small_lists(chunk=pallas_gpu.CHUNK, pixels=pallas_gpu.TILE**2)
+    lists, cotangents = small_lists(chunk=tuning.chunk, pixels=tuning.tile**2)
     arguments = (lists,) if kernel == "forward" else (lists, cotangents)
-    run = functools.partial(getattr(pallas_gpu, kernel), near=0.01, launch=launch[backend])
+    run = functools.partial(getattr(compositors.gpu_kernels(f"pallas_gpu_{backend}", tuning), kernel), near=0.01)
     text = jax.jit(run).trace(*arguments).lower(lowering_platforms=("cuda",)).as_text()
     assert {"triton": "triton", "mosaic": "mosaic_gpu"}[backend] in text
 
