@@ -30,7 +30,7 @@ def train_twice(options: argparse.Namespace) -> dict[str, Any]:
     from sheap_jax.training import setup
     from sheap_jax.training.step import make_step
 
-    run = random_run(config_files.load_file(options.config))
+    run = random_run(config_files.load_file(options.config), head=options.head)
     config = run.config
     step: Any = make_step(
         run.networks, setup.build_optimizers(config), config.losses, setup.render_settings(config, None), rendered=True
@@ -67,6 +67,7 @@ def train_twice(options: argparse.Namespace) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", default="configs/base.py")
+    parser.add_argument("--head", default="embedded:fine", help="in FLAME's place (default: %(default)s)")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--output", type=Path)

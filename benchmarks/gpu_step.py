@@ -1,16 +1,20 @@
 """The training step at the paper's size on one GPU: pairs per second, memory, utilisation, and where the time goes.
 
     python benchmarks/gpu_step.py --output benchmarks/results/gpu_step.json
+    python benchmarks/gpu_step.py --batch 64 32 --rasterizers pallas_gpu_mosaic xla
     python benchmarks/gpu_step.py --config configs/quickstart.py --batch 2 --steps 2     # a toy, on any device
 
 ViT-B/16, DINOv2 B/14 and LPIPS with random weights, random pictures, our own head in FLAME's place (paper_run.py).
 Every batch size is timed over `--steps` steps that wait for the last one only. Shares come from a profile of a few
-steps: the time of each kernel goes to the innermost of STAGES in the name that JAX gave to its operation. Needs the
-package installed, or PYTHONPATH=.:kernels.
+steps: the time of each kernel goes to the innermost of STAGES in the name that JAX gave to its operation. With
+`--compile-only` programs are only put into the cache that JAX_COMPILATION_CACHE_DIR names, and no device is used but
+for the compiler's own measurements. Needs the package installed, or PYTHONPATH=.:kernels.
 """
 
 import argparse
 import collections
+import dataclasses
+import itertools
 import re
 import tempfile
 import time
@@ -18,11 +22,14 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from paper_run import RandomRun, random_batch, random_run
+from paper_run import FLAME_LIKE, RandomRun, random_batch, random_run
 from timing import environment, report
 
 from sheap_jax import config_files
+from sheap_jax.config import Config
+from sheap_jax.reanimation import Networks
 from sheap_jax.training import program_cost, setup
+from sheap_jax.training.abstract_run import abstract_run
 from sheap_jax.training.step import make_step
 
 # Scopes in the code, and what is asked of them together: rasteriser, sort and z-buffer at most 15 % of the step.
@@ -35,35 +42,56 @@ WARM_UP = 3
 PROFILED = 3
 
 
-def time_step(run: RandomRun, batch_size: int, *, steps: int, profile: bool) -> dict[str, Any]:
+def rendered_step(networks: Networks, config: Config) -> Any:
+    settings = setup.render_settings(config, None)
+    return make_step(networks, setup.build_optimizers(config), config.losses, settings, rendered=True)
+
+
+def compile_only(config: Config, batch_size: int) -> dict[str, Any]:
+    """Compile the step from shapes alone."""
+    run = abstract_run(config, batch_size=batch_size)
+    begin = time.perf_counter()
+    rendered_step(run.networks, config).lower(run.state, run.assets, run.batch).compile()
+    return {"batch": batch_size, "rasterizer": config.rasterizer, "compile_s": time.perf_counter() - begin}
+
+
+def time_step(run: RandomRun, config: Config, batch_size: int, *, steps: int, profile: bool) -> dict[str, Any]:
     """Compile and time the rendered step for one batch size."""
-    config = run.config
-    step: Any = make_step(
-        run.networks, setup.build_optimizers(config), config.losses, setup.render_settings(config, None), rendered=True
-    )
+    step = rendered_step(run.networks, config)
     batch = random_batch(config, batch_size)
     state = jax.tree.map(lambda leaf: leaf.copy(), run.state)  # the step takes its arguments' memory
     begin = time.perf_counter()
     traced = step.trace(state, run.assets, batch)
     compiled = traced.lower().compile()
-    result = {"batch": batch_size, "compile_s": round(time.perf_counter() - begin, 1)}
+    compile_seconds = time.perf_counter() - begin
     for _ in range(WARM_UP):
         state, _ = compiled(state, run.assets, batch)
     jax.block_until_ready(state)
     begin = time.perf_counter()
-    for _ in range(steps - 1):
-        state, _ = compiled(state, run.assets, batch)
-    state, outcome = compiled(state, run.assets, batch)
+    for _ in range(steps):
+        state, outcome = compiled(state, run.assets, batch)
     jax.block_until_ready(outcome)
     seconds = (time.perf_counter() - begin) / steps
+    result = {"batch": batch_size, "rasterizer": config.rasterizer, "compile_s": round(compile_seconds, 1)}
+    result |= step_figures(traced, compiled, outcome, batch_size=batch_size, seconds=seconds)
+    if profile:
+
+        def again(state: Any) -> Any:
+            return compiled(state, run.assets, batch)
+
+        result["stages"] = profile_stages(again, state, compiled.as_text())
+    return result
+
+
+def step_figures(traced: Any, compiled: Any, outcome: Any, *, batch_size: int, seconds: float) -> dict[str, Any]:
+    """Speed, utilisation and memory of a step that takes so many seconds."""
     flops = program_cost.matrix_flops(traced.jaxpr)
-    memory = compiled.memory_analysis()
-    result |= {
+    result = {
         "step_ms": 1e3 * seconds,
         "pairs_per_s": batch_size / seconds,
         "matrix_tflop": flops / 1e12,
         "tflop_per_s": flops / seconds / 1e12,
-        "temporary_gib": memory.temp_size_in_bytes / 2**30,
+        "temporary_gib": compiled.memory_analysis().temp_size_in_bytes / 2**30,
         "applied": bool(outcome.applied),
         "overflow": float(outcome.metrics["loss/overflow"]),
     }
@@ -73,12 +101,6 @@ def time_step(run: RandomRun, batch_size: int, *, steps: int, profile: bool) -> 
     used = jax.devices()[0].memory_stats()
     if used:
         result["peak_gib_so_far"] = used["peak_bytes_in_use"] / 2**30
-    if profile:
-
-        def again(state: Any) -> Any:
-            return compiled(state, run.assets, batch)
-
-        result["stages"] = profile_stages(again, state, compiled.as_text())
     return result
 
 
@@ -92,6 +114,8 @@ def profile_stages(step: Any, state: Any, program: str) -> dict[str, Any]:
         files = list(Path(folder).rglob("*.xplane.pb"))
         times = operation_times(jax.profiler.ProfileData.from_file(str(files[0])))
     names = dict(re.findall(r'^\s*(?:ROOT )?%?([\w.\-]+) = .*?op_name="([^"]*)"', program, flags=re.MULTILINE))
+    # Kernels are named after their instruction, without what C does not allow in a name.
+    names |= {re.sub(r"\W", "_", operation): name for operation, name in names.items()}
     stages, rest = collections.defaultdict[str, float](float), collections.defaultdict[str, float](float)
     for operation, seconds in times.items():
         name = names.get(operation, operation)
@@ -105,20 +129,30 @@ def profile_stages(step: Any, state: Any, program: str) -> dict[str, Any]:
     }
     rasteriser = sum(stages[name] for name in RASTERISER) / total if total else 0.0
     longest = {name: 1e3 * seconds / PROFILED for name, seconds in _longest_first(rest)[:8]}
-    return {"by_stage": result, "rasteriser_share": rasteriser, "longest_of_other_ms": longest}
+    return {
+        "attributed_ms": 1e3
+        * total
+        / PROFILED,  # of the device's time; beside step_ms it tells what the profile missed
+        "by_stage": result,
+        "rasteriser_share": rasteriser,
+        "longest_of_other_ms": longest,
+    }
 
 
 def operation_times(data: Any) -> dict[str, float]:
-    """Seconds of each operation of the program, over all steps of the profile."""
+    """Seconds of each operation of the program, over all steps of the profile.
+
+    A kernel that was launched within a CUDA graph goes by its own name: it does not say its operation.
+    """
     planes = list(data.planes)
-    devices = [plane for plane in planes if plane.name.startswith("/device:GPU")] or planes
+    devices = [plane for plane in planes if plane.name.startswith("/device:GPU")]
     times = collections.defaultdict[str, float](float)
-    for plane in devices:
+    for plane in devices or planes:
         for line in plane.lines:
             if line.name in ("XLA Ops", "XLA Modules", "Steps"):
                 continue  # derived lines say the kernels' times again
             for event in line.events:
-                operation = dict(event.stats).get("hlo_op")
+                operation = dict(event.stats).get("hlo_op") or (event.name if devices else None)
                 if operation:
                     times[str(operation)] += event.duration_ns / 1e9
     return dict(times)
@@ -132,21 +166,30 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", default="configs/base.py")
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="change a field of it")
-    parser.add_argument("--batch", type=int, nargs="+", default=[8, 16, 32, 64, 128])
+    parser.add_argument("--head", default=FLAME_LIKE, help="in place of the configuration's (default: %(default)s)")
+    parser.add_argument("--batch", type=int, nargs="+", default=[8, 16, 32, 64, 128], help="the first is profiled")
+    parser.add_argument("--rasterizers", nargs="+", help="implementations of tileraster; default: the configuration's")
     parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--output", type=Path, help="JSON, written anew after every batch size")
+    parser.add_argument("--compile-only", action="store_true", help="fill the compilation cache, time nothing")
+    parser.add_argument("--output", type=Path, help="JSON, written anew after every program")
     options = parser.parse_args()
     changed = [f"--config.{one}" for one in options.set]
     config = config_files.parse_arguments([*changed, "--config", options.config], default="", description="")
-    run = random_run(config)
-    result: dict[str, Any] = environment() | {"config": config.name, "set": options.set, "batches": []}
-    for batch_size in options.batch:
-        last = batch_size == options.batch[-1]
+    config = dataclasses.replace(config, morphable=options.head)
+    run = None if options.compile_only else random_run(config, head=options.head)
+    result: dict[str, Any] = environment() | {"config": config.name, "set": options.set, "programs": []}
+    for batch_size, rasterizer in itertools.product(options.batch, options.rasterizers or [config.rasterizer]):
+        chosen = dataclasses.replace(config, rasterizer=rasterizer)
         try:
-            found = time_step(run, batch_size, steps=options.steps, profile=last or batch_size == config.batch_size)
-        except jax.errors.JaxRuntimeError as error:  # out of memory: the smaller sizes stand
-            found = {"batch": batch_size, "error": str(error).splitlines()[0][:200]}
-        result["batches"].append(found)
+            if run is None:
+                found = compile_only(chosen, batch_size)
+            else:
+                first = batch_size == options.batch[0]
+                found = time_step(run, chosen, batch_size, steps=options.steps, profile=first)
+        except jax.errors.JaxRuntimeError as error:  # out of memory, or a kernel that does not compile: the rest stands
+            message = str(error).splitlines()[0][:300]
+            found = {"batch": batch_size, "rasterizer": rasterizer, "error": message}
+        result["programs"].append(found)
         report(result, options.output)
 
 

@@ -28,7 +28,7 @@ from timing import environment
 
 from sheap_jax import config_files, reanimation
 from sheap_jax.config import Config
-from sheap_jax.data.embedded.dataset import person_seed
+from sheap_jax.data.embedded.people import person_seed
 from sheap_jax.data.records import Split
 from sheap_jax.evaluation.alignment import procrustes
 from sheap_jax.evaluation.embedded_set import CURRENT, VERSIONS, ensure_test_people

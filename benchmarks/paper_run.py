@@ -17,7 +17,7 @@ from sheap_jax.training.abstract_run import abstract_run
 from sheap_jax.training.state import TrainState
 from sheap_jax.types import Batch, Frame
 
-HEAD = "embedded:fine"  # 10,718 triangles, FLAME has 9,976
+FLAME_LIKE = "embedded:fine"  # 10,718 triangles, FLAME has 9,976
 
 
 class RandomRun(NamedTuple):
@@ -27,15 +27,15 @@ class RandomRun(NamedTuple):
     state: TrainState
 
 
-def random_run(config: Config) -> RandomRun:
-    """What train.py makes of `config`, with random weights where a file is named and our head in place of FLAME.
+def random_run(config: Config, *, head: str = FLAME_LIKE) -> RandomRun:
+    """What train.py makes of `config`, with random weights where a file is named and `head` in place of FLAME.
 
     The first prediction is the mean head before the camera, covered by half opaque surfels: the rasteriser has as much
     to do as in training.
     """
-    config = dataclasses.replace(config, morphable=HEAD)
+    config = dataclasses.replace(config, morphable=head)
     shapes = abstract_run(config, batch_size=1)
-    model = load_morphable(HEAD)
+    model = load_morphable(head)
     assets = Assets(
         model=jax.tree.map(jnp.asarray, model),
         neighbourhood=face_neighbourhood(np.asarray(model.faces)),

@@ -2,6 +2,8 @@
 
     python benchmarks/rasteriser.py --output benchmarks/results/rasteriser_DEVICE.json  # all, half an hour on a CPU
     python benchmarks/rasteriser.py --surfels 20000 --pixels 224 --batch 1              # one
+    python benchmarks/rasteriser.py --implementations xla pallas_gpu_mosaic pallas_gpu_triton --surfels 40000 \\
+        --pixels 224 --batch 1 32 --stages 32                                           # on a GPU
 
 Needs the package installed, or PYTHONPATH=.:kernels. Stages are timed alone, each compiled by itself, and their shares
 are of the stages' sum; `whole` is the public call.
@@ -10,24 +12,28 @@ are of the stages' sum; `whole` is the public call.
 import argparse
 import itertools
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import tileraster
+from scenes import capacity_for, head_shell
 from tileraster import surfel_pairs
-from tileraster.binning import Bins, TileGrid, bin_primitives, default_capacity, sum_entries
-from tileraster.compositing import TILE, composite
+from tileraster.binning import Bins, TileGrid, bin_primitives, sum_entries
+from tileraster.compositors import Compositor, compositor_of
 from tileraster.projection import project_surfels
 from tileraster.types import SplatInputs
-from timing import DevicePeak, device_peak, environment, measure
+from tileraster.validation import choose_implementation
+from timing import DevicePeak, Timing, compile_all, device_peak, environment, time_program
 from tqdm import tqdm
 
-AXES = ("surfels", "pixels", "batch")  # of the grid of scenes
+AXES = ("surfels", "pixels", "batch", "implementation")  # of the grid of scenes
 NEAR = 0.01
 ROW = 20  # float32 numbers of a surfel that compositing reads, and of an entry's gradient: 13 geometry, 7 features
+SUMS = ROW - 13 + 3  # numbers of a pixel: features, depth and two of the distortion
+Functions = dict[str, tuple[Callable, tuple[Any, ...]]]  # each with its arguments
 
 
 class Floor(NamedTuple):
@@ -40,97 +46,102 @@ class Floor(NamedTuple):
         return 1e3 * max(1e6 * self.megabytes / peak.bytes_per_s, 1e9 * self.gigaops / peak.operations_per_s)
 
 
-def head_shell(count: int, pixels: int, batch: int, *, seed: int = 0) -> SplatInputs:
-    """Surfels that cover an ellipsoid of a head's size, one metre in front of a camera that it fills."""
-    rng = np.random.default_rng(seed)
-    axes = np.array([0.075, 0.1, 0.085])
-    direction = rng.normal(size=(batch, count, 3))
-    direction /= np.linalg.norm(direction, axis=-1, keepdims=True)
-    normal = direction / axes
-    normal /= np.linalg.norm(normal, axis=-1, keepdims=True)
-    # The shortest rotation from +z to the normal.
-    quats = np.stack([1 + normal[..., 2], -normal[..., 1], normal[..., 0], np.zeros((batch, count))], axis=-1)
-    spacing = np.sqrt(4 * np.pi * 0.0075 / count)
-    viewmat = np.diag([1.0, -1.0, -1.0, 1.0])
-    viewmat[2, 3] = 1.0
-    intrinsics = np.array([[4.0 * pixels, 0, pixels / 2], [0, 4.0 * pixels, pixels / 2], [0, 0, 1]])
-    arrays = (
-        direction * axes,
-        quats,
-        0.6 * spacing * np.exp(0.3 * rng.normal(size=(batch, count, 2))),
-        1 / (1 + np.exp(-1 - 1.5 * rng.normal(size=(batch, count)))),
-        rng.uniform(size=(batch, count, 3)),
-        np.broadcast_to(viewmat, (batch, 4, 4)),
-        np.broadcast_to(intrinsics, (batch, 3, 3)),
-        np.zeros((batch, 3)),
-        np.zeros((batch, count, 2)),
-    )
-    return SplatInputs(*(jnp.asarray(value, jnp.float32) for value in arrays))
+class Scene(NamedTuple):
+    """What is drawn, and how."""
+
+    inputs: SplatInputs
+    grid: TileGrid
+    implementation: str
+    capacity: int
+
+    @property
+    def compositor(self) -> Compositor:
+        return compositor_of(self.implementation)
 
 
-def benchmark_whole(
-    inputs: SplatInputs, pixels: int, implementation: str | None, capacity: int
-) -> dict[str, dict[str, float]]:
+def make_scene(surfels: int, pixels: int, batch: int, implementation: str) -> Scene:
+    inputs = head_shell(surfels, pixels, batch)
+    grid = TileGrid(width=pixels, height=pixels, tile=compositor_of(implementation).tile)
+    return Scene(inputs, grid, implementation, capacity_for(inputs, grid, implementation))
+
+
+def whole_functions(scene: Scene) -> dict[str, Callable[[SplatInputs], Any]]:
     """The public call, forward and with the gradient of a loss on every output."""
 
     def image(inputs: SplatInputs) -> tileraster.SurfelImage:
         return tileraster.rasterize_surfels(
             *inputs[:7],
-            width=pixels,
-            height=pixels,
+            width=scene.grid.width,
+            height=scene.grid.height,
             background=inputs.background,
-            implementation=implementation,
-            max_intersections=capacity,
+            implementation=scene.implementation,
+            max_intersections=scene.capacity,
         )
 
-    def loss(inputs: SplatInputs) -> jax.Array:
+    def differentiable(inputs: SplatInputs) -> tuple[jax.Array, ...]:
         out = image(inputs)
-        return sum(jnp.sum(value * value) for value in (out.color, out.alpha, out.depth, out.normal, out.distortion))
+        return out.color, out.alpha, out.depth, out.normal, out.distortion
 
-    if int(jnp.max(jax.jit(image)(inputs).overflow)):
-        raise RuntimeError("the scene does not fit its lists: the times would be those of another scene")
-    return {
-        "forward": measure(image, inputs)._asdict(),
-        "forward_and_backward": measure(jax.grad(loss), inputs)._asdict(),
-    }
+    return {"forward": image, "forward_and_backward": gradient(differentiable, 0)}
 
 
-def benchmark_stages(inputs: SplatInputs, grid: TileGrid, capacity: int, peak: DevicePeak) -> dict[str, dict]:
-    """The parts of the tiled implementation, from the projection to the sum over entries, and their floors."""
-    count = inputs.opacities.size
+def stage_functions(scene: Scene) -> Functions:
+    """The parts of the tiled implementation, from the projection to the sum over entries.
 
-    def project(inputs: SplatInputs):
+    `..._and_backward` runs the stage in front of its gradient as well.
+    """
+    inputs, grid = scene.inputs, scene.grid
+    batch, surfels = inputs.opacities.shape
+
+    def project(inputs: SplatInputs) -> tuple[tuple[jax.Array, jax.Array], Any]:
         projected = project_surfels(inputs, near=NEAR)
-        ones = jnp.ones((*inputs.opacities.shape, 1), jnp.float32)
+        ones = jnp.ones((batch, surfels, 1), jnp.float32)
         features = jnp.concatenate([inputs.colors, projected.normal, ones], axis=-1)
-        return (projected.geometry.reshape(count, -1), features.reshape(count, -1)), projected.boxes
+        return (projected.geometry.reshape(batch * surfels, -1), features.reshape(batch * surfels, -1)), projected.boxes
 
-    def bins_of(boxes) -> Bins:
-        return bin_primitives(boxes, grid, capacity=capacity)
+    def bins_of(boxes: Any) -> Bins:
+        return bin_primitives(boxes, grid, capacity=scene.capacity)
 
-    def forward(geometry, features, bins: Bins):
-        return composite(geometry, features, bins, grid, NEAR)
+    def forward(geometry: jax.Array, features: jax.Array, bins: Bins) -> Any:
+        return scene.compositor.composite(geometry, features, bins, grid, NEAR)
 
-    (geometry, features), boxes = jax.jit(project)(inputs)
+    rows, boxes = jax.jit(project)(inputs)
     bins = jax.jit(bins_of)(boxes)
-    tiles, pull = jax.vjp(lambda geometry, features: forward(geometry, features, bins), geometry, features)
-    cotangent = jax.tree.map(jnp.ones_like, tiles)
-    keys = jax.random.bits(jax.random.key(0), (inputs.opacities.shape[0], capacity), jnp.uint32)
-    rows = jnp.zeros((bins.row.shape[0], ROW), jnp.float32)
-    _, pull_projection = jax.vjp(lambda inputs: project(inputs)[0], inputs)
-
-    times = {
-        "project": measure(project, inputs).wall_ms,
-        "bin": measure(bins_of, boxes).wall_ms,
-        "sort": measure(lambda keys: jax.lax.sort(keys, is_stable=False), keys).wall_ms,
-        "forward": measure(forward, geometry, features, bins).wall_ms,
-        "backward": measure(lambda pull, cotangent: pull(cotangent), pull, cotangent).wall_ms,
-        "gather": measure(sum_entries, rows, bins).wall_ms,
-        "project_backward": measure(lambda pull, c: pull(c), pull_projection, (geometry, features)).wall_ms,
+    keys = jax.random.bits(jax.random.key(0), (batch, scene.capacity), jnp.uint32)
+    entry_rows = jax.random.normal(jax.random.key(0), (bins.row.shape[0], ROW))
+    return {
+        "project": (project, (inputs,)),
+        "bin": (bins_of, (boxes,)),
+        "sort": (lambda keys: jax.lax.sort(keys, is_stable=False), (keys,)),
+        "forward": (forward, (*rows, bins)),
+        "forward_and_backward": (gradient(forward, (0, 1)), (*rows, bins)),
+        "gather": (sum_entries, (entry_rows, bins)),
+        "project_and_backward": (gradient(lambda inputs: project(inputs)[0], 0), (inputs,)),
     }
-    times["bin"] -= times["sort"]
-    times["backward"] -= times["gather"]
-    floors = stage_floors(inputs, grid, entries=int(jnp.sum(bins.entries)), geometry=geometry)
+
+
+def gradient(function: Callable, arguments: int | tuple[int, ...]) -> Callable:
+    """Of the sum of squares of all that `function` returns."""
+
+    def loss(*values: Any) -> jax.Array:
+        return sum((jnp.sum(value * value) for value in jax.tree.leaves(function(*values))), jnp.float32(0))
+
+    return jax.grad(loss, argnums=arguments)
+
+
+def stage_report(scene: Scene, functions: Functions, timed: dict[str, float], peak: DevicePeak) -> dict[str, dict]:
+    """Time of each stage, from those of its functions, beside its floor."""
+    times = {
+        "project": timed["project"],
+        "bin": timed["bin"] - timed["sort"],
+        "sort": timed["sort"],
+        "forward": timed["forward"],
+        "backward": timed["forward_and_backward"] - timed["forward"] - timed["gather"],
+        "gather": timed["gather"],
+        "project_backward": timed["project_and_backward"] - timed["project"],
+    }
+    geometry, _, bins = functions["forward"][1]
+    floors = stage_floors(scene, entries=int(jnp.sum(bins.entries)), geometry=geometry)
     total = sum(times.values())
     return {
         name: {
@@ -144,18 +155,19 @@ def benchmark_stages(inputs: SplatInputs, grid: TileGrid, capacity: int, peak: D
     }
 
 
-def stage_floors(inputs: SplatInputs, grid: TileGrid, *, entries: int, geometry: jax.Array) -> dict[str, Floor]:
+def stage_floors(scene: Scene, *, entries: int, geometry: jax.Array) -> dict[str, Floor]:
     """Every array once through memory, every pair of an entry and a pixel of its tile once through the formulas.
 
     Pairs behind the stop of a pixel count too, so that on opaque scenes a multiple can fall below what it should be.
     The operations of a pair are those that XLA counts for it, a transcendental function as one.
     """
+    inputs, grid = scene.inputs, scene.grid
     count, images = inputs.opacities.size, inputs.opacities.shape[0]
-    pixels = images * grid.tiles * TILE**2
-    pairs = entries * TILE**2
-    outputs = 4 * pixels * (ROW - 13 + 3 + 1)
+    pixels = images * grid.tiles * grid.tile**2
+    pairs = entries * grid.tile**2
+    outputs = 4 * pixels * (SUMS + 1)
     surfel_bytes = sum(value.nbytes for value in inputs[:5])
-    operations = pair_operations(geometry[:1])
+    operations = pair_operations(geometry[:1], tile=grid.tile)
     backward_rows = 4 * ROW * entries
     return {
         "project": Floor((surfel_bytes + 4 * (ROW + 6) * count) / 1e6, 0.0),
@@ -170,11 +182,11 @@ def stage_floors(inputs: SplatInputs, grid: TileGrid, *, entries: int, geometry:
     }
 
 
-def pair_operations(geometry: jax.Array) -> dict[str, float]:
-    """Floating-point operations of one pair: alpha and depth and ROW - 13 + 3 weighted sums; the same backwards."""
-    features = ROW - 13 + 3
-    row, x, y = geometry[None], jnp.zeros((1, 1, TILE**2)), jnp.zeros((1, 1, TILE**2))
-    origin, basis = jnp.zeros((1, 2)), jnp.zeros((TILE**2, 3))
+def pair_operations(geometry: jax.Array, *, tile: int) -> dict[str, float]:
+    """Floating-point operations of one pair: alpha and depth and SUMS weighted sums; the same backwards."""
+    pixels = tile**2
+    row, x, y = geometry[None], jnp.zeros((1, 1, pixels)), jnp.zeros((1, 1, pixels))
+    origin, basis = jnp.zeros((1, 2)), jnp.zeros((pixels, 3))
 
     def evaluate(row):
         return surfel_pairs.evaluate(row, x, y, near=NEAR)
@@ -184,41 +196,54 @@ def pair_operations(geometry: jax.Array) -> dict[str, float]:
 
     def count(function, *arguments) -> float:
         cost = jax.jit(function).lower(*arguments).compile().cost_analysis()
-        return (cost["flops"] + cost.get("transcendentals", 0.0)) / TILE**2
+        return (cost["flops"] + cost.get("transcendentals", 0.0)) / pixels
 
     # Beside the pair formulas: running products and 2 operations per weighted sum, backwards twice that.
     return {
-        "forward": count(evaluate, row) + 2 * features + 4,
-        "backward": count(gradient, row, x, y) + 4 * features + 8,
+        "forward": count(evaluate, row) + 2 * SUMS + 4,
+        "backward": count(gradient, row, x, y) + 4 * SUMS + 8,
     }
 
 
-def benchmark(count: int, pixels: int, batch: int, implementation: str | None, peak: DevicePeak) -> dict[str, object]:
-    inputs = head_shell(count, pixels, batch)
-    grid = TileGrid(width=pixels, height=pixels, tile=TILE)
-    # Few surfels that fill a large image touch more tiles than the default makes room for.
-    capacity = max(default_capacity(count, grid), measured_capacity(inputs, pixels))
-    entries = jax.jit(
-        lambda inputs: bin_primitives(project_surfels(inputs, near=NEAR).boxes, grid, capacity=capacity).entries
-    )(inputs)
-    whole = benchmark_whole(inputs, pixels, implementation, capacity)
-    report = {
-        "surfels": count,
-        "pixels": pixels,
+def benchmark(scenes: list[Scene], *, stages: bool, peak: DevicePeak) -> list[dict[str, Any]]:
+    """Results of one scene drawn by several implementations. All programs are compiled together, then timed."""
+    whole = [{name: (one, (scene.inputs,)) for name, one in whole_functions(scene).items()} for scene in scenes]
+    parts = [stage_functions(scene) if stages and scene.implementation != "reference" else {} for scene in scenes]
+    jobs = {
+        (kind, k, name): job
+        for kind, functions in (("whole", whole), ("stages", parts))
+        for k, of_scene in enumerate(functions)
+        for name, job in of_scene.items()
+    }
+    programs = compile_all(jobs)
+    for k, scene in enumerate(scenes):
+        if int(jnp.max(programs["whole", k, "forward"]().overflow)):
+            raise RuntimeError(f"the scene does not fit the lists of {scene.implementation}: it would be another scene")
+    timings = {key: time_program(program) for key, program in programs.items()}
+    reports = []
+    for k, scene in enumerate(scenes):
+        report = describe(scene, {name: timings["whole", k, name] for name in whole[k]})
+        if parts[k]:
+            timed = {name: timings["stages", k, name].wall_ms for name in parts[k]}
+            report["stages"] = stage_report(scene, parts[k], timed, peak)
+        reports.append(report)
+    return reports
+
+
+def describe(scene: Scene, whole: dict[str, Timing]) -> dict[str, Any]:
+    batch, surfels = scene.inputs.opacities.shape
+    boxes = jax.jit(lambda inputs: project_surfels(inputs, near=NEAR).boxes)(scene.inputs)
+    bins = jax.jit(lambda boxes: bin_primitives(boxes, scene.grid, capacity=scene.capacity))(boxes)
+    return {
+        "surfels": surfels,
+        "pixels": scene.grid.width,
         "batch": batch,
-        "entries_per_surfel": float(jnp.mean(entries)),
-        "max_intersections": capacity,
-        "ms_per_image": {name: timing["wall_ms"] / batch for name, timing in whole.items()},
-        "whole": whole,
+        "implementation": scene.implementation,
+        "entries_per_surfel": float(jnp.mean(bins.entries)),
+        "max_intersections": scene.capacity,
+        "ms_per_image": {name: timing.wall_ms / batch for name, timing in whole.items()},
+        "whole": {name: timing._asdict() for name, timing in whole.items()},
     }
-    if implementation in (None, "xla"):
-        report["stages"] = benchmark_stages(inputs, grid, capacity, peak)
-    return report
-
-
-def measured_capacity(inputs: SplatInputs, pixels: int) -> int:
-    arrays = inputs.means, inputs.quats, inputs.scales, inputs.opacities, inputs.viewmats, inputs.intrinsics
-    return tileraster.measure_capacity(*arrays, width=pixels, height=pixels, headroom=1.0)
 
 
 def main() -> None:
@@ -226,17 +251,20 @@ def main() -> None:
     parser.add_argument("--surfels", type=int, nargs="+", default=[5000, 20_000, 40_000])
     parser.add_argument("--pixels", type=int, nargs="+", default=[128, 224, 512])
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 8, 32])
-    parser.add_argument("--implementation", choices=["reference", "xla", "pallas_gpu", "pallas_tpu"])
+    parser.add_argument("--implementations", nargs="+", help="default: the one that the device takes by itself")
+    parser.add_argument("--stages", type=int, nargs="*", metavar="BATCH", help="batches whose stages are timed: all")
     parser.add_argument("--output", type=Path, default=Path("rasteriser.json"), help="scenes already in it are kept")
-    arguments = parser.parse_args()
+    options = parser.parse_args()
+    implementations = options.implementations or [choose_implementation(None, jnp.float32)]
     peak = device_peak()
-    report = environment() | {"peak": peak._asdict(), "implementation": arguments.implementation or "default"}
-    done = json.loads(arguments.output.read_text())["scenes"] if arguments.output.exists() else []
+    report = environment() | {"peak": peak._asdict()}
+    done = json.loads(options.output.read_text())["scenes"] if options.output.exists() else []
     known = {tuple(scene[name] for name in AXES) for scene in done}
-    scenes = [one for one in itertools.product(*(getattr(arguments, name) for name in AXES)) if one not in known]
-    for scene in tqdm(scenes, unit="scene"):
-        done.append(benchmark(*scene, arguments.implementation, peak))
-        arguments.output.write_text(json.dumps(report | {"scenes": done}, indent=1) + "\n")
+    for one in tqdm(list(itertools.product(options.surfels, options.pixels, options.batch)), unit="scene"):
+        scenes = [make_scene(*one, name) for name in implementations if (*one, name) not in known]
+        wanted = options.stages is None or one[2] in options.stages
+        done += benchmark(scenes, stages=wanted, peak=peak)
+        options.output.write_text(json.dumps(report | {"scenes": done}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from jaxtyping import Array, Float
 from timing import environment
 
 from sheap_jax.config import EmbeddedData, LossWeights
-from sheap_jax.data.embedded.dataset import person_seed
+from sheap_jax.data.embedded.people import person_seed
 from sheap_jax.data.frames import decode_frame, stack_frames
 from sheap_jax.data.records import Split
 from sheap_jax.inference.predictor import Predictor

@@ -2,18 +2,22 @@
 
 import datetime
 import json
+import math
 import os
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 
+K = TypeVar("K")
 SECONDS = 1.0  # each measurement repeats for about this long
 REPEATS = 2, 10  # at least and at most
+QUEUE_SECONDS, MOST_QUEUED = 0.05, 50  # of calls that an accelerator is given before its clock is read
 
 
 class Timing(NamedTuple):
@@ -25,41 +29,86 @@ class Timing(NamedTuple):
     temporary_mb: float  # memory beside arguments and results
 
 
+class Program(NamedTuple):
+    """A compiled function and the arguments that it is timed with."""
+
+    run: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    compile_s: float
+    temporary_mb: float
+
+    def __call__(self) -> Any:
+        return self.run(*self.arguments)
+
+
 class DevicePeak(NamedTuple):
-    """What the device reaches on the two things it does best, measured: the rates that floors divide by."""
+    """What the device reaches on the things that it does best, measured: the rates that floors divide by."""
 
     operations_per_s: float  # float32, of a large matrix product
     bytes_per_s: float  # read and written, of adding one to a large array
+    bfloat16_per_s: float | None = None  # operations of a large matrix product, where that is faster than float32
 
 
-def measure(function: Callable, *arguments: object) -> Timing:
-    """Compile `function` and time calls of it, each waiting for its result."""
-    jax.clear_caches()
+def compile_program(function: Callable, *arguments: Any) -> Program:
+    """Compile `function` for these arguments."""
     start = time.perf_counter()
     compiled = jax.jit(function).lower(*arguments).compile()
-    compile_seconds = time.perf_counter() - start
-    jax.block_until_ready(compiled(*arguments))
-    wall, processor = [], []
-    least, most = REPEATS
-    while len(wall) < least or (sum(wall) < SECONDS and len(wall) < most):
-        start, used = time.perf_counter(), _processor_seconds()
-        jax.block_until_ready(compiled(*arguments))
-        wall.append(time.perf_counter() - start)
-        processor.append(_processor_seconds() - used)
     memory = compiled.memory_analysis()
     temporary = memory.temp_size_in_bytes / 1e6 if memory is not None else float("nan")
-    return Timing(1e3 * min(wall), 1e3 * min(processor), compile_seconds, temporary)
+    return Program(compiled, arguments, time.perf_counter() - start, temporary)
 
 
-def device_peak(*, side: int = 2048, megabytes: int = 256) -> DevicePeak:
-    """Rates of this device, measured in about a second on two CPU cores."""
-    matrix = jnp.full((side, side), 0.5, jnp.float32)
-    product = measure(lambda a: jnp.matmul(a, a, precision="highest"), matrix)
-    array = jnp.zeros(megabytes * 250_000, jnp.float32)
+def compile_all(functions: Mapping[K, tuple[Callable, tuple[Any, ...]]]) -> dict[K, Program]:
+    """Programs of several functions with their arguments, compiled side by side: XLA does not hold Python's lock."""
+    if not functions:
+        return {}
+    with ThreadPoolExecutor(min(len(functions), os.cpu_count() or 1)) as pool:
+        jobs = {name: pool.submit(compile_program, function, *args) for name, (function, args) in functions.items()}
+        return {name: job.result() for name, job in jobs.items()}
+
+
+def time_program(program: Program) -> Timing:
+    """Time calls. On an accelerator many are queued and the last is waited for, else the launch would be timed."""
+    jax.block_until_ready(program())
+    start = time.perf_counter()
+    jax.block_until_ready(program())
+    once = time.perf_counter() - start
+    on_cpu = jax.default_backend() == "cpu"
+    queue = 1 if on_cpu else max(1, min(MOST_QUEUED, math.ceil(QUEUE_SECONDS / once)))
+    wall, processor = [], []
+    least, most = REPEATS
+    while len(wall) < least or (queue * sum(wall) < SECONDS and len(wall) < most):
+        start, used = time.perf_counter(), _processor_seconds()
+        for _ in range(queue):
+            result = program()
+        jax.block_until_ready(result)
+        wall.append((time.perf_counter() - start) / queue)
+        processor.append((_processor_seconds() - used) / queue)
+    return Timing(1e3 * min(wall), 1e3 * min(processor), program.compile_s, program.temporary_mb)
+
+
+def measure(function: Callable, *arguments: Any) -> Timing:
+    """Compile `function` and time calls of it."""
+    jax.clear_caches()
+    return time_program(compile_program(function, *arguments))
+
+
+def device_peak() -> DevicePeak:
+    """Rates of this device, measured in some seconds. Random numbers, as products of zeros are faster on some."""
+    on_cpu = jax.default_backend() == "cpu"
+    side, megabytes = (2048, 256) if on_cpu else (8192, 4096)
+
+    def rate(dtype: Any) -> float:
+        one, other = jax.random.normal(jax.random.key(0), (2, side, side), dtype)
+        product = measure(lambda a, b: jnp.matmul(a, b, precision="highest"), one, other)
+        return 2 * side**3 / (product.wall_ms / 1e3)
+
+    array = jax.random.uniform(jax.random.key(0), (megabytes * 250_000,))
     copy = measure(lambda a: a + 1.0, array)
     return DevicePeak(
-        operations_per_s=2 * side**3 / (product.wall_ms / 1e3),
+        operations_per_s=rate(jnp.float32),
         bytes_per_s=2 * array.nbytes / (copy.wall_ms / 1e3),
+        bfloat16_per_s=None if on_cpu else rate(jnp.bfloat16),
     )
 
 

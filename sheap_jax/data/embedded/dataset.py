@@ -95,12 +95,11 @@ def _generate_into(directory: Path, config: EmbeddedData, *, progress: bool) -> 
     from tqdm import tqdm
 
     model = load_people(config.people)
-    studio = _Studio(model, build_stage(model), config)
     identities = config.train_identities + config.test_identities
     per_identity = config.clips_per_identity * config.frames_per_clip
     sheet = SampleSheet(config.image_size)
     with tqdm(total=identities * per_identity, unit="frame", desc="embedded heads", disable=not progress) as bar:
-        footage = _film_all(studio)
+        footage = film_people(config, model)
         for split, count in (("train", config.train_identities), ("test", config.test_identities)):
             collector = _TruthCollector(split in config.truth_splits)
 
@@ -118,8 +117,13 @@ def _generate_into(directory: Path, config: EmbeddedData, *, progress: bool) -> 
     sheet.save(directory / "samples.png")
 
 
-def _film_all(studio: _Studio) -> Iterator[tuple[Cast, Footage]]:
-    """Film everybody in order, train before test, in this process or in several."""
+def film_people(config: EmbeddedData, model: MorphableModel) -> Iterator[tuple[Cast, Footage]]:
+    """Film everybody in order, train before test, in this process or in several.
+
+    Args:
+      model: of `load_people(config.people)`.
+    """
+    studio = _Studio(model, build_stage(model), config)
     sizes = {"train": studio.config.train_identities, "test": studio.config.test_identities}
     people = ((split, number) for split, count in sizes.items() for number in range(count))
     processes = studio.config.processes or min(os.cpu_count() or 1, 8)
@@ -133,18 +137,22 @@ def _film_all(studio: _Studio) -> Iterator[tuple[Cast, Footage]]:
     cores = context.SimpleQueue()
     for number in range(processes):
         cores.put(number)
-    with _single_threaded_libraries():
+    with _for_many_processes():
         pool = context.Pool(processes, _start_worker, (studio, cores))
     with pool:
         yield from pool.imap(_film_in_worker, people, chunksize=1)
 
 
 @contextlib.contextmanager
-def _single_threaded_libraries() -> Iterator[None]:
-    """Processes started in here use one thread each for NumPy: the spinning threads of several eat up the cores."""
-    names = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
-    before = {name: os.environ.get(name) for name in names}
-    os.environ.update(dict.fromkeys(names, "1"))
+def _for_many_processes() -> Iterator[None]:
+    """Processes started in here leave accelerators alone, of which each would take all memory, and use one thread.
+
+    NumPy's: the spinning threads of several processes eat up the cores.
+    """
+    settings = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    settings["JAX_PLATFORMS"] = "cpu"
+    before = {name: os.environ.get(name) for name in settings}
+    os.environ.update(settings)
     try:
         yield
     finally:

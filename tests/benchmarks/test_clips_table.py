@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks import clips_table
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def _write(directory: Path, shift: float, *, version: str = "clips-1", benchmark: str = "clips") -> Path:

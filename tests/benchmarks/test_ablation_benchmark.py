@@ -2,7 +2,6 @@
 
 import json
 import logging
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,16 +9,12 @@ import pytest
 
 from sheap_jax import config_files
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def ablation(monkeypatch):
-    monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(sys, "path", [str(ROOT / "benchmarks"), *sys.path])
-    import ablation
-
-    return ablation
+def ablation(load):
+    return load("ablation")
 
 
 def test_variants_that_change_nothing_of_a_base_are_left_out_and_said(ablation, tmp_path, caplog):

@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks import results_table
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def test_readme_shows_the_table_of_the_results():

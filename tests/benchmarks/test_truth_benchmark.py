@@ -1,19 +1,11 @@
 """Which checkpoints benchmarks/gpu_truth.py scores; trainings and scores have tests of their own."""
 
-import sys
-from pathlib import Path
-
 import pytest
 
 
 @pytest.fixture
-def gpu_truth(monkeypatch):
-    root = Path(__file__).parents[1]
-    monkeypatch.chdir(root)
-    monkeypatch.setattr(sys, "path", [str(root / "benchmarks"), *sys.path])
-    import gpu_truth
-
-    return gpu_truth
+def gpu_truth(load):
+    return load("gpu_truth")
 
 
 @pytest.mark.parametrize(

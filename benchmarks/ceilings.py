@@ -1,0 +1,20 @@
+"""What this device can do at best: the rates that every floor divides by.
+
+python benchmarks/ceilings.py --output benchmarks/results/ceilings_DEVICE.json
+"""
+
+import argparse
+from pathlib import Path
+
+from timing import device_peak, environment, report
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path)
+    options = parser.parse_args()
+    report(environment() | {"peak": device_peak()._asdict()}, options.output)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,118 @@
+"""The visit keeps what its items say, whatever becomes of them. Its scripts are tried in test_scripts.py."""
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+SCRIPT = """
+import json, os, sys, time
+output = sys.argv[sys.argv.index("--output") + 1]
+{body}
+"""
+SAY = "open(output, 'w').write(json.dumps({'value': %d}))\n"
+BODIES = {
+    "good": SAY % 1 + "print('a line for the log')",
+    "bad": SAY % 2 + "sys.exit(3)",
+    "slow": SAY % 3 + "time.sleep(60)",
+    "half": "open(output, 'w').write('{')\ntime.sleep(60)",
+}
+
+
+@pytest.fixture
+def visit(load, monkeypatch, tmp_path):
+    """visit(items, minutes): table and results of made-up items."""
+    gpu_visit = load("gpu_visit")
+    monkeypatch.setattr(gpu_visit, "POLL_SECONDS", 0.05)
+
+    def item(name, *, seconds=30.0, needs=(), prepares=()):
+        script = tmp_path / f"{name}.py"
+        script.write_text(SCRIPT.format(body=BODIES[name]))
+        return gpu_visit.Item(name, seconds, [str(script)], [], lambda one: f"value {one['value']}", needs, prepares)
+
+    def call(items, *arguments, background=None):
+        made = [item(name, **options) for name, options in items.items()]
+        monkeypatch.setitem(gpu_visit.LISTS, "first", made)
+        monkeypatch.setattr(gpu_visit, "BACKGROUND", background or {})
+        monkeypatch.setattr(sys, "argv", ["gpu_visit.py", "--output", str(tmp_path / "out"), *arguments])
+        gpu_visit.main()
+        return json.loads((tmp_path / "out/visit.json").read_text())
+
+    return call
+
+
+def test_what_fails_or_takes_too_long_does_not_stop_the_rest(visit, tmp_path, capsys):
+    items = {"bad": {}, "slow": {"seconds": 1.0}, "half": {"seconds": 1.0}, "good": {"needs": ("json",)}}
+    found = visit(items)
+    assert found["bad"]["state"].startswith("failed: exit code 3")
+    assert found["slow"]["state"] == "stopped after its 1 s"
+    assert found["good"]["state"] == "done"
+    # What was written before the end is kept.
+    assert [found[name]["result"] for name in items] == [{"value": 2}, {"value": 3}, {}, {"value": 1}]
+    rows = capsys.readouterr().out.splitlines()
+    assert any(row.startswith("| good | done |") and "value 1" in row for row in rows)
+    assert "a line for the log" in (tmp_path / "out/log.txt").read_text()
+
+
+def test_packages_that_are_missing_are_named(visit):
+    found = visit({"good": {"needs": ("json", "no_such_package")}})
+    assert found["good"]["state"] == "left out: needs no_such_package"
+
+
+def test_the_end_of_the_visit_holds_for_all(visit):
+    begin = time.monotonic()
+    found = visit({"slow": {}, "good": {}}, "--minutes", "0.1")
+    assert time.monotonic() - begin < 30
+    assert found["slow"]["state"].startswith("stopped after its 6")
+    assert found["good"]["state"] == "left out: no time"
+
+
+def test_background_work_is_named_and_ended(visit, tmp_path):
+    place = tmp_path / "pid"
+    script = tmp_path / "background.py"
+    script.write_text(f"import os, time\nopen({str(place)!r}, 'w').write(str(os.getpid()))\ntime.sleep(60)")
+    found = visit({"slow": {"seconds": 1.0, "prepares": ("compiling",)}}, background={"compiling": [str(script)]})
+    assert found["slow"]["beside"] == ["compiling"]
+    assert not Path(f"/proc/{place.read_text()}").exists()
+
+
+def test_an_item_that_does_not_exist_is_named_with_those_that_do(visit, capsys):
+    with pytest.raises(SystemExit):
+        visit({"good": {}}, "--only", "goood")
+    assert "no item goood; the list has good" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("which", ["first", "deeper"])
+def test_commands_of_all_items_are_understood_by_their_scripts(load, monkeypatch, which):
+    """The arguments are parsed by the scripts themselves; nothing is run."""
+    items = load("visit_items")
+    background = [items.BACKGROUND, items.TOY_BACKGROUND]
+    commands = [command for item in items.LISTS[which] for command in (item.command, item.toy)]
+    commands += [command for named in background for command in named.values()]
+
+    class Parsed(Exception):
+        """The parser was content."""
+
+    parse = argparse.ArgumentParser.parse_known_args
+
+    def stop_after(self, *arguments, **options):
+        parse(self, *arguments, **options)
+        raise Parsed
+
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_known_args", stop_after)
+    for script, *arguments in commands:
+        filled = [part.format(work="work", seconds=10) for part in arguments]
+        monkeypatch.setattr(sys, "argv", [script, *filled, "--output", "out.json"])
+        with pytest.raises(Parsed):
+            load(script.removesuffix(".py")).main()
+
+
+def test_names_of_background_work_are_known(load):
+    items = load("visit_items")
+    for one in (*items.FIRST, *items.DEEPER):
+        assert set(one.prepares) <= items.BACKGROUND.keys()
+    assert items.TOY_BACKGROUND.keys() <= items.BACKGROUND.keys()
+    assert len({one.name for one in (*items.FIRST, *items.DEEPER)}) == len(items.FIRST) + len(items.DEEPER)
