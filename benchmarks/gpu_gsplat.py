@@ -8,15 +8,17 @@ the depth of centres, so that its images are not exactly ours (kernels/tileraste
 """
 
 import argparse
-import importlib.util
-import os
 import sys
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
+from scenes import head_shell
+from timing import report, require
 
 CALLS, ROUNDS = 20, 5
 
@@ -42,7 +44,6 @@ def time_scene(surfels: int, pixels: int, batch: int) -> dict[str, Any]:
     """Forward, and forward with backward."""
     import torch
     from gsplat import rasterization_2dgs
-    from scenes import head_shell
 
     scene = {
         name: torch.from_numpy(np.array(value)).cuda()
@@ -87,15 +88,10 @@ def main() -> None:
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 32])
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
-    missing = [name for name in ("torch", "gsplat") if importlib.util.find_spec(name) is None]
-    if missing:
-        sys.exit(f"needs {' and '.join(missing)}: pip install {' '.join(missing)}")
-    from importlib.metadata import version
-
+    require("torch", "gsplat")
     import torch
-    from timing import report
 
-    os.environ["JAX_PLATFORMS"] = "cpu"  # JAX only makes the scenes, the GPU's memory is PyTorch's
+    jax.config.update("jax_platforms", "cpu")  # JAX only makes the scenes, the GPU's memory is PyTorch's
     if not torch.cuda.is_available():
         sys.exit("needs a GPU that PyTorch sees")
     result: dict[str, Any] = {

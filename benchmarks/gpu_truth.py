@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ablation import own_test_people
-from timing import environment, report
+from timing import environment, report, require
 
 from eval import evaluate
 from sheap_jax import config_files
@@ -116,6 +116,7 @@ def main() -> None:
     parser.add_argument("--people", help="converted model (ict.npz) whose people are generated and which is fitted")
     parser.add_argument("--output", type=Path, help="JSON; a figure of the same name goes beside it")
     options, rest = parser.parse_known_args()
+    require("grain", "array_record")  # of train.py and its shards
 
     arguments = ["--config", options.config, *people_arguments(options.config, options.people), *rest]
     config = config_files.parse_arguments(arguments, default=options.config, description="")

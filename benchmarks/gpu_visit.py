@@ -13,7 +13,6 @@ names of what is missing. The package need not be installed.
 """
 
 import argparse
-import importlib.util
 import json
 import os
 import signal
@@ -24,6 +23,7 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from timing import missing_packages
 from visit_items import BACKGROUND, LISTS, TOY_BACKGROUND, Item
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -68,7 +68,7 @@ def run_item(visit: Visit, item: Item, results: dict[str, Any], background: dict
     """Run one item, and put what it says into `results` while it runs."""
     found: dict[str, Any] = {"state": "left out", "seconds": 0.0}
     results[item.name] = found
-    missing = [name for name in item.needs if importlib.util.find_spec(name) is None]
+    missing = missing_packages(*item.needs)
     if missing:
         found["state"] = f"left out: needs {', '.join(missing)}"
         return

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 
 import numpy as np
-import trimesh
+from timing import require
 
 from sheap_jax.evaluation.alignment import procrustes
 from sheap_jax.evaluation.geometry_scores import Mesh, Scan, scan_errors
@@ -36,13 +36,13 @@ def main() -> None:
     parser.add_argument("--scan", required=True, help="lee_perry_smith.npz")
     parser.add_argument("--points", type=int, default=60_000)
     options = parser.parse_args()
+    require("trimesh", "rtree")
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     with np.load(options.scan) as data:
         vertices, faces, landmarks = data["vertices"].astype(np.float64), data["faces"], data["landmarks7"]
     mesh, triangles = head_on_scan(landmarks)
-    whole = trimesh.Trimesh(vertices, faces, process=False)
-    points = face_points(whole, landmarks, NOW_POINTS)
+    points = face_points(vertices, faces, landmarks, NOW_POINTS)
     distances = compare_distances(points[:: max(1, len(points) // options.points)][: options.points], mesh, triangles)
     print(json.dumps(distances | project_now(points, mesh, triangles, landmarks), indent=1))
 
@@ -56,8 +56,11 @@ def head_on_scan(landmarks: np.ndarray) -> tuple[Mesh, np.ndarray]:
     return Mesh(vertices, motion.apply(head.landmarks)), triangles
 
 
-def face_points(scan: trimesh.Trimesh, landmarks: np.ndarray, count: int) -> np.ndarray:
+def face_points(vertices: np.ndarray, faces: np.ndarray, landmarks: np.ndarray, count: int) -> np.ndarray:
     """That many points on the face of a scan, even over its surface."""
+    import trimesh
+
+    scan = trimesh.Trimesh(vertices, faces, process=False)
     share = face_region(scan.triangles_center, landmarks) @ scan.area_faces / scan.area
     points, _ = trimesh.sample.sample_surface(scan, int(1.1 * count / share), seed=0)
     points = points[face_region(points, landmarks)]
@@ -66,6 +69,8 @@ def face_points(scan: trimesh.Trimesh, landmarks: np.ndarray, count: int) -> np.
 
 def compare_distances(points: np.ndarray, mesh: Mesh, triangles: np.ndarray) -> dict[str, float]:
     """Seconds and agreement. Preparing the mesh counts for both."""
+    import trimesh
+
     some = points[:: len(points) // TRIMESH_POINTS][:TRIMESH_POINTS]
 
     def ours() -> np.ndarray:

@@ -1,10 +1,12 @@
 """How the benchmarks measure: repeated runs of compiled functions, and what the device can do at best."""
 
 import datetime
+import importlib.util
 import json
 import math
 import os
 import resource
+import sys
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -122,6 +124,18 @@ def environment() -> dict[str, object]:
         "processors": os.cpu_count(),
         "load_average": round(os.getloadavg()[0], 2),
     }
+
+
+def missing_packages(*names: str) -> list[str]:
+    """Which of these modules cannot be imported."""
+    return [name for name in names if importlib.util.find_spec(name) is None]
+
+
+def require(*names: str) -> None:
+    """End the script with the names of the packages that it needs and that are not installed."""
+    missing = missing_packages(*names)
+    if missing:
+        sys.exit(f"needs {' and '.join(missing)}: pip install {' '.join(missing).replace('_', '-')}")
 
 
 def report(result: dict[str, Any], output: Path | None) -> None:

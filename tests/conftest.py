@@ -1,6 +1,7 @@
 """How the suite is compiled and spread over processes, and test data that lies beside the repository."""
 
 import os
+from collections.abc import Iterator
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -37,7 +38,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def _group(item: pytest.Item) -> str | None:
     folder, file = item.path.parent.name, item.path.stem
-    if folder == "training":
+    if folder in ("training", "benchmarks"):
         return folder
     if folder == "kernels":
         # One program for each implementation serves all scenes, of all files.
@@ -57,3 +58,19 @@ def _shared_folder(name: str) -> Path:
 def shared_data() -> Path:
     """Real faces, landmarks, a scan and the ICT head model."""
     return _shared_folder("data")
+
+
+@pytest.fixture(scope="session")
+def compilation_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Programs that took a second are compiled once, for this process and those that it starts; where they are."""
+    import jax
+
+    directory = tmp_path_factory.getbasetemp().parent / "sheap-compilation-cache"
+    os.environ |= {
+        "JAX_COMPILATION_CACHE_DIR": str(directory),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "1",
+    }
+    jax.config.update("jax_compilation_cache_dir", str(directory))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 1)
+    yield directory
+    jax.config.update("jax_compilation_cache_dir", None)

@@ -47,8 +47,7 @@ def quick(load, monkeypatch):
 
 
 @pytest.fixture(autouse=True)
-def cache_setting_is_kept():
-    """Scripts that train set a cache of their own."""
-    before = jax.config.jax_compilation_cache_dir
+def one_cache(compilation_cache):
+    """Several scripts run the same step. Those that train set a cache of their own."""
     yield
-    jax.config.update("jax_compilation_cache_dir", before)
+    jax.config.update("jax_compilation_cache_dir", str(compilation_cache))

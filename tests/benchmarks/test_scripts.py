@@ -103,28 +103,17 @@ def test_gpu_gsplat_names_what_is_missing(run):
         run("gpu_gsplat")
 
 
-def test_gpu_step_times_and_profiles(run, tiny_config, head):
-    found = run("gpu_step", "--config", tiny_config, "--head", head, "--batch", 2, "--steps", 1, "--rasterizers", "xla")
-    (program,) = found["programs"]
+def test_gpu_step_compiles_then_times_and_profiles(run, tiny_config, head, compilation_cache):
+    """A program compiled from shapes alone is found in the cache by the run that measures."""
+    arguments = "--config", tiny_config, "--head", head, "--batch", 2, "--steps", 1, "--rasterizers", "xla"
+    run("gpu_step", *arguments, "--compile-only")
+    before = {path.name for path in compilation_cache.glob("jit_step*-cache")}
+    (program,) = run("gpu_step", *arguments)["programs"]
+    assert before
+    assert {path.name for path in compilation_cache.glob("jit_step*-cache")} == before
     assert program["applied"]
     assert program["rasterizer"] == "xla"
     assert program["stages"]["by_stage"]["surfels"]["ms"] > 0
-
-
-def test_gpu_step_compiles_what_it_later_runs(run, tiny_config, head, tmp_path):
-    """A program compiled from shapes alone is found in the cache by the run that measures."""
-    arguments = "--config", tiny_config, "--head", head, "--batch", 2, "--steps", 1, "--rasterizers", "xla"
-    cache = tmp_path / "cache"
-    jax.config.update("jax_compilation_cache_dir", str(cache))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-    try:
-        run("gpu_step", *arguments, "--compile-only")
-        compiled = {path.name for path in cache.glob("jit_step*-cache")}
-        run("gpu_step", *arguments)
-    finally:
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 1)
-    assert len(compiled) == 1
-    assert {path.name for path in cache.glob("jit_step*-cache")} == compiled
 
 
 def test_gpu_reproducible(load, tiny_config, head):

@@ -1,10 +1,8 @@
 """A run small enough for tests: a morphable ellipsoid, a few frames, networks of a few units."""
 
 import dataclasses
-import os
 
 import cv2
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -75,17 +73,8 @@ def frames(count: int = 12) -> list[Record]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def compilation_cache(tmp_path_factory):
+def use_cache(compilation_cache):
     """Every run of a test file compiles the same programs: once is enough, subprocesses included."""
-    directory = tmp_path_factory.getbasetemp().parent / "sheap-compilation-cache"
-    os.environ |= {
-        "JAX_COMPILATION_CACHE_DIR": str(directory),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "1",
-    }
-    jax.config.update("jax_compilation_cache_dir", str(directory))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 1)
-    yield
-    jax.config.update("jax_compilation_cache_dir", None)
 
 
 @pytest.fixture
