@@ -63,10 +63,10 @@ def build_stage(model: MorphableModel) -> Stage:
 
 
 def _region(model: MorphableModel, *parts: str) -> np.ndarray:
-    """Vertices of all regions whose name contains one of `parts`."""
+    """Vertices of all regions with one of these names."""
     inside = np.zeros(len(model.template), bool)
     for name, mask in model.regions.items():
-        if any(part in name for part in parts):
+        if name in parts:
             inside |= np.asarray(mask) > 0.5
     return inside
 
