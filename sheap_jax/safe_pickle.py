@@ -2,8 +2,8 @@
 
 A pickle is a program: `pickle.load` calls whatever it names. Here every name goes through an allow-list of harmless
 constructors; anything else stops the reading with the name in the message. NumPy arrays are rebuilt as such, while
-SciPy matrices, chumpy variables and torch tensors become arrays through stand-ins, so that none of these packages is
-needed (chumpy does not even import with today's NumPy).
+SciPy matrices, chumpy variables (pickle_standins.py) and torch tensors become arrays through stand-ins, so that none of
+these packages is needed. array_files.py opens the files.
 """
 
 import io
@@ -18,44 +18,22 @@ import ml_dtypes
 import numpy as np
 from jaxtyping import Shaped
 
+from sheap_jax.file_kinds import foreign_kind
+from sheap_jax.pickle_standins import (
+    ChumpyLeaf,
+    ChumpySelect,
+    Coo,
+    Csc,
+    Csr,
+    StandIn,
+    array_of_buffer,
+    names_only,
+    resolve,
+)
+
 
 class UnsafePickleError(ValueError):
-    """The file is no pickle, a damaged one, or one that names something outside the allow-list."""
-
-
-class _SparseMatrix:
-    """Stand-in for scipy.sparse's csc_matrix and csr_matrix."""
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.state = state
-
-    def toarray(self, *, by_column: bool) -> Shaped[np.ndarray, "m n"]:
-        shape = self.state["_shape"] if "_shape" in self.state else self.state["shape"]
-        counts = np.diff(self.state["indptr"])
-        major, minor = np.repeat(np.arange(len(counts)), counts), self.state["indices"]
-        dense = np.zeros(shape, self.state["data"].dtype)
-        np.add.at(dense, (minor, major) if by_column else (major, minor), self.state["data"])
-        return dense
-
-
-class _Csc(_SparseMatrix):
-    def dense(self) -> Shaped[np.ndarray, "m n"]:
-        return self.toarray(by_column=True)
-
-
-class _Csr(_SparseMatrix):
-    def dense(self) -> Shaped[np.ndarray, "m n"]:
-        return self.toarray(by_column=False)
-
-
-class _ChumpyLeaf:
-    """Stand-in for chumpy.ch.Ch: its value is the attribute `x`."""
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.state = state
-
-    def dense(self) -> Shaped[np.ndarray, "..."]:
-        return np.asarray(self.state["x"])
+    """A file cannot be read: not whole, no such file, or it names something outside the allow-list."""
 
 
 class _Storage:
@@ -126,9 +104,14 @@ def _encode_latin1(text: str, encoding: str) -> bytes:
     return text.encode("latin1")
 
 
+def _empty_bytes() -> bytes:
+    """`bytes()`, which those pickles call for no bytes at all."""
+    return b""
+
+
 def _reconstruct_object(cls: type, base: type, state: Any) -> Any:
     """copyreg._reconstructor, for the stand-ins only."""
-    if cls not in (_Csc, _Csr, _ChumpyLeaf):
+    if not issubclass(cls, StandIn):
         raise UnsafePickleError(f"a pickled {cls.__name__} is not expected here")
     return cls.__new__(cls)
 
@@ -140,17 +123,24 @@ def _numpy_constructor(name: str) -> Any:
 
 
 _MULTIARRAY = ("numpy.core.multiarray", "numpy._core.multiarray")
+_SPARSE = {"csc": Csc, "csr": Csr, "coo": Coo}
 _ALLOWED: dict[tuple[str, str], Any] = {
-    **{(module, name): _numpy_constructor(name) for module in _MULTIARRAY for name in ("_reconstruct", "scalar")},
+    **{(module, "_reconstruct"): _numpy_constructor("_reconstruct") for module in _MULTIARRAY},
+    **{(module, "scalar"): _numpy_constructor("scalar") for module in _MULTIARRAY},
+    **{(f"numpy.{core}.numeric", "_frombuffer"): array_of_buffer for core in ("core", "_core")},
     ("numpy", "ndarray"): np.ndarray,
     ("numpy", "dtype"): np.dtype,
     ("collections", "OrderedDict"): OrderedDict,
     ("_codecs", "encode"): _encode_latin1,
+    **{(module, "bytes"): _empty_bytes for module in ("__builtin__", "builtins")},
     **{(module, "_reconstructor"): _reconstruct_object for module in ("copy_reg", "copyreg")},
     **{(module, "object"): object for module in ("__builtin__", "builtins")},
-    **{(f"scipy.sparse.{module}", "csc_matrix"): _Csc for module in ("csc", "_csc")},
-    **{(f"scipy.sparse.{module}", "csr_matrix"): _Csr for module in ("csr", "_csr")},
-    ("chumpy.ch", "Ch"): _ChumpyLeaf,
+    **{(module, "set"): names_only for module in ("__builtin__", "builtins")},
+    **{(f"scipy.sparse.{kind}", f"{kind}_matrix"): found for kind, found in _SPARSE.items()},  # SciPy before 1.8
+    **{(f"scipy.sparse._{kind}", f"{kind}_matrix"): found for kind, found in _SPARSE.items()},
+    **{(f"scipy.sparse._{kind}", f"{kind}_array"): found for kind, found in _SPARSE.items()},
+    ("chumpy.ch", "Ch"): ChumpyLeaf,
+    ("chumpy.reordering", "Select"): ChumpySelect,
     ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
     ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
     ("torch.storage", "_load_from_bytes"): _storage_from_bytes,
@@ -176,8 +166,8 @@ class Unpickler(pickle.Unpickler):
             return _ALLOWED[module, name]
         except KeyError:
             raise UnsafePickleError(
-                f"it names {module}.{name}, which is not on the allow-list: the file is not what it should be, or "
-                "malicious; it was not run"
+                f"it names {module}.{name}, which is not on the allow-list of what arrays need; it was not run. If you "
+                "trust it, save its arrays as .npz where it was made"
             ) from None
 
     def persistent_load(self, identifier: Any) -> _Storage:
@@ -191,49 +181,24 @@ class Unpickler(pickle.Unpickler):
         return self._storages.setdefault(key, _Storage(np.zeros(length, dtype)))
 
 
-def load_pickle(path: str | Path) -> Any:
-    """The object in a pickle file, stand-ins turned into arrays.
-
-    Raises:
-      UnsafePickleError: names the file and why it was refused.
-    """
-    with open(path, "rb") as stream:
-        return guarded(path, lambda: Unpickler(stream).load())
-
-
-def load_npy(path: str | Path) -> Any:
-    """The object in an `.npy` file that holds a single pickled object, or the array in an ordinary one."""
-
-    def read() -> Any:
-        with open(path, "rb") as stream:
-            version = np.lib.format.read_magic(stream)
-            header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-            _, _, dtype = header[version](stream)
-            if dtype.hasobject:
-                return Unpickler(stream).load().item()
-        return np.load(path, allow_pickle=False)
-
-    return guarded(path, read)
-
-
 def guarded(path: str | Path, read: Callable[[], Any]) -> Any:
-    """Turn whatever a damaged file can raise into one error that names the file."""
+    """What `read` gives, stand-ins as arrays; whatever it can raise becomes one error that names the file."""
     try:
-        return _resolve(read())
+        return resolve(read())
     except UnsafePickleError as error:
         raise UnsafePickleError(f"{path} was refused: {error}") from error
-    except FileNotFoundError:
-        raise
-    except Exception as error:  # a damaged pickle can fail in any way
-        raise UnsafePickleError(f"{path} cannot be read ({type(error).__name__}: {error}): damaged?") from error
+    except OSError as error:
+        if error.filename is not None:  # the file cannot be opened
+            raise
+        raise _unreadable(path, error) from error
+    except Exception as error:  # a broken pickle can fail in any way
+        raise _unreadable(path, error) from error
 
 
-def _resolve(value: Any) -> Any:
-    """Replace stand-ins by arrays in nested dicts, lists and tuples."""
-    if isinstance(value, (_Csc, _Csr, _ChumpyLeaf)):
-        return value.dense()
-    if isinstance(value, dict):
-        return {key: _resolve(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return type(value)(_resolve(item) for item in value)
-    return value
+def _unreadable(path: str | Path, error: Exception) -> UnsafePickleError:
+    kind = foreign_kind(path)
+    if kind is not None:
+        return UnsafePickleError(f"{path} is {kind}")
+    return UnsafePickleError(
+        f"{path} cannot be read ({type(error).__name__}: {error}): it is not whole, or of another kind; fetch it again"
+    )
