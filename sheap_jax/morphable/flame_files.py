@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from sheap_jax.array_files import load_any
+from sheap_jax.safe_pickle import UnsafePickleError
 
 VERTICES, FACES = 5023, 9976
 JOINT_NAMES = ("root", "neck", "jaw", "left_eye", "right_eye")
@@ -23,8 +24,9 @@ NAMES = {  # what each file is
 }
 _SOURCES = {  # from where, under which licence
     "model": "flame.is.tue.mpg.de after registration, 2023 Open under CC BY 4.0, the others non-commercial",
-    "landmarks": "the data of DECA (github.com/yfeng95/DECA), RingNet or SHeaP, non-commercial research",
-    "contour": "RingNet (github.com/soubhiksanyal/RingNet), non-commercial research",
+    "landmarks": "the data of DECA (github.com/yfeng95/DECA), non-commercial research, flame_model/ of RingNet "
+    "(github.com/soubhiksanyal/RingNet), MIT, or SHeaP (github.com/nlml/SHeaP), CC BY-NC",
+    "contour": "flame_model/ of RingNet (github.com/soubhiksanyal/RingNet), MIT",
     "template": "the data of DECA (github.com/yfeng95/DECA) or flame.is.tue.mpg.de, non-commercial research",
     "eyelids": "the SHeaP release (github.com/nlml/SHeaP), CC BY-NC, or metrical-tracker, non-commercial research",
     "masks": "flame.is.tue.mpg.de after registration, FLAME's licence",
@@ -81,7 +83,7 @@ def read_model(path: Path, *, num_identity: int | None = None, any_size: bool = 
     Raises:
       ValueError: the file is another one, or its arrays do not fit; names it.
     """
-    content = load_any(path)
+    content = read_content(path, "model")
     if not isinstance(content, dict) or "v_template" not in content:
         raise unexpected(path, content, "model")
     arrays = {key: _array(path, content, key) for key in _KEYS}
@@ -164,6 +166,14 @@ def _parents(path: Path, table: Int[np.ndarray, "2 j"]) -> tuple[int, ...]:
     if parents[0] != -1 or any(not 0 <= parent < joint for joint, parent in enumerate(parents) if joint):
         raise ValueError(f"{path}: the parents of {', '.join(JOINT_NAMES)} are {parents}, expected (-1, 0, 1, 1, 1)")
     return parents
+
+
+def read_content(path: Path, wanted: str) -> Any:
+    """What is in a file, which should be of the kind `wanted`, a key of NAMES. Raises ValueError as `load_any`."""
+    try:
+        return load_any(path)
+    except UnsafePickleError as error:
+        raise ValueError(f"{error}; expected {NAMES[wanted]}") from error
 
 
 def unexpected(path: Path, content: Any, wanted: str) -> ValueError:

@@ -11,8 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from sheap_jax.array_files import load_any
-from sheap_jax.morphable.flame_files import unexpected
+from sheap_jax.morphable.flame_files import NAMES, read_content, unexpected
 from sheap_jax.morphable.model import CONTOUR_LANDMARKS
 
 NUM_LANDMARKS = 68
@@ -42,11 +41,10 @@ def read_landmarks(path: Path, num_faces: int, *, contour: Path | None = None) -
     Raises:
       ValueError: a file is another one, belongs to another model, or a part is missing; names it.
     """
-    content = load_any(path)
+    content = read_content(path, "landmarks")
     if _is_dynamic(content):
         raise ValueError(
-            f"{path} is flame_dynamic_embedding.npy, the sliding jaw line: give it as --contour, and "
-            "flame_static_embedding.pkl as --landmarks"
+            f"{path} is {NAMES['contour']}: give it as --contour, and flame_static_embedding.pkl as --landmarks"
         )
     inner = _inner(path, content)
     if _has(content, "dynamic_lmk"):
@@ -91,7 +89,7 @@ def _inner(path: Path, content: Any) -> Points:
 def _contour(path: Path | None) -> Points | None:
     if path is None:
         return None
-    content = load_any(path)
+    content = read_content(path, "contour")
     if _is_dynamic(content):
         return _points(path, content, "lmk_face_idx", "lmk_b_coords")
     raise unexpected(path, content, "contour")

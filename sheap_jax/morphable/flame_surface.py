@@ -7,9 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from sheap_jax.array_files import load_any
 from sheap_jax.file_kinds import foreign_kind
-from sheap_jax.morphable.flame_files import NAMES, unexpected
+from sheap_jax.morphable.flame_files import NAMES, read_content, unexpected
 
 EYELID_NAMES = ("eyelid_right", "eyelid_left")  # channels of eyelids.pt
 _REGION_NAMES = {"left_eyeball": "left_eye", "right_eyeball": "right_eye"}  # as in our other models
@@ -42,7 +41,7 @@ def read_uv(path: Path | None, faces: Int[np.ndarray, "f 3"]) -> UvLayout:
 
 def _read_space(path: Path, faces: Int[np.ndarray, "f 3"]) -> UvLayout:
     """FLAME's texture space: `vt`, and `ft` in the order of the model's faces."""
-    content = load_any(path)
+    content = read_content(path, "template")
     if not isinstance(content, dict) or not {"vt", "ft"} <= set(content):
         raise unexpected(path, content, "template")
     uv, corners = np.asarray(content["vt"]), np.asarray(content["ft"]).astype(np.int64)
@@ -104,11 +103,13 @@ def read_eyelids(paths: Sequence[Path], template: Float[np.ndarray, "v 3"]) -> F
     """
     if len(paths) > 2:
         raise ValueError(f"{paths[2]} is a third file of eyelids; expected {NAMES['eyelids']}")
-    contents = [load_any(path) for path in paths]
+    contents = [read_content(path, "eyelids") for path in paths]
     shape = (len(template), 3, 2) if len(paths) == 1 else (len(template), 3)
     for path, offsets in zip(paths, contents, strict=True):
         if not isinstance(offsets, np.ndarray) or offsets.dtype.kind != "f":
             raise unexpected(path, offsets, "eyelids")
+        if len(paths) == 1 and offsets.shape == (len(template), 3):
+            raise ValueError(f"{path} holds one eyelid: give the file of the other as a second --eyelids")
         if offsets.shape != shape:
             raise ValueError(f"{path} holds {offsets.shape}, expected {shape}: {NAMES['eyelids']}")
     if len(paths) == 1:
@@ -126,7 +127,7 @@ def read_regions(path: Path | None, num_vertices: int) -> dict[str, Float[np.nda
     """Region masks from `FLAME_masks.pkl`; without it only `face`, on everything, since none can be told apart."""
     if path is None:
         return {"face": np.ones(num_vertices)}
-    content = load_any(path)
+    content = read_content(path, "masks")
     if not isinstance(content, dict) or "face" not in content:
         raise unexpected(path, content, "masks")
     regions = {}

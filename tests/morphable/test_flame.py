@@ -201,7 +201,9 @@ def test_files_made_by_others(files, tmp_path, capsys):
         flame.read_flame(**files | {"model": TRIALS / name}, any_size=True)
     static = TRIALS / "flame_static_embedding.pkl"
     assert "flame_static_embedding.pkl is a landmark embedding of FLAME" in said(model=f"{static}")
-    assert "lfs_pointer.pth is a Git LFS pointer" in said(model=f"{TRIALS / 'lfs_pointer.pth'}")
+    message = said(model=f"{TRIALS / 'lfs_pointer.pth'}")
+    assert "lfs_pointer.pth is a Git LFS pointer" in message
+    assert "expected FLAME's head model" in message
     with pytest.raises(ValueError, match=r"flame_static_embedding\.pkl holds the 51 .* as --contour"):
         flame.read_flame(**files | {"landmarks": static}, any_size=True)
     with pytest.raises(ValueError, match=r"template_v_vn\.obj is an OBJ mesh without texture coordinates"):

@@ -37,7 +37,9 @@ def test_flames_own_pair(tmp_path):
     assert_points(read.fixed, faces, np.concatenate([ROWS[1][0], CONTENT["static_lmk_bary_coords"]]))
     with pytest.raises(ValueError, match=r"flame_static_embedding\.pkl holds the 51 inner landmarks.* as --contour"):
         read_landmarks(static, 8)
-    with pytest.raises(ValueError, match=r"flame_dynamic_embedding\.npy is .* give it as --contour"):
+    with pytest.raises(
+        ValueError, match=r"flame_dynamic_embedding\.npy is the sliding jaw line .* give it as --contour"
+    ):
         read_landmarks(dynamic, 8, contour=static)
     with pytest.raises(ValueError, match=r"flame_static_embedding\.pkl is a landmark .*; expected the sliding"):
         read_landmarks(static, 8, contour=static)

@@ -94,8 +94,10 @@ def test_two_files_of_one_eyelid_each(tmp_path):
     for names in (("l_eyelid.npy", "r_eyelid.npy"), ("r_eyelid.npy", "l_eyelid.npy")):
         read = read_eyelids([tmp_path / name for name in names], fake_flame.TEMPLATE)
         np.testing.assert_array_equal(read, [right, left])
-    with pytest.raises(ValueError, match=r"l_eyelid\.npy holds \(6, 3\), expected \(6, 3, 2\)"):
+    with pytest.raises(ValueError, match=r"l_eyelid\.npy holds one eyelid: .* second --eyelids"):
         read_eyelids([tmp_path / "l_eyelid.npy"], fake_flame.TEMPLATE)
+    with pytest.raises(ValueError, match=r"l_eyelid\.npy holds \(6, 3\), expected \(5, 3, 2\)"):
+        read_eyelids([tmp_path / "l_eyelid.npy"], fake_flame.TEMPLATE[:5])
     (tmp_path / "x.pkl").write_bytes(pickle.dumps({"face": 0, "scalp": 0}))
     with pytest.raises(ValueError, match=r"x\.pkl is FLAME's vertex regions.*; expected two eyelid shapes"):
         read_eyelids([tmp_path / "x.pkl"], fake_flame.TEMPLATE)
