@@ -110,6 +110,8 @@ def _array(path: Path, content: dict[str, Any], key: str) -> np.ndarray:
     if array.dtype.kind not in "fiu":
         kind = type(content[found[0]]).__name__ if array.dtype.hasobject else array.dtype
         raise ValueError(f"{path}: {found[0]} holds no numbers but {kind}; it must be an array")
+    if array.ndim < 2 or not array.size:
+        raise ValueError(f"{path}: {found[0]} has the shape {array.shape}; it must be a table")
     return array
 
 
@@ -149,6 +151,7 @@ def _split(path: Path, content: dict[str, Any], components: int, wanted: int | N
     """How many components are identity: as told, as the file says, or FLAME's 300 of 400."""
     metadata = content.get(_METADATA)
     said = metadata.get("n_expr") if isinstance(metadata, dict) else None
+    said = said if isinstance(said, (int, np.integer)) else None
     if wanted is None and said is None and components != COMPONENTS:
         raise ValueError(
             f"{path}: shapedirs has {components} components instead of {COMPONENTS}: say with --identity-channels how "

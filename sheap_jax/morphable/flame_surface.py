@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -44,10 +44,11 @@ def _read_space(path: Path, faces: Int[np.ndarray, "f 3"]) -> UvLayout:
     content = read_content(path, "template")
     if not isinstance(content, dict) or not {"vt", "ft"} <= set(content):
         raise unexpected(path, content, "template")
-    uv, corners = np.asarray(content["vt"]), np.asarray(content["ft"]).astype(np.int64)
-    if uv.shape[1:] != (2,) or corners.shape != faces.shape or corners.min() < 0 or corners.max() >= len(uv):
+    uv, corners = np.asarray(content["vt"]), np.asarray(content["ft"])
+    fits = uv.dtype.kind == "f" and uv.shape[1:] == (2,) and corners.dtype.kind in "iu" and corners.shape == faces.shape
+    if not fits or corners.min() < 0 or corners.max() >= len(uv):
         raise ValueError(f"{path}: vt {uv.shape} and ft {corners.shape} do not fit the model's {len(faces)} faces")
-    return UvLayout(uv, corners)
+    return UvLayout(uv, corners.astype(np.int64))
 
 
 def _read_obj(path: Path, faces: Int[np.ndarray, "f 3"]) -> UvLayout:
@@ -56,7 +57,8 @@ def _read_obj(path: Path, faces: Int[np.ndarray, "f 3"]) -> UvLayout:
         fields = line.split()
         try:
             if fields[:1] == ["vt"]:
-                uv.append([float(text) for text in fields[1:3]])
+                u, v = fields[1:3]
+                uv.append([float(u), float(v)])
             elif fields[:1] == ["f"]:
                 corners.append([[int(text or 0) for text in (corner + "/").split("/")[:2]] for corner in fields[1:]])
         except ValueError as error:
@@ -132,10 +134,17 @@ def read_regions(path: Path | None, num_vertices: int) -> dict[str, Float[np.nda
         raise unexpected(path, content, "masks")
     regions = {}
     for name, vertices in content.items():
-        indices = np.asarray(vertices).reshape(-1)
+        indices = _flat(vertices)
         if indices.dtype.kind not in "iu" or (indices.size and not 0 <= indices.min() <= indices.max() < num_vertices):
             raise ValueError(f"{path}: the region {name} does not list some of the model's {num_vertices} vertices")
         mask = np.zeros(num_vertices)
         mask[indices] = 1.0
         regions[_REGION_NAMES.get(str(name), str(name))] = mask
     return regions
+
+
+def _flat(vertices: Any) -> np.ndarray:
+    try:
+        return np.asarray(vertices).reshape(-1)
+    except ValueError:  # lists of different lengths
+        return np.asarray([None])

@@ -113,6 +113,8 @@ def test_other_files_are_called_what_they_are(tmp_path, content, words):
         ({"shapedirs": np.full((6, 3, 400), np.nan)}, "shapedirs holds numbers that are not finite"),
         ({"shapedirs": np.array(["a"])}, "shapedirs holds no numbers"),
         ({"shapedirs": None}, "shapedirs holds no numbers but NoneType"),
+        ({"v_template": np.float64(1)}, r"v_template has the shape \(\); it must be a table"),
+        ({"f": np.zeros((0, 3), int)}, r"f has the shape \(0, 3\); it must be a table"),
     ],
 )
 def test_arrays_that_do_not_fit_are_named(tmp_path, change, words):

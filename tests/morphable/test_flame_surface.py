@@ -38,6 +38,9 @@ def test_flames_texture_space(tmp_path):
     layout = read_uv(tmp_path / "FLAME_texture.npz", FACES)
     np.testing.assert_array_equal(layout.uv, uv)
     np.testing.assert_array_equal(layout.faces, corners)
+    np.savez(tmp_path / "text.npz", vt=np.array(["a"]), ft=corners)
+    with pytest.raises(ValueError, match=r"text\.npz: vt \(1,\) and ft \(8, 3\) do not fit"):
+        read_uv(tmp_path / "text.npz", FACES)
     with pytest.raises(ValueError, match=r"FLAME_texture\.npz: vt .* do not fit the model's 7 faces"):
         read_uv(tmp_path / "FLAME_texture.npz", FACES[:7])
 
@@ -62,6 +65,7 @@ VERTICES = "v 1 2 3\nv 1 2 3\nv 1 2 4\n"
         (VERTICES + "vt 0 0\nf 1/1 2/1 3/1 1/1\n", "faces with more than three corners"),
         (VERTICES + "vt 0 0\nf 1/1 2/1 3/1\n", "t.obj has 1 triangles, other ones than the model's 8"),
         (VERTICES + "vt 0 x\n", "t.obj, line 4: 'vt 0 x' is no line of an OBJ mesh"),
+        (VERTICES + "vt 0\n", "t.obj, line 4: 'vt 0' is no line of an OBJ mesh"),
         ("version https://git-lfs.github.com/spec/v1\n", "t.obj is a Git LFS pointer"),
         ("<!DOCTYPE html>\n<html>", "t.obj is a web page"),
         ("", "t.obj is an empty file"),
@@ -114,6 +118,10 @@ def test_regions(tmp_path):
     np.testing.assert_array_equal(read_regions(None, 6)["face"], np.ones(6))
     with pytest.raises(ValueError, match=r"FLAME_masks\.pkl: the region face does not list some of the model's 4"):
         read_regions(masks, 4)
+    for vertices in (None, ["a"], [[1, 2], [1]], np.array([0.5])):
+        masks.write_bytes(pickle.dumps({"face": vertices, "scalp": np.array([1])}))
+        with pytest.raises(ValueError, match=r"FLAME_masks\.pkl: the region face does not list"):
+            read_regions(masks, 6)
     masks.write_bytes(pickle.dumps({"v_template": 0}))
     with pytest.raises(ValueError, match=r"FLAME_masks\.pkl is a head or body model.*; expected the vertex regions"):
         read_regions(masks, 6)
