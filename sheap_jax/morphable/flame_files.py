@@ -107,6 +107,8 @@ def _array(path: Path, content: dict[str, Any], key: str) -> np.ndarray:
         missing = [name for name, others in _KEYS.items() if not set(others) & set(content)]
         raise ValueError(f"{path} is no whole FLAME model: it lacks {', '.join(missing)}")
     array = np.asarray(content[found[0]])
+    if array.dtype == object and array.ndim > 1 and all(type(number) in (int, float) for number in array.flat):
+        array = array.astype(np.float64)  # saved again from chumpy without its type
     if array.dtype.kind not in "fiu":
         kind = type(content[found[0]]).__name__ if array.dtype.hasobject else array.dtype
         raise ValueError(f"{path}: {found[0]} holds no numbers but {kind}; it must be an array")

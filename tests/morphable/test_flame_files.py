@@ -63,6 +63,8 @@ def test_npz_and_torch(tmp_path):
     """`np.savez(path, **model)`, with the sparse regressor as an object; SHeaP's generic_model.pt has other names."""
     np.savez(tmp_path / "dense.npz", **ARRAYS)
     assert_read(tmp_path / "dense.npz")
+    np.savez(tmp_path / "objects.npz", **ARRAYS | {"v_template": ARRAYS["v_template"].astype(object)})
+    assert_read(tmp_path / "objects.npz")
     sparse = np.array(scipy.sparse.csc_matrix(ARRAYS["J_regressor"]), dtype=object)
     np.savez(tmp_path / "model.pkl.npz", **ARRAYS | {"J_regressor": sparse})
     assert_read((tmp_path / "model.pkl.npz").rename(tmp_path / "model.pkl"))
