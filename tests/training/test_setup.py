@@ -1,6 +1,7 @@
 """Whether a configuration fits to its morphable model is said before a run computes anything."""
 
 import dataclasses
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -13,6 +14,7 @@ from sheap_jax.morphable.storage import save_model
 from sheap_jax.prototypes import init_prototypes
 from sheap_jax.training import setup
 from tests.training.conftest import ellipsoid
+from train import train
 
 
 @pytest.fixture
@@ -43,3 +45,9 @@ def test_a_model_that_cannot_be_used_is_an_error_of_the_configuration(tmp_path):
     (tmp_path / "model.npz").write_bytes(b"no model")
     with pytest.raises(ConfigError, match=r"model\.npz"):
         load_morphable(str(tmp_path / "model.npz"))
+
+
+def test_nothing_is_made_for_a_run_that_cannot_start(without_uv):
+    with pytest.raises(ConfigError, match=r"no_uv\.npz"):
+        train(without_uv)
+    assert not Path(without_uv.log.directory).exists()
