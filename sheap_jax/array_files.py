@@ -31,8 +31,7 @@ def load_any(path: str | Path) -> Any:
         return load_npy(path)
     if not zipfile.is_zipfile(path):
         return load_pickle(path)
-    with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
+    names = guarded(path, lambda: _names(path))
     if all(name.endswith(".npy") for name in names):
         return guarded(path, lambda: _read_npz(path))
     if any(name.endswith("/data.pkl") for name in names):
@@ -58,6 +57,11 @@ def load_npy(path: str | Path) -> Any:
             return _read_npy(stream)
 
     return guarded(path, read)
+
+
+def _names(path: str | Path) -> list[str]:
+    with zipfile.ZipFile(path) as archive:
+        return archive.namelist()
 
 
 def _read_npz(path: str | Path) -> dict[str, Any]:

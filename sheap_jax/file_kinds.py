@@ -35,14 +35,22 @@ def foreign_kind(path: str | Path) -> str | None:
         if start.lstrip(b"\xef\xbb\xbf \r\n\t").lower().startswith(first):
             return kind
     if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-        if not any(name.endswith((".npy", "/data.pkl")) for name in names):
-            return f"a zip archive of {', '.join(names[:5])}: unpack it, and give the file in it"
-        return None
+        return _archive(path)
     if any(line.startswith(_OBJ) for line in start.split(b"\n")[:20]):
         return "an OBJ mesh"
     text = "".join(start.decode("latin1").split())
     if text.isascii() and text.isprintable() and not start.startswith(_PICKLE_TEXT):
         return f"a text file, which starts with {start.splitlines()[0][:40].decode('ascii')!r}"
     return None
+
+
+def _archive(path: str | Path) -> str | None:
+    """An archive of other files; None for one that is a file of arrays itself, or not whole."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except zipfile.BadZipFile:
+        return None
+    if any(name.endswith((".npy", "/data.pkl")) for name in names):
+        return None
+    return f"a zip archive of {', '.join(names[:5])}: unpack it, and give the file in it"

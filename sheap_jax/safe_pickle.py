@@ -181,6 +181,36 @@ class Unpickler(pickle.Unpickler):
         return self._storages.setdefault(key, _Storage(np.zeros(length, dtype)))
 
 
+class _Inert(StandIn):
+    """In place of an object whose name is not on the allow-list: ignores whatever the pickle does to it."""
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        pass
+
+    def extend(self, items: Any) -> None:
+        pass
+
+
+class _Outliner(Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        return _ALLOWED.get((module, name), _Inert)
+
+
+def outline(path: str | Path) -> Any:
+    """What a refused pickle holds besides what it was refused for, to say what it is; None if even that fails."""
+    try:
+        with open(path, "rb") as stream:
+            return _Outliner(stream).load()
+    except Exception:  # a broken pickle can fail in any way
+        return None
+
+
 def guarded(path: str | Path, read: Callable[[], Any]) -> Any:
     """What `read` gives, stand-ins as arrays; whatever it can raise becomes one error that names the file."""
     try:

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from sheap_jax.array_files import load_any
-from sheap_jax.safe_pickle import UnsafePickleError
+from sheap_jax.safe_pickle import UnsafePickleError, outline
 
 VERTICES, FACES = 5023, 9976
 JOINT_NAMES = ("root", "neck", "jaw", "left_eye", "right_eye")
@@ -84,7 +84,7 @@ def read_model(path: Path, *, num_identity: int | None = None, any_size: bool = 
       ValueError: the file is another one, or its arrays do not fit; names it.
     """
     content = read_content(path, "model")
-    if not isinstance(content, dict) or "v_template" not in content:
+    if not isinstance(content, dict) or "v_template" not in content or _body(content):
         raise unexpected(path, content, "model")
     arrays = {key: _array(path, content, key) for key in _KEYS}
     _check_sizes(path, arrays, any_size=any_size)
@@ -119,12 +119,6 @@ def _array(path: Path, content: dict[str, Any], key: str) -> np.ndarray:
 
 def _check_sizes(path: Path, arrays: dict[str, np.ndarray], *, any_size: bool) -> None:
     count, faces = len(arrays["v_template"]), len(arrays["f"])
-    joints = arrays["kintree_table"].shape[-1]
-    if joints in _BODIES and joints != len(JOINT_NAMES):
-        raise ValueError(
-            f"{path} is {_BODIES[joints]}'s model, with {count} vertices and {joints} joints; expected "
-            f"{NAMES['model']}, with {VERTICES} vertices and {len(JOINT_NAMES)} joints"
-        )
     if not any_size and (count, faces) != (VERTICES, FACES):
         raise ValueError(
             f"{path} has {count} vertices and {faces} faces, FLAME has {VERTICES} and {FACES}; if it is a cropped or "
@@ -178,7 +172,9 @@ def read_content(path: Path, wanted: str) -> Any:
     try:
         return load_any(path)
     except UnsafePickleError as error:
-        raise ValueError(f"{error}; expected {NAMES[wanted]}") from error
+        content = outline(path)
+        found = f". It is {what_is(content)}" if isinstance(content, dict) else ""
+        raise ValueError(f"{error}{found}; expected {NAMES[wanted]}") from error
 
 
 def unexpected(path: Path, content: Any, wanted: str) -> ValueError:
@@ -195,12 +191,25 @@ def what_is(content: Any) -> str:
         return f"a {type(content).__name__} of {len(content)} ({', '.join(_size(item) for item in content[:4])})"
     if not isinstance(content, dict):
         return f"a single {type(content).__name__}"
+    body = _body(content)
+    if body:
+        return body
     for name, keys in _RECOGNIZED.items():
         if keys <= set(content):
             return name
     names = [str(key) for key in content]
     more = ", ..." if len(names) > 6 else ""
     return f"a table of {', '.join(names[:6])}{more}" if names else "an empty table"
+
+
+def _body(content: dict[str, Any]) -> str | None:
+    """Which other model of FLAME's family a table is, by its joints."""
+    if not {"v_template", "kintree_table"} <= set(content):
+        return None
+    joints = np.shape(content["kintree_table"])[-1:]
+    if joints and joints[0] in _BODIES:
+        return f"{_BODIES[joints[0]]}'s model, with {joints[0]} joints instead of {len(JOINT_NAMES)}"
+    return None
 
 
 _RECOGNIZED = {  # what has these keys; the first that fits

@@ -1,6 +1,8 @@
 """FLAME's head model from each form in which it is given out or saved again; other files are called what they are."""
 
 import pickle
+import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 import scipy.sparse
 
 from sheap_jax.morphable.flame_files import read_model
+from tests.malicious import Payload
 from tests.morphable import fake_flame
 
 ARRAYS = fake_flame.flame_arrays()
@@ -79,8 +82,37 @@ def test_npz_and_torch(tmp_path):
 def test_body_models_are_told(tmp_path, joints, name):
     body = ARRAYS | {"kintree_table": np.zeros((2, joints), int), "weights": np.zeros((6, joints))}
     np.savez(tmp_path / "body.npz", **body)
-    with pytest.raises(ValueError, match=rf"body\.npz is {name}'s model, with 6 vertices and {joints} joints"):
+    with pytest.raises(
+        ValueError, match=rf"body\.npz is {name}'s model, with {joints} joints instead of 5; expected FLAME"
+    ):
         read_model(tmp_path / "body.npz")
+
+
+def test_a_body_model_with_expressions_of_chumpy_is_told(tmp_path, monkeypatch):
+    """SMPL's first files hold sums and transposes of chumpy, which are refused."""
+    module = types.ModuleType("chumpy.ch_ops")
+    module.add = type("add", (), {"__module__": "chumpy.ch_ops", "__qualname__": "add"})
+    monkeypatch.setitem(sys.modules, "chumpy", types.ModuleType("chumpy"))
+    monkeypatch.setitem(sys.modules, "chumpy.ch_ops", module)
+    shaped = module.add()
+    shaped.a, shaped._dirty_vars = np.zeros(3), {"a"}
+    body = ARRAYS | {"kintree_table": np.zeros((2, 24), int), "v_shaped": shaped}
+    for protocol in range(6):
+        (tmp_path / "SMPL.pkl").write_bytes(pickle.dumps(body, protocol=protocol))
+        with pytest.raises(
+            ValueError, match=r"SMPL\.pkl was refused: it names chumpy\.ch_ops\.add.* It is SMPL's model"
+        ):
+            read_model(tmp_path / "SMPL.pkl")
+
+
+def test_what_is_outlined_for_a_message_does_not_run(tmp_path):
+    """Neither called, nor set, nor asked for anything."""
+    evil = {"v_template": Payload(tmp_path / "executed"), "kintree_table": np.zeros((2, 55), int)}
+    for protocol in range(6):
+        (tmp_path / "evil.pkl").write_bytes(pickle.dumps(evil, protocol=protocol))
+        with pytest.raises(ValueError, match=r"evil\.pkl was refused: it names .*\.exec.* It is SMPL-X's model"):
+            read_model(tmp_path / "evil.pkl")
+    assert not (tmp_path / "executed").exists()
 
 
 @pytest.mark.parametrize(
