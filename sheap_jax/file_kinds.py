@@ -49,7 +49,7 @@ def _archive(path: str | Path) -> str | None:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-    except zipfile.BadZipFile:
+    except Exception:  # zipfile raises various errors on broken archives
         return None
     if any(name.endswith((".npy", "/data.pkl")) for name in names):
         return None

@@ -1,12 +1,13 @@
 """Reading the pickles in which FLAME and torch's weights are distributed without running what is in them.
 
 A pickle is a program: `pickle.load` calls whatever it names. Here every name goes through an allow-list of harmless
-constructors; anything else stops the reading with the name in the message. NumPy arrays are rebuilt as such, while
-SciPy matrices, chumpy variables (pickle_standins.py) and torch tensors become arrays through stand-ins, so that none of
-these packages is needed. array_files.py opens the files.
+constructors; anything else stops the reading with the name in the message. Arrays of NumPy, matrices of SciPy,
+variables of chumpy (pickle_standins.py) and tensors of torch are made by stand-ins, so that none of these packages is
+called. array_files.py opens the files.
 """
 
 import io
+import math
 import pickle
 import struct
 from collections import OrderedDict
@@ -20,15 +21,19 @@ from jaxtyping import Shaped
 
 from sheap_jax.file_kinds import foreign_kind
 from sheap_jax.pickle_standins import (
+    Array,
     ChumpyLeaf,
     ChumpySelect,
     Coo,
     Csc,
     Csr,
+    Dtype,
     StandIn,
     array_of_buffer,
     names_only,
+    new_array,
     resolve,
+    scalar,
 )
 
 
@@ -62,7 +67,7 @@ def _rebuild_tensor(
 ) -> Shaped[np.ndarray, "..."]:
     """A tensor is a strided view of its storage; the bounds are checked, since strides come from the file."""
     last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
-    if min((offset, *size, *stride), default=0) < 0 or (np.prod(size) and last >= len(storage.data)):
+    if min((offset, *size, *stride), default=0) < 0 or (math.prod(size) and last >= len(storage.data)):
         raise ValueError("a torch tensor reaches beyond its storage")
     item = storage.data.itemsize
     view = np.lib.stride_tricks.as_strided(storage.data[offset:], size, [step * item for step in stride])
@@ -116,20 +121,14 @@ def _reconstruct_object(cls: type, base: type, state: Any) -> Any:
     return cls.__new__(cls)
 
 
-def _numpy_constructor(name: str) -> Any:
-    """NumPy's own constructors: they make arrays, dtypes and scalars and nothing else."""
-    multiarray = __import__("numpy._core.multiarray", fromlist=[name])
-    return getattr(multiarray, name)
-
-
 _MULTIARRAY = ("numpy.core.multiarray", "numpy._core.multiarray")
 _SPARSE = {"csc": Csc, "csr": Csr, "coo": Coo}
 _ALLOWED: dict[tuple[str, str], Any] = {
-    **{(module, "_reconstruct"): _numpy_constructor("_reconstruct") for module in _MULTIARRAY},
-    **{(module, "scalar"): _numpy_constructor("scalar") for module in _MULTIARRAY},
+    **{(module, "_reconstruct"): new_array for module in _MULTIARRAY},
+    **{(module, "scalar"): scalar for module in _MULTIARRAY},
     **{(f"numpy.{core}.numeric", "_frombuffer"): array_of_buffer for core in ("core", "_core")},
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): np.dtype,
+    ("numpy", "ndarray"): Array,
+    ("numpy", "dtype"): Dtype,
     ("collections", "OrderedDict"): OrderedDict,
     ("_codecs", "encode"): _encode_latin1,
     **{(module, "bytes"): _empty_bytes for module in ("__builtin__", "builtins")},
@@ -190,6 +189,9 @@ class _Inert(StandIn):
     def __setstate__(self, state: Any) -> None:
         pass
 
+    def dense(self) -> Any:
+        return self
+
     def __setitem__(self, key: Any, value: Any) -> None:
         pass
 
@@ -206,7 +208,7 @@ def outline(path: str | Path) -> Any:
     """What a refused pickle holds besides what it was refused for, to say what it is; None if even that fails."""
     try:
         with open(path, "rb") as stream:
-            return _Outliner(stream).load()
+            return resolve(_Outliner(stream).load())
     except Exception:  # a broken pickle can fail in any way
         return None
 
@@ -216,7 +218,7 @@ def guarded(path: str | Path, read: Callable[[], Any]) -> Any:
     try:
         return resolve(read())
     except UnsafePickleError as error:
-        raise UnsafePickleError(f"{path} was refused: {error}") from error
+        raise UnsafePickleError(f"{path} was refused: {_line(error)}") from error
     except OSError as error:
         if error.filename is not None:  # the file cannot be opened
             raise
@@ -230,5 +232,11 @@ def _unreadable(path: str | Path, error: Exception) -> UnsafePickleError:
     if kind is not None:
         return UnsafePickleError(f"{path} is {kind}")
     return UnsafePickleError(
-        f"{path} cannot be read ({type(error).__name__}: {error}): it is not whole, or of another kind; fetch it again"
+        f"{path} cannot be read ({type(error).__name__}: {_line(error)}): it is not whole, or of another kind; fetch "
+        "it again"
     )
+
+
+def _line(error: Exception) -> str:
+    """The message in one line, whatever names a broken file gives."""
+    return " ".join(str(error).split())

@@ -69,3 +69,31 @@ def test_our_fake_of_chumpy_has_the_real_state():
     fake = fake_flame.Ch(real["x"]).__getstate__()
     assert set(fake) == set(real)
     assert {key: fake[key] for key in fake if key != "x"} == {key: real[key] for key in real if key != "x"}
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_arrays_of_numpy_in_every_form(tmp_path, protocol):
+    arrays = {
+        "big": np.arange(6.0).reshape(2, 3).astype(">f4"),
+        "columns": np.asfortranarray(np.arange(6, dtype=np.int16).reshape(2, 3)),
+        "part": np.arange(24).reshape(4, 6)[::2, 1::2],
+        "turned": np.arange(24.0).reshape(2, 3, 4).transpose(1, 2, 0),
+        "truths": np.array([True, False]),
+        "complex": np.array([1 + 2j]),
+        "text": np.array(["a", "beta"]),
+        "bytes": np.array([b"a", b"beta"]),
+        "none": np.zeros((0, 3), np.uint8),
+        "point": np.array(2.5),
+    }
+    content = arrays | {
+        "scalar": np.float32(1.5),
+        "half": np.float16([1, 2]),
+        "list": np.array([None, {"a": 1}], object),
+    }
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps(content | {"kind": np.dtype("<i4")}, protocol=protocol))
+    read = load_pickle(tmp_path / "a.pkl")
+    for key, array in content.items():
+        np.testing.assert_array_equal(read[key], array)
+        assert read[key].dtype == array.dtype, key
+    assert read["kind"] == np.dtype("<i4")
+    read["part"][0, 0] = 7  # not a view of the file

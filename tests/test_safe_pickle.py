@@ -14,6 +14,7 @@ from tests.morphable import fake_flame
 
 BYTES_OF_TWO = b"C\x10" + np.array([1.0, 2.0]).tobytes()
 FLOAT64 = b"cnumpy\ndtype\n(X\x02\0\0\0f8K\0K\1tR"
+EMPTY = b"cnumpy._core.multiarray\n_reconstruct\n(cnumpy\nndarray\nK\0\x85C\1btR"
 OBJECT = b"cnumpy\ndtype\n(X\x02\0\0\0O8K\0K\1tR"
 
 
@@ -100,7 +101,7 @@ def test_what_sets_selections_and_buffers_hold_does_not_run(tmp_path):
         b"cchumpy.ch\nChLambda\n)\x81.",
         b"cchumpy.reordering\nCh\n)\x81.",
         b"cscipy.sparse\ncsc_matrix\n)\x81.",
-        b"ccopyreg\n_reconstructor\n(cnumpy\ndtype\ncbuiltins\nobject\nNtR.",
+        b"ccopyreg\n_reconstructor\n(ccollections\nOrderedDict\ncbuiltins\nobject\nNtR.",
         b"ccopyreg\n_reconstructor\n(cbuiltins\nobject\ncbuiltins\nobject\nNtR.",
         b"c_codecs\nencode\n(S'x'\nS'zip'\ntR.",
     ],
@@ -119,8 +120,13 @@ def test_names_outside_the_allow_list_are_refused(tmp_path, program):
         b"cnumpy._core.numeric\n_frombuffer\n(" + BYTES_OF_TWO + OBJECT + b"K\x02\x85X\1\0\0\0CtR.",
         b"cnumpy._core.numeric\n_frombuffer\n(" + BYTES_OF_TWO + FLOAT64 + b"K\x03\x85X\1\0\0\0CtR.",
         b"cnumpy._core.numeric\n_frombuffer\n(]" + FLOAT64 + b"K\x00\x85X\1\0\0\0CtR.",
-        b"cchumpy.reordering\nSelect\n)\x81}(X\1\0\0\0acnumpy\nndarray\n(K\x02\x85tRX\4\0\0\0idxs](K\x05eX\x0f\0\0\0"
-        b"preferred_shapeK\x01\x85ub.",  # an entry that does not exist
+        b"cchumpy.reordering\nSelect\n)\x81}(X\1\0\0\0acnumpy._core.numeric\n_frombuffer\n("
+        + BYTES_OF_TWO
+        + FLOAT64
+        + b"K\x02\x85X\1\0\0\0CtRX\4\0\0\0idxs](K\x05eX\x0f\0\0\0preferred_shapeK\x01\x85ub.",  # no entry 5
+        EMPTY + b"(K\1K\2\x85" + OBJECT + b"\x89" + BYTES_OF_TWO + b"tb.",  # addresses of objects
+        EMPTY + b"(K\1K\3\x85" + FLOAT64 + b"\x89" + BYTES_OF_TWO + b"tb.",  # fewer bytes than entries
+        EMPTY + b"(K\1K\2\x85cnumpy\ndtype\n(X\3\0\0\0V16K\0K\1tR\x89" + BYTES_OF_TWO + b"tb.",  # a structure
         b"\x80\x05\x97.",  # a buffer that would have to come from elsewhere
     ],
 )
@@ -135,13 +141,17 @@ def test_the_same_constructors_used_well(tmp_path):
     path = tmp_path / "p.pkl"
     path.write_bytes(b"cbuiltins\nset\n(]X\1\0\0\0xatR.")
     assert load_pickle(path) == {"x"}
+    path.write_bytes(EMPTY + b"(K\1K\2\x85" + FLOAT64 + b"\x89" + BYTES_OF_TWO + b"tb.")
+    np.testing.assert_array_equal(load_pickle(path), [1, 2])
     path.write_bytes(b"cnumpy._core.numeric\n_frombuffer\n(" + BYTES_OF_TWO + FLOAT64 + b"K\x02\x85X\1\0\0\0CtR.")
     np.testing.assert_array_equal(load_pickle(path), [1, 2])
     path.write_bytes(
-        b"cchumpy.reordering\nSelect\n)\x81}(X\1\0\0\0a]cnumpy\nndarray\n(K\x02\x85tRaX\4\0\0\0idxs](K\x01e"
-        b"X\x0f\0\0\0preferred_shapeK\x01\x85ub."
+        b"cchumpy.reordering\nSelect\n)\x81}(X\1\0\0\0acnumpy._core.numeric\n_frombuffer\n("
+        + BYTES_OF_TWO
+        + FLOAT64
+        + b"K\x02\x85X\1\0\0\0CtRX\4\0\0\0idxs](K\x01eX\x0f\0\0\0preferred_shapeK\x01\x85ub."
     )
-    assert load_pickle(path).shape == (1,)
+    np.testing.assert_array_equal(load_pickle(path), [2])
 
 
 def test_a_selection_of_itself_is_refused(tmp_path):

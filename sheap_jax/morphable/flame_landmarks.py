@@ -16,6 +16,7 @@ from sheap_jax.morphable.model import CONTOUR_LANDMARKS
 
 NUM_LANDMARKS = 68
 INNER_LANDMARKS = NUM_LANDMARKS - CONTOUR_LANDMARKS  # without the jaw line
+_PAIR = {"lmk_face_idx", "lmk_b_coords"}  # keys of both of RingNet's files
 CONTOUR_ROWS = 79  # by whole degrees of yaw, see `contour_row`
 
 
@@ -79,7 +80,7 @@ def _inner(path: Path, content: Any) -> Points:
         return _flat(_points(path, content, "static_lmk_faces_idx", "static_lmk_bary_coords"), INNER_LANDMARKS)
     if isinstance(content, (tuple, list)) and len(content) == 2:
         return _flat(_points(path, dict(zip("fb", content, strict=True)), "f", "b"), NUM_LANDMARKS)
-    if isinstance(content, dict) and "lmk_b_coords" in content and "landmark_indices" not in content:
+    if isinstance(content, dict) and set(content) >= _PAIR and "landmark_indices" not in content:
         points = _points(path, content, "lmk_face_idx", "lmk_b_coords")
         if points.faces.size in (INNER_LANDMARKS, NUM_LANDMARKS):
             return _flat(points, NUM_LANDMARKS)
@@ -97,7 +98,7 @@ def _contour(path: Path | None) -> Points | None:
 
 def _is_dynamic(content: Any) -> bool:
     """FLAME's own jaw line: under the names of its static embedding, a list of rows."""
-    if not isinstance(content, dict) or not {"lmk_face_idx", "lmk_b_coords"} <= set(content):
+    if not isinstance(content, dict) or not set(content) >= _PAIR:
         return False
     rows = content["lmk_face_idx"]
     return isinstance(rows, (list, tuple, np.ndarray)) and np.shape(rows[:1])[1:] != ()
