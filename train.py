@@ -33,13 +33,13 @@ log = logging.getLogger("train")
 
 def train(config: Config) -> Path:
     """Run (or go on with) the training that `config` describes; returns the run directory."""
+    model = load_morphable(config.morphable)
+    networks = setup.build_networks(config, model)  # before a folder or data is made: it says whether the two fit
     run = setup.start_run(config)
     split = Split(setup.ensure_data(config), "train")
 
     # The method: constant arrays, networks without parameters, and the state that learns.
-    model = load_morphable(config.morphable)
     assets = setup.build_assets(config, model)
-    networks = setup.build_networks(config, model)
     state = setup.initial_state(config, networks, assets)
 
     # One program over all devices of all processes: the batch is split, the state whole on each or shared out.

@@ -190,7 +190,9 @@ def pose_avatar(
 
 
 def uv_anchors(model: MorphableModel, prototypes: Prototypes) -> Float[Array, "n 2"]:
-    """Where each prototype sits in the UV chart."""
+    """Where each prototype sits in the UV chart; all at zero in a model without one, for regressors without maps."""
+    if not model.uv.shape[0]:
+        return jnp.zeros((*prototypes.parent_face.shape, 2))
     return points_on_faces(model.uv, model.uv_faces, prototypes.parent_face, prototypes.barycentric)
 
 

@@ -1,12 +1,13 @@
 """Reading the pickles in which FLAME and torch's weights are distributed without running what is in them.
 
 A pickle is a program: `pickle.load` calls whatever it names. Here every name goes through an allow-list of harmless
-constructors; anything else stops the reading with the name in the message. NumPy arrays are rebuilt as such, while
-SciPy matrices, chumpy variables and torch tensors become arrays through stand-ins, so that none of these packages is
-needed (chumpy does not even import with today's NumPy).
+constructors; anything else stops the reading with the name in the message. Arrays of NumPy, matrices of SciPy,
+variables of chumpy (pickle_standins.py) and tensors of torch are made by stand-ins, so that none of these packages is
+called. array_files.py opens the files.
 """
 
 import io
+import math
 import pickle
 import struct
 from collections import OrderedDict
@@ -18,44 +19,26 @@ import ml_dtypes
 import numpy as np
 from jaxtyping import Shaped
 
+from sheap_jax.file_kinds import foreign_kind
+from sheap_jax.pickle_standins import (
+    Array,
+    ChumpyLeaf,
+    ChumpySelect,
+    Coo,
+    Csc,
+    Csr,
+    Dtype,
+    StandIn,
+    array_of_buffer,
+    names_only,
+    new_array,
+    resolve,
+    scalar,
+)
+
 
 class UnsafePickleError(ValueError):
-    """The file is no pickle, a damaged one, or one that names something outside the allow-list."""
-
-
-class _SparseMatrix:
-    """Stand-in for scipy.sparse's csc_matrix and csr_matrix."""
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.state = state
-
-    def toarray(self, *, by_column: bool) -> Shaped[np.ndarray, "m n"]:
-        shape = self.state["_shape"] if "_shape" in self.state else self.state["shape"]
-        counts = np.diff(self.state["indptr"])
-        major, minor = np.repeat(np.arange(len(counts)), counts), self.state["indices"]
-        dense = np.zeros(shape, self.state["data"].dtype)
-        np.add.at(dense, (minor, major) if by_column else (major, minor), self.state["data"])
-        return dense
-
-
-class _Csc(_SparseMatrix):
-    def dense(self) -> Shaped[np.ndarray, "m n"]:
-        return self.toarray(by_column=True)
-
-
-class _Csr(_SparseMatrix):
-    def dense(self) -> Shaped[np.ndarray, "m n"]:
-        return self.toarray(by_column=False)
-
-
-class _ChumpyLeaf:
-    """Stand-in for chumpy.ch.Ch: its value is the attribute `x`."""
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.state = state
-
-    def dense(self) -> Shaped[np.ndarray, "..."]:
-        return np.asarray(self.state["x"])
+    """A file cannot be read: not whole, no such file, or it names something outside the allow-list."""
 
 
 class _Storage:
@@ -84,7 +67,7 @@ def _rebuild_tensor(
 ) -> Shaped[np.ndarray, "..."]:
     """A tensor is a strided view of its storage; the bounds are checked, since strides come from the file."""
     last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
-    if min((offset, *size, *stride), default=0) < 0 or (np.prod(size) and last >= len(storage.data)):
+    if min((offset, *size, *stride), default=0) < 0 or (math.prod(size) and last >= len(storage.data)):
         raise ValueError("a torch tensor reaches beyond its storage")
     item = storage.data.itemsize
     view = np.lib.stride_tricks.as_strided(storage.data[offset:], size, [step * item for step in stride])
@@ -126,31 +109,37 @@ def _encode_latin1(text: str, encoding: str) -> bytes:
     return text.encode("latin1")
 
 
+def _empty_bytes() -> bytes:
+    """`bytes()`, which those pickles call for no bytes at all."""
+    return b""
+
+
 def _reconstruct_object(cls: type, base: type, state: Any) -> Any:
     """copyreg._reconstructor, for the stand-ins only."""
-    if cls not in (_Csc, _Csr, _ChumpyLeaf):
+    if not issubclass(cls, StandIn):
         raise UnsafePickleError(f"a pickled {cls.__name__} is not expected here")
     return cls.__new__(cls)
 
 
-def _numpy_constructor(name: str) -> Any:
-    """NumPy's own constructors: they make arrays, dtypes and scalars and nothing else."""
-    multiarray = __import__("numpy._core.multiarray", fromlist=[name])
-    return getattr(multiarray, name)
-
-
 _MULTIARRAY = ("numpy.core.multiarray", "numpy._core.multiarray")
+_SPARSE = {"csc": Csc, "csr": Csr, "coo": Coo}
 _ALLOWED: dict[tuple[str, str], Any] = {
-    **{(module, name): _numpy_constructor(name) for module in _MULTIARRAY for name in ("_reconstruct", "scalar")},
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): np.dtype,
+    **{(module, "_reconstruct"): new_array for module in _MULTIARRAY},
+    **{(module, "scalar"): scalar for module in _MULTIARRAY},
+    **{(f"numpy.{core}.numeric", "_frombuffer"): array_of_buffer for core in ("core", "_core")},
+    ("numpy", "ndarray"): Array,
+    ("numpy", "dtype"): Dtype,
     ("collections", "OrderedDict"): OrderedDict,
     ("_codecs", "encode"): _encode_latin1,
+    **{(module, "bytes"): _empty_bytes for module in ("__builtin__", "builtins")},
     **{(module, "_reconstructor"): _reconstruct_object for module in ("copy_reg", "copyreg")},
     **{(module, "object"): object for module in ("__builtin__", "builtins")},
-    **{(f"scipy.sparse.{module}", "csc_matrix"): _Csc for module in ("csc", "_csc")},
-    **{(f"scipy.sparse.{module}", "csr_matrix"): _Csr for module in ("csr", "_csr")},
-    ("chumpy.ch", "Ch"): _ChumpyLeaf,
+    **{(module, "set"): names_only for module in ("__builtin__", "builtins")},
+    **{(f"scipy.sparse.{kind}", f"{kind}_matrix"): found for kind, found in _SPARSE.items()},  # SciPy before 1.8
+    **{(f"scipy.sparse._{kind}", f"{kind}_matrix"): found for kind, found in _SPARSE.items()},
+    **{(f"scipy.sparse._{kind}", f"{kind}_array"): found for kind, found in _SPARSE.items()},
+    ("chumpy.ch", "Ch"): ChumpyLeaf,
+    ("chumpy.reordering", "Select"): ChumpySelect,
     ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
     ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
     ("torch.storage", "_load_from_bytes"): _storage_from_bytes,
@@ -176,8 +165,8 @@ class Unpickler(pickle.Unpickler):
             return _ALLOWED[module, name]
         except KeyError:
             raise UnsafePickleError(
-                f"it names {module}.{name}, which is not on the allow-list: the file is not what it should be, or "
-                "malicious; it was not run"
+                f"it names {module}.{name}, which is not on the allow-list of what arrays need; it was not run. If you "
+                "trust it, save its arrays as .npz where it was made"
             ) from None
 
     def persistent_load(self, identifier: Any) -> _Storage:
@@ -191,49 +180,63 @@ class Unpickler(pickle.Unpickler):
         return self._storages.setdefault(key, _Storage(np.zeros(length, dtype)))
 
 
-def load_pickle(path: str | Path) -> Any:
-    """The object in a pickle file, stand-ins turned into arrays.
+class _Inert(StandIn):
+    """In place of an object whose name is not on the allow-list: ignores whatever the pickle does to it."""
 
-    Raises:
-      UnsafePickleError: names the file and why it was refused.
-    """
-    with open(path, "rb") as stream:
-        return guarded(path, lambda: Unpickler(stream).load())
+    def __init__(self, *_: Any, **__: Any) -> None:
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+    def dense(self) -> Any:
+        return self
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        pass
+
+    def extend(self, items: Any) -> None:
+        pass
 
 
-def load_npy(path: str | Path) -> Any:
-    """The object in an `.npy` file that holds a single pickled object, or the array in an ordinary one."""
+class _Outliner(Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        return _ALLOWED.get((module, name), _Inert)
 
-    def read() -> Any:
+
+def outline(path: str | Path) -> Any:
+    """What a refused pickle holds besides what it was refused for, to say what it is; None if even that fails."""
+    try:
         with open(path, "rb") as stream:
-            version = np.lib.format.read_magic(stream)
-            header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-            _, _, dtype = header[version](stream)
-            if dtype.hasobject:
-                return Unpickler(stream).load().item()
-        return np.load(path, allow_pickle=False)
-
-    return guarded(path, read)
+            return resolve(_Outliner(stream).load())
+    except Exception:  # a broken pickle can fail in any way
+        return None
 
 
 def guarded(path: str | Path, read: Callable[[], Any]) -> Any:
-    """Turn whatever a damaged file can raise into one error that names the file."""
+    """What `read` gives, stand-ins as arrays; whatever it can raise becomes one error that names the file."""
     try:
-        return _resolve(read())
+        return resolve(read())
     except UnsafePickleError as error:
-        raise UnsafePickleError(f"{path} was refused: {error}") from error
-    except FileNotFoundError:
-        raise
-    except Exception as error:  # a damaged pickle can fail in any way
-        raise UnsafePickleError(f"{path} cannot be read ({type(error).__name__}: {error}): damaged?") from error
+        raise UnsafePickleError(f"{path} was refused: {_line(error)}") from error
+    except OSError as error:
+        if error.filename is not None:  # the file cannot be opened
+            raise
+        raise _unreadable(path, error) from error
+    except Exception as error:  # a broken pickle can fail in any way
+        raise _unreadable(path, error) from error
 
 
-def _resolve(value: Any) -> Any:
-    """Replace stand-ins by arrays in nested dicts, lists and tuples."""
-    if isinstance(value, (_Csc, _Csr, _ChumpyLeaf)):
-        return value.dense()
-    if isinstance(value, dict):
-        return {key: _resolve(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return type(value)(_resolve(item) for item in value)
-    return value
+def _unreadable(path: str | Path, error: Exception) -> UnsafePickleError:
+    kind = foreign_kind(path)
+    if kind is not None:
+        return UnsafePickleError(f"{path} is {kind}")
+    return UnsafePickleError(
+        f"{path} cannot be read ({type(error).__name__}: {_line(error)}): it is not whole, or of another kind; fetch "
+        "it again"
+    )
+
+
+def _line(error: Exception) -> str:
+    """The message in one line, whatever names a broken file gives."""
+    return " ".join(str(error).split())

@@ -5,7 +5,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from sheap_jax.safe_pickle import Unpickler, guarded, load_old_torch
+from sheap_jax.safe_pickle import Unpickler, UnsafePickleError, guarded, load_old_torch
 
 
 class _ScriptObject:
@@ -57,7 +57,10 @@ def load_torch(path: str | Path) -> Any:
 
 def _read_zip(archive: zipfile.ZipFile) -> Any:
     """`data.pkl` of either kind of archive; what a frozen TorchScript module made constants has numbers for names."""
-    (program,) = (name for name in archive.namelist() if name.count("/") == 1 and name.endswith("/data.pkl"))
+    programs = [name for name in archive.namelist() if name.count("/") == 1 and name.endswith("/data.pkl")]
+    if len(programs) != 1:
+        raise UnsafePickleError(f"it is a zip archive of {', '.join(archive.namelist()[:5])}, and no file of torch")
+    program = programs[0]
     folder = program.removesuffix("data.pkl")
     scripted = f"{folder}constants.pkl" in archive.namelist()
     kind = _ScriptUnpickler if scripted else Unpickler

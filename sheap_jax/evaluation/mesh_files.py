@@ -89,12 +89,17 @@ def ply_bytes(
     return header.encode() + np.asarray(vertices, "<f4").tobytes() + rows.tobytes()
 
 
-def glb_bytes(vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3"], *, chart: TextureChart) -> bytes:
+def glb_bytes(
+    vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3"], *, chart: TextureChart | None = None
+) -> bytes:
     """A mesh as binary glTF. The format has one texture coordinate per vertex: vertices at seams are doubled."""
     import trimesh
     from trimesh.visual import TextureVisuals
     from trimesh.visual.material import PBRMaterial
 
+    if chart is None:
+        plain: Any = trimesh.Trimesh(np.asarray(vertices), np.asarray(faces), process=False).export(file_type="glb")
+        return plain
     corners = np.stack([np.asarray(faces), np.asarray(chart.faces)], axis=-1).reshape(-1, 2)
     pairs, index = np.unique(corners, axis=0, return_inverse=True)
     material = PBRMaterial(baseColorFactor=[200, 200, 200, 255], roughnessFactor=0.9)

@@ -123,7 +123,7 @@ def _arkit(folder: Path, model: MorphableModel, prediction: Prediction, posed: H
 
 def _meshes(suffix: str) -> Writer:
     def write(folder: Path, model: MorphableModel, prediction: Prediction, posed: Heads) -> None:
-        chart = TextureChart(np.asarray(model.uv), np.asarray(model.uv_faces))
+        chart = TextureChart(np.asarray(model.uv), np.asarray(model.uv_faces)) if len(model.uv) else None
         names = mesh_names(prediction)
         for name, vertices in zip(names, posed.vertices, strict=True):
             mesh = MeshFile(vertices, np.asarray(model.faces))

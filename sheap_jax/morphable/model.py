@@ -20,7 +20,7 @@ class MorphableModel:
 
     Counts (V vertices, F faces, U uv points, S identity, E expression, J joints, R yaw rows) are free; nothing may
     depend on those of one model. `pose_basis` may have no rows, else 9 (J - 1). `contour_*` may have no rows: then
-    landmarks 0-16 are the fixed ones.
+    landmarks 0-16 are the fixed ones. `uv` and `uv_faces` may have no rows: then nothing can be painted in a chart.
     """
 
     template: Float[Array, "v 3"]
@@ -41,6 +41,8 @@ class MorphableModel:
     joint_names: tuple[str, ...] = flax.struct.field(pytree_node=False)
     expression_names: tuple[str, ...] = flax.struct.field(pytree_node=False)
     name: str = flax.struct.field(pytree_node=False)
+    # Joints are regressed from the head with its expression (FLAME), else from the identity alone (ICT, embedded).
+    joints_follow_expression: bool = flax.struct.field(pytree_node=False, default=False)
 
 
 def mean_params(model: MorphableModel, *batch: int) -> HeadParams:
@@ -61,13 +63,15 @@ def neutral_vertices(model: MorphableModel, shape: Float[Array, "*b s"]) -> Floa
 def forward(model: MorphableModel, params: HeadParams) -> Float[Array, "*b v 3"]:
     """Posed vertices in world space, metres.
 
-    Linear identity and expression offsets, pose correctives, linear blend skinning about the joints of the
-    identity (SMPL, eq. 2-4, as FLAME uses it), then the translation.
+    Linear identity and expression offsets, pose correctives, linear blend skinning about the joints (SMPL, eq. 2-4,
+    as FLAME uses it), then the translation. Joints come from the head without pose correctives: of the identity
+    alone, or with its expression, as the model has it.
     """
     neutral = neutral_vertices(model, params.shape)
-    joints = jnp.einsum("jv,...vc->...jc", model.joint_regressor, neutral)
-    local = rotation_vector_to_matrix(params.rotations)
     vertices = neutral + jnp.tensordot(params.expression, model.expression_basis, axes=1)
+    unposed = vertices if model.joints_follow_expression else neutral
+    joints = jnp.einsum("jv,...vc->...jc", model.joint_regressor, unposed)
+    local = rotation_vector_to_matrix(params.rotations)
     if model.pose_basis.shape[0]:
         deviation = (local[..., 1:, :, :] - jnp.eye(3, dtype=local.dtype)).reshape(*local.shape[:-3], -1)
         vertices = vertices + jnp.tensordot(deviation, model.pose_basis, axes=1)

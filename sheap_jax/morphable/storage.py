@@ -9,7 +9,7 @@ import numpy as np
 
 from sheap_jax.morphable.model import MorphableModel
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1 did not say whether joints follow the expression
 _REGION = "region/"  # prefix of the arrays of `regions`
 
 
@@ -37,7 +37,7 @@ def load_model(path: str | os.PathLike[str]) -> MorphableModel:
 
     Raises:
       FileNotFoundError: there is no such file; says how to make one.
-      ValueError: the file is damaged, of another format version, lacks an array, or its arrays disagree in size;
+      ValueError: the file is not whole, of another format version, lacks an array, or its arrays disagree in size;
         the message names the file and the array.
     """
     path = Path(path)
@@ -50,9 +50,7 @@ def load_model(path: str | os.PathLike[str]) -> MorphableModel:
             arrays = {key: file[key] for key in file.files}
     except Exception as error:  # zip, zlib and NumPy raise various errors on damaged files
         raise ValueError(f"{path} is damaged or no .npz ({error}): convert the model again") from error
-    version = arrays.pop("format_version", None)
-    if version is None or int(version) != FORMAT_VERSION:
-        raise ValueError(f"{path} is no morphable model of format {FORMAT_VERSION}: convert the model again")
+    _update(path, arrays)
     missing = [f.name for f in dataclasses.fields(MorphableModel) if f.name != "regions" and f.name not in arrays]
     if missing:
         raise ValueError(f"{path} lacks {', '.join(missing)}: convert the model again")
@@ -64,10 +62,25 @@ def load_model(path: str | os.PathLike[str]) -> MorphableModel:
         "joint_names": tuple(arrays.pop("joint_names").tolist()),
         "expression_names": tuple(arrays.pop("expression_names").tolist()),
         "name": str(arrays.pop("name")),
+        "joints_follow_expression": bool(arrays.pop("joints_follow_expression")),
     }
     model = MorphableModel(**{key: jnp.asarray(array) for key, array in arrays.items()}, regions=regions, **static)
     _check_sizes(path, model)
     return model
+
+
+def _update(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Bring the arrays of an older file to today's format, or raise ValueError."""
+    version = arrays.pop("format_version", None)
+    if version is None or int(version) not in (1, FORMAT_VERSION):
+        raise ValueError(f"{path} is no morphable model of format {FORMAT_VERSION}: convert the model again")
+    if int(version) == 1:
+        if str(arrays.get("name")) == "flame":
+            raise ValueError(
+                f"{path} was converted before FLAME's joints followed the expression, and gives other vertices than "
+                "FLAME: convert it again with python -m sheap_jax.morphable.flame"
+            )
+        arrays["joints_follow_expression"] = np.array(False)
 
 
 def _check_sizes(path: Path, model: MorphableModel) -> None:
@@ -78,7 +91,7 @@ def _check_sizes(path: Path, model: MorphableModel) -> None:
         "pose_basis": (model.pose_basis.shape[0], vertices, 3),
         "joint_regressor": (joints, vertices),
         "skinning_weights": (vertices, joints),
-        "uv_faces": model.faces.shape,
+        "uv_faces": model.faces.shape if len(model.uv) else (0, 3),
     }
     found = {name: getattr(model, name).shape for name in expected}
     for name, mask in model.regions.items():

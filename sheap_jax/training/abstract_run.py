@@ -89,6 +89,7 @@ def _head_model(config: Config, sizes: summary.Sizes) -> MorphableModel:
         joint_names=sizes.head.joint_names,
         expression_names=sizes.head.expression_names,
         name=sizes.head.name,
+        joints_follow_expression=True,
     )
 
 

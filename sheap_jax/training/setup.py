@@ -10,6 +10,7 @@ from jaxtyping import Array, Key, UInt8
 
 from sheap_jax import basel_prior, config_files, geometry, lighting, prototypes, reanimation
 from sheap_jax.config import Config
+from sheap_jax.config_files import ConfigError
 from sheap_jax.lighting import LightPrior
 from sheap_jax.models import build
 from sheap_jax.models.graph_network import face_neighbourhood
@@ -23,7 +24,15 @@ from sheap_jax.training.state import Optimizers, TrainState, init_state
 
 
 def build_networks(config: Config, model: MorphableModel) -> Networks:
-    """The modules, sized for the morphable model; frozen ones only where the configuration names their weights."""
+    """The modules, sized for the morphable model; frozen ones only where the configuration names their weights.
+
+    Raises ConfigError if the regressor paints in a UV chart and the model has none, ValueError as `build_estimator`.
+    """
+    if not len(model.uv) and config.regressor.kind != "mlp":
+        raise ConfigError(
+            f"{config.morphable} has no texture coordinates, in which the UV generator paints: convert the model again "
+            "with a file that has them (FLAME: --template head_template.obj, docs/flame.md)"
+        )
     return Networks(
         estimator=build.build_estimator(config, build.head_sizes(model)),
         regressor=build.build_regressor(config),

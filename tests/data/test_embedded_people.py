@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from sheap_jax.data.embedded.teeth import ACROSS, DOWN
 from sheap_jax.data.records import Split
 from sheap_jax.geometry import official_camera, project
 from sheap_jax.morphable.embedded import embedded_head
-from sheap_jax.morphable.model import points_on_faces
+from sheap_jax.morphable.model import forward, mean_params, points_on_faces
 from sheap_jax.morphable.storage import load_model, save_model
 
 TEETH = ACROSS * DOWN  # vertices of a row
@@ -79,6 +80,19 @@ def test_lower_teeth_follow_a_jaw_that_is_an_expression(converted):
     np.testing.assert_allclose(smile[len(model.template) :], 0)
 
 
+@pytest.mark.parametrize("follow", [False, True])
+def test_teeth_and_hair_do_not_move_the_joints(converted, follow):
+    """The dressed person poses as the bare model, whether its joints follow the expression or not."""
+    model = jax.tree.map(jnp.asarray, load_people(converted)).replace(joints_follow_expression=follow)
+    dressed = dress(model, np.asarray(model.template), np.zeros((3, 3), np.float32))
+    rng = np.random.default_rng(0)
+    expression = jnp.asarray(rng.uniform(size=len(model.expression_names)), jnp.float32)
+    rotations = jnp.asarray(rng.normal(size=(len(model.parents), 3)) * 0.3, jnp.float32)
+    bare = forward(model, mean_params(model)._replace(expression=expression, rotations=rotations))
+    whole = forward(dressed, mean_params(dressed)._replace(expression=expression, rotations=rotations))
+    np.testing.assert_allclose(whole[: len(bare)], bare, atol=1e-6)
+
+
 def test_a_data_set_has_the_models_topology_and_projects_to_its_landmarks(converted, tmp_path):
     config = EmbeddedData(1, 1, 1, 2, image_size=48, people=converted, processes=1)
     directory = generate(tmp_path / "heads", config, progress=False)
@@ -97,9 +111,10 @@ def test_a_cache_goes_by_what_the_model_is_and_not_by_where(converted, tmp_path)
     model = load_model(converted)
     save_model(model, tmp_path / "same.npz")
     save_model(dataclasses.replace(model, template=model.template * 1.01), tmp_path / "other.npz")
-    names = [settings_name(EmbeddedData(people=str(path))) for path in (tmp_path / "same.npz", tmp_path / "other.npz")]
-    assert names[0] == settings_name(EmbeddedData(people=converted))
-    assert names[1] != names[0]
+    save_model(dataclasses.replace(model, joints_follow_expression=True), tmp_path / "posed.npz")
+    same, other, posed = (settings_name(EmbeddedData(people=f"{tmp_path}/{n}.npz")) for n in ("same", "other", "posed"))
+    assert same == settings_name(EmbeddedData(people=converted))
+    assert len({same, other, posed}) == 3
 
 
 def test_a_missing_model_is_named():

@@ -53,6 +53,17 @@ def test_meshes_are_read_by_others_with_their_texture_coordinates(tmp_path):
             np.testing.assert_allclose(theirs.visual.uv[theirs.faces], uv, atol=1e-6)
 
 
+def test_meshes_of_a_model_without_texture_coordinates(tmp_path):
+    prediction = make_prediction()
+    model = MODEL.replace(uv=MODEL.uv[:0], uv_faces=MODEL.uv_faces[:0])
+    folder = outputs.write_outputs(tmp_path, model, prediction, ["obj", "ply", "glb"])
+    corners = vertices_of(prediction)[:, np.asarray(MODEL.faces)]
+    for suffix in ("obj", "ply", "glb"):
+        theirs = trimesh.load(folder / f"head_0.{suffix}", process=False, force="mesh")
+        np.testing.assert_allclose(theirs.vertices[theirs.faces], corners[0], atol=1e-6)
+        assert getattr(theirs.visual, "uv", None) is None
+
+
 def test_projected_vertices_and_landmarks_fit_the_stored_cameras(tmp_path):
     prediction = make_prediction()
     folder = outputs.write_outputs(tmp_path, MODEL, prediction, ["params", "landmarks", "camera"])

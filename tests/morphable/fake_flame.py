@@ -1,7 +1,7 @@
 """Files in exactly FLAME's formats with an octahedron for a head, and fake packages to write them with.
 
 chumpy and torch are not needed for that: a pickle holds names and arguments, so that stand-ins registered under the
-real names for the time of writing give the same bytes.
+real names for the time of writing give the same bytes. chumpy_bytes/ has bytes of the real chumpy to compare with.
 """
 
 import contextlib
@@ -26,14 +26,14 @@ _TORCH_MAGIC, _TORCH_PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 
 
 class Ch:
-    """A chumpy leaf: its data is the attribute x, beside chumpy's own bookkeeping."""
+    """A chumpy leaf, pickled as chumpy 0.70 does it (compare chumpy_bytes/): the data in x, beside bookkeeping."""
 
     def __init__(self, x):
         self.x = np.asarray(x)
-        self._dirty_vars, self._cache = set(), {}
 
     def __getstate__(self):
-        return {"x": self.x, "_cache": OrderedDict()}
+        bookkeeping = {"_make_sparse": False, "_dirty_vars": {"x"}, "_itr": None, "_depends_on_deps": {}}
+        return bookkeeping | {"_make_dense": False, "x": self.x}
 
 
 class Tensor:
@@ -63,9 +63,9 @@ def storage_bytes(flat: np.ndarray) -> bytes:
     stream = io.BytesIO()
     for part in (_TORCH_MAGIC, _TORCH_PROTOCOL, {"little_endian": True}):
         pickle.dump(part, stream, protocol=2)
-    _StoragePickler(stream, ("storage", getattr(sys.modules["torch"], kind), "94", "cpu", flat.size, None)).dump(
-        _Mark()
-    )
+    mark = _Mark()
+    identifier = ("storage", getattr(sys.modules["torch"], kind), "94", "cpu", flat.size, None)
+    _StoragePickler(stream, {mark: identifier}).dump(mark)
     pickle.dump(["94"], stream, protocol=2)
     stream.write(struct.pack("<q", flat.size) + flat.tobytes())
     return stream.getvalue()
@@ -76,12 +76,12 @@ class _Mark:
 
 
 class _StoragePickler(pickle.Pickler):
-    def __init__(self, stream, identifier):
+    def __init__(self, stream, identifiers):
         super().__init__(stream, protocol=2)
-        self.identifier = identifier
+        self.identifiers = identifiers
 
     def persistent_id(self, obj):
-        return self.identifier if isinstance(obj, _Mark) else None
+        return self.identifiers[obj] if isinstance(obj, _Mark) else None
 
 
 @contextlib.contextmanager
@@ -125,24 +125,41 @@ def flame_arrays(seed: int = 0) -> dict[str, np.ndarray]:
     }
 
 
-def write_model(path: Path, arrays: dict[str, np.ndarray], *, protocol: int = 2) -> Path:
-    """generic_model.pkl: chumpy leaves for some arrays, a sparse joint regressor, other entries that nobody reads."""
+def write_model(
+    path: Path,
+    arrays: dict[str, np.ndarray],
+    *,
+    protocol: int = 2,
+    chumpy: bool = True,
+    regressor=scipy.sparse.csc_matrix,
+    **more,
+) -> Path:
+    """generic_model.pkl: chumpy leaves, a sparse joint regressor, other entries that nobody reads.
+
+    Up to protocol 3 under the names of NumPy 1 and an old SciPy, afterwards under those of today.
+    """
     with fake_packages():
-        content = {key: Ch(arrays[key]) if key in ("v_template", "shapedirs") else arrays[key] for key in arrays}
-        content["J_regressor"] = scipy.sparse.csc_matrix(arrays["J_regressor"])
-        content |= {"bs_style": "lbs", "bs_type": "lrotmin"}
-        path.write_bytes(pickle.dumps(content, protocol=protocol))
+        leaves = ("v_template", "shapedirs", "weights", "J") if chumpy else ()
+        content = {key: Ch(array) if key in leaves else array for key, array in arrays.items()}
+        content["J_regressor"] = regressor(arrays["J_regressor"])
+        content |= {"bs_style": "lbs", "bs_type": "lrotmin"} | more
+        data = pickle.dumps(content, protocol=protocol)
+    if protocol < 4:
+        for kind in ("csc", "csr", "coo"):
+            data = data.replace(b"scipy.sparse._" + kind.encode(), b"scipy.sparse." + kind.encode())
+        data = data.replace(b"numpy._core", b"numpy.core")
+    path.write_bytes(data)
     return path
 
 
-def write_landmarks(path: Path, *, eyes: int = 0, seed: int = 1) -> dict[str, np.ndarray]:
-    """landmark_embedding.npy: a pickled dict of arrays and old torch tensors; the arrays that are in it."""
+def landmark_arrays(seed: int = 1, *, eyes: int = 0) -> dict[str, np.ndarray]:
+    """What landmark_embedding.npy holds: 51 landmarks, 79 jaw lines, all 68, and `eyes` more."""
     rng = np.random.default_rng(seed)
 
     def barycentrics(*shape):
         return rng.dirichlet(np.ones(3), shape).astype(np.float32)
 
-    content = {
+    return {
         "static_lmk_faces_idx": rng.integers(0, 8, 51 + eyes),
         "static_lmk_bary_coords": barycentrics(51 + eyes),
         "dynamic_lmk_faces_idx": rng.integers(0, 8, (79, 17)),
@@ -150,9 +167,26 @@ def write_landmarks(path: Path, *, eyes: int = 0, seed: int = 1) -> dict[str, np
         "full_lmk_faces_idx": rng.integers(0, 8, (1, 68 + eyes)),
         "full_lmk_bary_coords": barycentrics(1, 68 + eyes),
     }
+
+
+def write_landmarks(path: Path, *, eyes: int = 0) -> dict[str, np.ndarray]:
+    """landmark_embedding.npy: a pickled dict of arrays and old torch tensors; the arrays that are in it."""
+    content = landmark_arrays(eyes=eyes)
     with fake_packages():
         stored = {key: Tensor(value) if key.startswith("dynamic") else value for key, value in content.items()}
         np.save(path, np.array(stored, dtype=object), allow_pickle=True)
+    return content
+
+
+def write_pair(static: Path, dynamic: Path) -> dict[str, np.ndarray]:
+    """flame_static_embedding.pkl, and flame_dynamic_embedding.npy with lists of rows; the arrays that are in them."""
+    content = landmark_arrays()
+    points = {"lmk_face_idx": content["static_lmk_faces_idx"].astype(np.uint32)}
+    points["lmk_b_coords"] = content["static_lmk_bary_coords"].astype(float)
+    static.write_bytes(pickle.dumps(points, protocol=2))
+    rows = {"lmk_face_idx": [row.tolist() for row in content["dynamic_lmk_faces_idx"]]}
+    rows["lmk_b_coords"] = list(content["dynamic_lmk_bary_coords"].astype(float))
+    np.save(dynamic, np.array(rows, dtype=object), allow_pickle=True)
     return content
 
 
@@ -172,15 +206,34 @@ def write_template(path: Path, *, seed: int = 2) -> dict[tuple[int, ...], np.nda
 
 def write_eyelids(path: Path, offsets: np.ndarray) -> Path:
     """eyelids.pt: a torch zip file with one tensor [V,3,2] whose channels lie one after the other in memory."""
+    flat = np.ascontiguousarray(np.moveaxis(offsets, -1, 0)).astype(np.float32).ravel()
+    return _write_torch(path, [(flat, offsets.shape, (3, 1, 3 * len(offsets)))], alone=True)
+
+
+def write_sheap_landmarks(path: Path) -> dict[str, np.ndarray]:
+    """flame_landmark_idxs_barys.pt: a torch zip file with a tuple of face indices [68] and coordinates [68,3]."""
+    content = landmark_arrays()
+    faces, points = content["full_lmk_faces_idx"][0], content["full_lmk_bary_coords"][0]
+    _write_torch(path, [(faces, (68,), (1,)), (points.ravel(), (68, 3), (3, 1))])
+    return content
+
+
+def _write_torch(path: Path, tensors: list[tuple], *, alone: bool = False) -> Path:
+    """torch.save of a tuple of tensors (memory, shape, strides), or of one."""
+    kinds = {"float32": "FloatStorage", "int64": "LongStorage"}
     with fake_packages():
-        flat = np.ascontiguousarray(np.moveaxis(offsets, -1, 0)).astype(np.float32).ravel()
-        identifier = ("storage", sys.modules["torch"].FloatStorage, "0", "cpu", flat.size)
         stream = io.BytesIO()
-        arguments = (_Mark(), 0, offsets.shape, (3, 1, 3 * len(offsets)), False, OrderedDict())
-        _StoragePickler(stream, identifier).dump(_Reduced(sys.modules["torch._utils"]._rebuild_tensor_v2, arguments))
+        rebuild, marks, parts = sys.modules["torch._utils"]._rebuild_tensor_v2, {}, []
+        for number, (flat, shape, strides) in enumerate(tensors):
+            mark = _Mark()
+            kind = getattr(sys.modules["torch"], kinds[flat.dtype.name])
+            marks[mark] = ("storage", kind, str(number), "cuda:0", flat.size)
+            parts.append(_Reduced(rebuild, (mark, 0, shape, strides, False, OrderedDict())))
+        _StoragePickler(stream, marks).dump(parts[0] if alone else tuple(parts))
     with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("eyelids/data.pkl", stream.getvalue())
-        archive.writestr("eyelids/byteorder", "little")
-        archive.writestr("eyelids/data/0", flat.tobytes())
-        archive.writestr("eyelids/version", "3\n")
+        archive.writestr(f"{path.stem}/data.pkl", stream.getvalue())
+        archive.writestr(f"{path.stem}/byteorder", "little")
+        for number, (flat, _, _) in enumerate(tensors):
+            archive.writestr(f"{path.stem}/data/{number}", flat.tobytes())
+        archive.writestr(f"{path.stem}/version", "3\n")
     return path

@@ -1,7 +1,5 @@
-"""FLAME's files, faked byte for byte, come out as the arrays that went in; malicious ones are refused unread."""
+"""The model that FLAME's files give: vertices as by the published equations, landmarks, and the command."""
 
-import pickle
-import zipfile
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -10,12 +8,12 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from sheap_jax.morphable import flame
+from sheap_jax.morphable.flame_files import FACES, VERTICES
 from sheap_jax.morphable.model import forward, landmarks, mean_params
 from sheap_jax.morphable.storage import load_model
-from sheap_jax.safe_pickle import UnsafePickleError, load_npy, load_pickle
-from sheap_jax.torch_files import load_torch
-from tests.malicious import Payload
 from tests.morphable import fake_flame
+
+TRIALS = Path(__file__).parents[3] / "shared/trials"
 
 
 @pytest.fixture
@@ -29,9 +27,66 @@ def files(tmp_path: Path) -> dict[str, Path]:
     return paths
 
 
+def published_vertices(arrays, lids, params) -> np.ndarray:
+    """FLAME in float64, from the equations of the paper (Li et al. 2017, section 3), one vertex and joint at a time.
+
+    T_P = T + B_S(beta) + B_P(theta) + B_E(psi), M = W(T_P, J(T + B_S + B_E), theta, weights); the eyelids are further
+    expressions (SHeaP). Rotations by Rodrigues' formula, the world transform of a joint by walking up to the root.
+    """
+    shape, expression, eyelids, rotations, translation = params
+
+    def rotation(vector):
+        angle = np.linalg.norm(vector)
+        x, y, z = vector / angle
+        cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+        return np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
+
+    turned = [rotation(vector) for vector in rotations]
+    feature = np.concatenate([(matrix - np.eye(3)).ravel() for matrix in turned[1:]])
+    count = len(arrays["v_template"])
+    head = np.zeros((count, 3))
+    for v in range(count):
+        head[v] = arrays["v_template"][v] + arrays["shapedirs"][v] @ np.concatenate([shape, expression])
+        head[v] += lids[v].astype(float) @ eyelids
+    joints = [sum(arrays["J_regressor"][j, v] * head[v] for v in range(count)) for j in range(5)]
+    parents = (None, 0, 1, 1, 1)  # root, neck, jaw and eyes on the neck
+
+    def to_world(joint, point):
+        """A point that moves with a joint: turned about it, then with its parent."""
+        while joint is not None:
+            point = turned[joint] @ (point - joints[joint]) + joints[joint]
+            joint = parents[joint]
+        return point
+
+    corrected = [head[v] + arrays["posedirs"][v] @ feature for v in range(count)]
+    posed = [sum(arrays["weights"][v, j] * to_world(j, corrected[v]) for j in range(5)) for v in range(count)]
+    return np.array(posed) + translation
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_vertices_are_those_of_the_published_equations(files, tmp_path, seed):
+    """Everything at once: identity, expression and eyelids, which move the joints too, correctives, five joints."""
+    rng = np.random.default_rng(seed)
+    lids = rng.normal(size=(6, 3, 2)).astype(np.float32) * 0.01
+    model = flame.read_flame(**files, eyelids=[fake_flame.write_eyelids(tmp_path / "eyelids.pt", lids)], any_size=True)
+    shape, expression, eyelids = rng.normal(size=300), rng.normal(size=100), rng.uniform(size=2)
+    rotations, translation = rng.normal(size=(5, 3)) * 0.5, rng.normal(size=3) * 0.1
+    params = mean_params(model)._replace(
+        shape=jnp.asarray(shape, jnp.float32),
+        expression=jnp.asarray([*expression, *eyelids], jnp.float32),
+        rotations=jnp.asarray(rotations, jnp.float32),
+        translation=jnp.asarray(translation, jnp.float32),
+    )
+    arrays = fake_flame.flame_arrays()
+    expected = published_vertices(arrays, lids, (shape, expression, eyelids, rotations, translation))
+    np.testing.assert_allclose(forward(model, params), expected, atol=1e-6)
+    fixed = forward(model.replace(joints_follow_expression=False), params)
+    assert np.abs(fixed - expected).max() > 1e-3  # the test sees where joints come from
+
+
 def test_arrays_come_out_as_they_went_in(files):
     arrays = fake_flame.flame_arrays()
-    model = flame.read_flame(**files)
+    model = flame.read_flame(**files, any_size=True)
     np.testing.assert_allclose(model.template, arrays["v_template"], rtol=1e-6)
     np.testing.assert_array_equal(model.faces, arrays["f"])
     assert model.identity_basis.shape == (300, 6, 3)
@@ -43,31 +98,12 @@ def test_arrays_come_out_as_they_went_in(files):
     np.testing.assert_allclose(model.skinning_weights, arrays["weights"], rtol=1e-6)
     assert model.parents == (-1, 0, 1, 1, 1)  # the root is stored as 2^32 - 1
     assert model.joint_names == ("root", "neck", "jaw", "left_eye", "right_eye")
-
-
-@pytest.mark.parametrize("protocol", [0, 2])
-def test_old_pickle_protocols(tmp_path, protocol):
-    """Protocol 0 rebuilds objects through copy_reg, 2 through their class."""
-    arrays = fake_flame.flame_arrays()
-    content = load_pickle(fake_flame.write_model(tmp_path / "m.pkl", arrays, protocol=protocol))
-    for key, array in arrays.items():
-        np.testing.assert_array_equal(content[key], array)
-
-
-def test_arrays_pickled_by_python_2(tmp_path):
-    """Python 2, which wrote FLAME's files, has byte strings where Python 3 has `_codecs.encode`."""
-    data = np.array([1.5, -2.0]).tobytes()
-    dtype = b"cnumpy\ndtype\n(U\x02f8K\x00K\x01tR(K\x03U\x01<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
-    empty = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\nK\x00\x85U\x01btR"
-    (tmp_path / "p2.pkl").write_bytes(
-        b"\x80\x02" + empty + b"(K\x01K\x02\x85" + dtype + b"\x89U" + bytes([len(data)]) + data + b"tb."
-    )
-    np.testing.assert_array_equal(load_pickle(tmp_path / "p2.pkl"), [1.5, -2.0])
+    assert model.joints_follow_expression
 
 
 def test_pose_correctives_follow_smpl(files):
     """With a rigid mesh, only posedirs [v, c, 9 j + 3 r + k] x (R_j - I)[r, k] moves vertices (SMPL, eq. 9)."""
-    model = flame.read_flame(**files)
+    model = flame.read_flame(**files, any_size=True)
     model = model.replace(skinning_weights=jnp.eye(5)[jnp.zeros(6, int)])  # all on the root
     rotations = np.random.default_rng(3).normal(size=(5, 3)) * 0.3
     rotations[0] = 0
@@ -77,150 +113,11 @@ def test_pose_correctives_follow_smpl(files):
     np.testing.assert_allclose(forward(model, params), expected, atol=1e-7)
 
 
-@pytest.mark.parametrize("eyes", [0, 2])
-def test_landmarks(tmp_path, eyes):
-    content = fake_flame.write_landmarks(tmp_path / "e.npy", eyes=eyes)
-    read = flame.read_landmarks(tmp_path / "e.npy", 8)
-    np.testing.assert_array_equal(read.faces, content["full_lmk_faces_idx"][0, :68])
-    np.testing.assert_allclose(read.barycentrics, content["full_lmk_bary_coords"][0, :68])
-    np.testing.assert_array_equal(read.contour_faces, content["dynamic_lmk_faces_idx"])
-    np.testing.assert_allclose(read.contour_barycentrics, content["dynamic_lmk_bary_coords"])
-
-
-def test_uv_is_matched_to_the_models_own_faces(tmp_path):
-    expected = fake_flame.write_template(tmp_path / "t.obj")
-    layout = flame.read_uv(tmp_path / "t.obj", fake_flame.FACES.astype(np.int64))
-    for face, corners in zip(fake_flame.FACES.tolist(), layout.faces, strict=True):
-        for vertex, corner in zip(face, corners, strict=True):
-            np.testing.assert_allclose(layout.uv[corner], expected[vertex, *sorted(face)])
-
-
-def test_eyelids_are_two_more_expressions(files, tmp_path):
-    offsets = np.random.default_rng(4).normal(size=(6, 3, 2)).astype(np.float32)
-    eyelids = fake_flame.write_eyelids(tmp_path / "eyelids.pt", offsets)
-    model = flame.read_flame(**files, eyelids=eyelids)
-    assert model.expression_names[-2:] == ("eyelid_right", "eyelid_left")
-    np.testing.assert_array_equal(model.expression_basis[100], offsets[..., 0])
-    np.testing.assert_array_equal(model.expression_basis[101], offsets[..., 1])
-
-
-def test_regions(files, tmp_path):
-    masks = tmp_path / "FLAME_masks.pkl"
-    masks.write_bytes(pickle.dumps({"face": np.array([0, 4]), "left_eyeball": np.array([2])}, protocol=2))
-    regions = flame.read_flame(**files, masks=masks).regions
-    np.testing.assert_array_equal(regions["face"], [1, 0, 0, 0, 1, 0])
-    np.testing.assert_array_equal(regions["left_eye"], [0, 0, 1, 0, 0, 0])
-    np.testing.assert_array_equal(flame.read_flame(**files).regions["face"], np.ones(6))
-
-
-def test_malicious_files_are_refused_and_not_run(files, tmp_path):
-    target = tmp_path / "executed"
-    evil = Payload(target)
-    (tmp_path / "evil.pkl").write_bytes(pickle.dumps({"v_template": evil}))
-    np.save(tmp_path / "evil.npy", np.array({"full_lmk_faces_idx": evil}, dtype=object), allow_pickle=True)
-    with pytest.raises(UnsafePickleError, match=r"evil\.pkl was refused.*builtins\.exec"):
-        flame.read_flame(**files | {"model": tmp_path / "evil.pkl"})
-    with pytest.raises(UnsafePickleError, match=r"evil\.npy was refused"):
-        flame.read_flame(**files | {"landmarks": tmp_path / "evil.npy"})
-    nested = pickle.dumps(evil)  # where torch's old format would have its magic number
-    program = b"\x80\x02ctorch.storage\n_load_from_bytes\nB" + len(nested).to_bytes(4, "little") + nested + b"\x85R."
-    (tmp_path / "nested.pkl").write_bytes(program)
-    with pytest.raises(UnsafePickleError, match=r"builtins\.exec"):
-        load_pickle(tmp_path / "nested.pkl")
-    assert not target.exists()
-    pickle.loads(pickle.dumps(evil))
-    assert target.exists()  # the payload would have worked
-
-
-@pytest.mark.parametrize(
-    "program",
-    [
-        b"cos\nsystem\n(S'true'\ntR.",
-        b"cbuiltins\ngetattr\n(S'a'\nS'b'\ntR.",
-        b"cnumpy\nload\n(S'x'\ntR.",
-        b"ccopyreg\n_reconstructor\n(cnumpy\ndtype\ncbuiltins\nobject\nNtR.",
-        b"c_codecs\nencode\n(S'x'\nS'zip'\ntR.",
-    ],
-)
-def test_names_outside_the_allow_list_are_refused(tmp_path, program):
-    (tmp_path / "p.pkl").write_bytes(program)
-    with pytest.raises(UnsafePickleError, match=r"p\.pkl was refused"):
-        load_pickle(tmp_path / "p.pkl")
-
-
-def test_tensors_that_reach_beyond_their_storage_are_refused(tmp_path):
-    offsets = np.zeros((6, 3, 2), np.float32)
-    path = fake_flame.write_eyelids(tmp_path / "eyelids.pt", offsets)
-    with zipfile.ZipFile(path) as good, zipfile.ZipFile(tmp_path / "mixed.pt", "w") as mixed:
-        mixed.writestr("e/data.pkl", good.read("eyelids/data.pkl"))
-        mixed.writestr("e/data/0", np.zeros(30, np.float32).tobytes())
-    with pytest.raises(UnsafePickleError, match="beyond its storage"):
-        load_torch(tmp_path / "mixed.pt")
-
-
-def test_damaged_files_are_named(files, tmp_path):
-    for path, load in ((files["model"], load_pickle), (files["landmarks"], load_npy)):
-        path.write_bytes(path.read_bytes()[:-200])
-        with pytest.raises(UnsafePickleError, match=path.name):
-            load(path)
-    (tmp_path / "eyelids.pt").write_bytes(b"PK\x03\x04")
-    with pytest.raises(UnsafePickleError, match=r"eyelids\.pt cannot be read"):
-        load_torch(tmp_path / "eyelids.pt")
-
-
-def test_files_that_do_not_fit_are_named(files, tmp_path):
-    arrays = fake_flame.flame_arrays()
-    fake_flame.write_model(tmp_path / "short.pkl", arrays | {"posedirs": arrays["posedirs"][..., :27]})
-    with pytest.raises(ValueError, match=r"short\.pkl: posedirs is \(6, 3, 27\)"):
-        flame.read_flame(**files | {"model": tmp_path / "short.pkl"})
-    (tmp_path / "list.pkl").write_bytes(pickle.dumps([1, 2]))
-    with pytest.raises(ValueError, match=r"list\.pkl is not a FLAME model"):
-        flame.read_flame(**files | {"model": tmp_path / "list.pkl"})
-    with pytest.raises(ValueError, match="belongs to another model"):
-        flame.read_landmarks(files["landmarks"], 4)
-    template = files["template"]
-    template.write_text(template.read_text().rsplit("\n", 1)[0])
-    with pytest.raises(ValueError, match=r"head_template\.obj has other triangles"):
-        flame.read_flame(**files)
-    with pytest.raises(FileNotFoundError):
-        flame.read_flame(**files | {"model": tmp_path / "nowhere.pkl"})
-
-
-def test_posing_is_flames_against_independent_float64_skinning(files, tmp_path):
-    """Everything at once: identity, expression, eyelids before skinning, pose correctives, all five joints."""
-    rng = np.random.default_rng(5)
-    lids = rng.normal(size=(6, 3, 2)).astype(np.float32) * 0.01
-    model = flame.read_flame(**files, eyelids=fake_flame.write_eyelids(tmp_path / "eyelids.pt", lids))
-    shape, expression, eyelids = rng.normal(size=300), rng.normal(size=100), rng.uniform(size=2)
-    rotations, translation = rng.normal(size=(5, 3)) * 0.5, rng.normal(size=3)
-    params = mean_params(model)._replace(
-        shape=jnp.asarray(shape, jnp.float32),
-        expression=jnp.asarray([*expression, *eyelids], jnp.float32),
-        rotations=jnp.asarray(rotations, jnp.float32),
-        translation=jnp.asarray(translation, jnp.float32),
-    )
-    arrays = fake_flame.flame_arrays()
-    identity = arrays["v_template"] + arrays["shapedirs"][..., :300] @ shape
-    joints = arrays["J_regressor"] @ identity
-    turned = Rotation.from_rotvec(rotations).as_matrix()
-    corrected = identity + arrays["shapedirs"][..., 300:] @ expression + lids.astype(float) @ eyelids
-    corrected = corrected + arrays["posedirs"] @ (turned[1:] - np.eye(3)).reshape(36)
-    transforms = []
-    for joint, parent in enumerate((None, 0, 1, 1, 1)):  # root, neck, jaw and eyes on the neck
-        local = np.eye(4)
-        local[:3, :3] = turned[joint]
-        local[:3, 3] = joints[joint] - turned[joint] @ joints[joint]  # about the joint of the unposed head
-        transforms.append(local if parent is None else transforms[parent] @ local)
-    blended = np.einsum("vj,jab->vab", arrays["weights"], np.array(transforms))
-    expected = np.einsum("vab,vb->va", blended[:, :3, :3], corrected) + blended[:, :3, 3] + translation
-    np.testing.assert_allclose(forward(model, params), expected, atol=2e-6)
-
-
 @pytest.mark.parametrize(("degrees", "row"), [(0, 0), (17, 17), (60, 39), (-1, 40), (-23, 62), (-70, 78)])
 def test_the_contour_slides_by_yaw(files, degrees, row):
     """Rows 0-39 for yaw >= 0, else 39 - yaw, at most 78; the other 51 landmarks keep their faces."""
-    content = fake_flame.write_landmarks(files["landmarks"])
-    model = flame.read_flame(**files)
+    content = fake_flame.landmark_arrays()
+    model = flame.read_flame(**files, any_size=True)
     angle = np.radians(degrees)
     params = mean_params(model)._replace(rotations=jnp.zeros((5, 3)).at[0, 1].set(angle))
     vertices = forward(model, params)
@@ -234,13 +131,80 @@ def test_the_contour_slides_by_yaw(files, degrees, row):
     np.testing.assert_allclose(found, np.concatenate(expected), atol=1e-6)
 
 
+def test_sheaps_landmarks_have_a_fixed_jaw_line(files, tmp_path):
+    content = fake_flame.write_sheap_landmarks(tmp_path / "flame_landmark_idxs_barys.pt")
+    model = flame.read_flame(**files | {"landmarks": tmp_path / "flame_landmark_idxs_barys.pt"}, any_size=True)
+    params = mean_params(model)._replace(rotations=jnp.zeros((5, 3)).at[0, 1].set(0.4))
+    vertices = forward(model, params)
+    corners = np.asarray(vertices)[fake_flame.FACES[content["full_lmk_faces_idx"][0]]]
+    expected = np.einsum("lk,lkc->lc", content["full_lmk_bary_coords"][0], corners)
+    np.testing.assert_allclose(landmarks(model, vertices, params.rotations), expected, atol=1e-6)
+
+
+def test_without_a_template_there_is_no_uv_layout(files, tmp_path, capsys):
+    arguments = [f"--{key}={files[key]}" for key in ("model", "landmarks")]
+    flame.main([*arguments, "--any-size", str(tmp_path / "flame.npz")])
+    assert "no uv layout" in capsys.readouterr().out
+    assert load_model(tmp_path / "flame.npz").uv.shape == (0, 2)
+
+
 def test_command_writes_a_model(files, tmp_path, capsys):
     named = [f"--{key}={files[key]}" for key in ("model", "landmarks", "template")]
-    flame.main([*named, str(tmp_path / "flame.npz")])
-    assert load_model(tmp_path / "flame.npz").name == "flame"
-    assert "6 vertices" in capsys.readouterr().out
+    flame.main([*named, "--any-size", str(tmp_path / "flame.npz")])
+    model = load_model(tmp_path / "flame.npz")
+    assert model.name == "flame"
+    assert model.joints_follow_expression
+    assert "6 vertices, 300 identity and 100 expression channels" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         flame.main([f"--model={tmp_path / 'no.pkl'}", *named[1:], f"--eyelids={tmp_path / 'no.pt'}", "out.npz"])
     message = capsys.readouterr().err
     for words in ("no.pkl does not exist", "flame.is.tue.mpg.de", "no.pt does not exist", "CC BY-NC"):
         assert words in message
+
+
+def refusal(arguments: list[str], capsys) -> str:
+    """The error of the command, one line."""
+    with pytest.raises(SystemExit) as stop:
+        flame.main(arguments)
+    assert stop.value.code == 1
+    message = capsys.readouterr().err
+    assert message.startswith("error: ")
+    assert message.count("\n") == 1
+    return message
+
+
+def test_a_head_of_another_size_is_refused(files, tmp_path, capsys):
+    named = [f"--{key}={path}" for key, path in files.items()]
+    message = refusal([*named, str(tmp_path / "out.npz")], capsys)
+    assert f"generic_model.pkl has 6 vertices and 8 faces, FLAME has {VERTICES} and {FACES}" in message
+    assert not (tmp_path / "out.npz").exists()
+
+
+def test_files_are_not_overwritten_by_the_converted_model(files, capsys):
+    named = [f"--{key}={path}" for key, path in files.items()]
+    before = files["model"].read_bytes()
+    assert "one of the files to read" in refusal([*named, "--any-size", str(files["model"])], capsys)
+    assert files["model"].read_bytes() == before
+
+
+@pytest.mark.skipif(not TRIALS.exists(), reason=f"{TRIALS} is not there")
+def test_files_made_by_others(files, tmp_path, capsys):
+    """A chumpy-free protocol 5 pickle, an .npz, a template without uv, an embedding and a pointer in wrong places."""
+    named = {key: str(path) for key, path in files.items()}
+
+    def said(**other: str) -> str:
+        arguments = [f"--{key}={path}" for key, path in (named | other).items()]
+        return refusal([*arguments, str(tmp_path / "out.npz")], capsys)
+
+    for name in ("flame_protocol5.pkl", "flame_model.npz"):
+        assert f"{name} has 6 vertices and 8 faces, FLAME has 5023" in said(model=f"{TRIALS / name}")
+        flame.read_flame(**files | {"model": TRIALS / name}, any_size=True)
+    static = TRIALS / "flame_static_embedding.pkl"
+    assert "flame_static_embedding.pkl is a landmark embedding of FLAME" in said(model=f"{static}")
+    message = said(model=f"{TRIALS / 'lfs_pointer.pth'}")
+    assert "lfs_pointer.pth is a Git LFS pointer" in message
+    assert "expected FLAME's head model" in message
+    with pytest.raises(ValueError, match=r"flame_static_embedding\.pkl holds the 51 .* as --contour"):
+        flame.read_flame(**files | {"landmarks": static}, any_size=True)
+    with pytest.raises(ValueError, match=r"template_v_vn\.obj is an OBJ mesh without texture coordinates"):
+        flame.read_flame(**files | {"template": TRIALS / "template_v_vn.obj"}, any_size=True)

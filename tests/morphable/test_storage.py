@@ -77,3 +77,34 @@ def test_other_npz_is_refused(tmp_path):
     np.savez(tmp_path / "other.npz", a=np.zeros(3))
     with pytest.raises(ValueError, match=r"other\.npz is no morphable model"):
         load_model(tmp_path / "other.npz")
+
+
+def test_how_joints_are_regressed_is_kept(tmp_path):
+    save_model(embedded_head().replace(joints_follow_expression=True), tmp_path / "flame.npz")
+    assert load_model(tmp_path / "flame.npz").joints_follow_expression
+
+
+def test_files_of_the_first_format(stored, tmp_path):
+    """They did not say whether joints follow the expression: of FLAME's they do, which its files got wrong."""
+
+    def older(name):
+        def change(arrays):
+            arrays.pop("joints_follow_expression")
+            arrays.update(format_version=np.array(1), name=np.array(name))
+
+        return _rewritten(stored, tmp_path, change)
+
+    loaded = load_model(older("ict"))
+    assert not loaded.joints_follow_expression
+    np.testing.assert_array_equal(loaded.template, embedded_head().template)
+    with pytest.raises(ValueError, match=r"changed\.npz was converted before .*: convert it again with python -m"):
+        load_model(older("flame"))
+
+
+def test_a_model_without_texture_coordinates(tmp_path):
+    head = embedded_head()
+    save_model(head.replace(uv=head.uv[:0], uv_faces=head.uv_faces[:0]), tmp_path / "a.npz")
+    assert load_model(tmp_path / "a.npz").uv.shape == (0, 2)
+    save_model(head.replace(uv_faces=head.uv_faces[:0]), tmp_path / "b.npz")
+    with pytest.raises(ValueError, match=r"b\.npz: uv_faces has shape"):
+        load_model(tmp_path / "b.npz")

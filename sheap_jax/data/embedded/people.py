@@ -80,7 +80,10 @@ def people_settings(name: str) -> dict[str, str]:
     if name.startswith(EMBEDDED):
         return {"detail": name.removeprefix(EMBEDDED)}
     model = load_morphable(name)
-    digest = hashlib.sha256(repr((model.joint_names, model.parents, model.expression_names)).encode())
+    described = (model.joint_names, model.parents, model.expression_names)
+    if model.joints_follow_expression:
+        described += ("joints follow the expression",)
+    digest = hashlib.sha256(repr(described).encode())
     for array in jax.tree.leaves(model):  # not the file's bytes, which carry the time of day
         digest.update(np.ascontiguousarray(array).tobytes())
     return {"people": model.name, "people_digest": digest.hexdigest()[:16]}

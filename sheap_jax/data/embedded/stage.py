@@ -28,7 +28,7 @@ class Stage(NamedTuple):
     transfer: Float[np.ndarray, "v 9"]  # of the head's vertices, see occlusion.py
     open_transfer: Float[np.ndarray, "v 9"]  # what it would be if nothing were hidden
     hair_faces: Int[np.ndarray, "g 3"]
-    eye_centers: Float[np.ndarray, "2 3"]  # template, right then left
+    eye_centers: Float[np.ndarray, "2 3"]  # template, right then left; the origin where a model names no eyes
     landmarks: Float[np.ndarray, "68 3"]  # template
 
 
@@ -57,16 +57,21 @@ def build_stage(model: MorphableModel) -> Stage:
         transfer=light_transfer(template, faces),
         open_transfer=unshadowed_transfer(vertex_normals(template, faces)),
         hair_faces=hair.shell_faces().astype(np.int32),
-        eye_centers=np.stack([template[right].mean(0), template[left].mean(0)]).astype(np.float32),
+        eye_centers=np.stack([_center(template[right]), _center(template[left])]).astype(np.float32),
         landmarks=np.asarray(fixed),
     )
 
 
+def _center(points: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "3"]:
+    """Their mean; of none, which nothing asks for, the origin."""
+    return points.mean(0) if len(points) else np.zeros(3)
+
+
 def _region(model: MorphableModel, *parts: str) -> np.ndarray:
-    """Vertices of all regions whose name contains one of `parts`."""
+    """Vertices of all regions with one of these names."""
     inside = np.zeros(len(model.template), bool)
     for name, mask in model.regions.items():
-        if any(part in name for part in parts):
+        if name in parts:
             inside |= np.asarray(mask) > 0.5
     return inside
 
