@@ -63,3 +63,9 @@ def shared_data() -> Path:
 def shared_golden() -> Path:
     """Float64 reference outputs of the rasteriser."""
     return _shared_folder("golden")
+
+
+@pytest.fixture(scope="session")
+def shared_trials() -> Path:
+    """Small files that went wrong once, of many kinds."""
+    return _shared_folder("trials")
