@@ -20,7 +20,7 @@ from jaxtyping import Float, Int, UInt8
 from sheap_jax.data.cropping import CropBox, crop_image
 from sheap_jax.data.photographs import read_photograph
 from sheap_jax.data.prepare.clips import Clip, PrepareError
-from sheap_jax.data.prepare.video import FrameReader
+from sheap_jax.data.prepare.video import ClipFrame, FrameReader
 from sheap_jax.inference.faces import FaceFinder, TrackedBox, Tracker
 from sheap_jax.inference.inputs import Failure
 from sheap_jax.inference.predictor import BUCKETS
@@ -35,10 +35,18 @@ class Footage(NamedTuple):
     """What a clip turned out to be."""
 
     clip: Clip
-    frames: int
-    rate: float  # frames per second; 0 for a photograph
+    times: Float[np.ndarray, "frames+1"]  # seconds at which frames start, from the first one, and the last one ends
     height: int
     width: int
+
+    @property
+    def frames(self) -> int:
+        return len(self.times) - 1
+
+    @property
+    def rate(self) -> float:
+        """Frames per second on average; 0 for a photograph."""
+        return 0.0 if self.clip.is_photograph else self.frames / float(self.times[-1])
 
 
 class Prediction(NamedTuple):
@@ -49,6 +57,11 @@ class Prediction(NamedTuple):
     track: Int[np.ndarray, "n"]  # who it is; in a photograph, 0 is the largest face
     box: CropBox  # of the crops, pixels of the picture
     head: HeadParams
+
+    @property
+    def seconds(self) -> Float[np.ndarray, "n"]:
+        """The time of each row's frame."""
+        return self.footage.times[self.frame]
 
 
 class FaceCrop(NamedTuple):
@@ -104,9 +117,9 @@ def face_crops(clips: Sequence[Clip], finder: FaceFinder, *, size: int, workers:
 
 
 def _decode_ahead(clips: Sequence[Clip], workers: int) -> Iterator[tuple[Clip, Future | None]]:
-    """Clips in order, photographs being decoded by a pool that is a few ahead; videos are read frame by frame later."""
+    """Clips in order, photographs being decoded by a pool that is a few ahead; frames are read one by one later."""
     with ThreadPoolExecutor(workers) as pool:
-        started = ((clip, None if clip.is_video else pool.submit(read_photograph, clip.path)) for clip in clips)
+        started = ((clip, pool.submit(read_photograph, clip.path) if clip.is_photograph else None) for clip in clips)
         waiting = deque(itertools.islice(started, 2 * workers))
         while waiting:
             yield waiting.popleft()
@@ -116,18 +129,19 @@ def _decode_ahead(clips: Sequence[Clip], workers: int) -> Iterator[tuple[Clip, F
 def _crops_of(clip: Clip, photograph: Future | None, finder: FaceFinder, size: int) -> Iterator[Item]:
     finder.start(clip)
     reader = FrameReader(clip)
-    frames = reader if photograph is None else [(0, photograph.result())]
-    tracker, faces, height, width, number = None, 0, 0, 0, 0
-    for number, image in frames:
+    frames = reader if photograph is None else [ClipFrame(0, 0.0, photograph.result())]
+    tracker, faces, height, width = Tracker(patience=LOST_AFTER), 0, 0, 0
+    for number, seconds, image in frames:
         height, width = image.shape[:2]
-        tracker = tracker or Tracker(patience=max(1, round(LOST_AFTER * reader.rate)))
-        for face in tracker.follow(number, finder.find(number, image)):
+        for face in tracker.follow(number, seconds, finder.find(number, image)):
             faces += 1
             yield FaceCrop(number, face, crop_image(image, face.box, size))
-    finder.finish(number + 1)
+    times = reader.times if photograph is None else np.array([0.0, 1.0 / clip.rate])
+    footage = Footage(clip, times, height, width)
+    finder.finish(footage.frames)
     if not faces:
-        raise PrepareError(f"no face found in {number + 1} frames" if clip.is_video else "no face found")
-    yield Footage(clip, number + 1, reader.rate, height, width)
+        raise PrepareError("no face found" if clip.is_photograph else f"no face found in {footage.frames} frames")
+    yield footage
 
 
 def _predicted(

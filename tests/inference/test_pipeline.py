@@ -28,7 +28,7 @@ def test_batches_are_filled_across_clips_and_results_keep_their_order(tmp_path):
             assert result.footage.clip == clip
             if clip.is_video:
                 np.testing.assert_array_equal(result.frame, np.arange(7))
-                assert (result.footage.frames, result.footage.rate) == (7, 25.0)
+                assert (result.footage.frames, result.footage.rate) == (7, pytest.approx(25.0))
             else:
                 np.testing.assert_allclose(result.head.shape[0] * 255, colors[int(clip.path.stem)], atol=1)
 

@@ -19,7 +19,7 @@ def make_prediction(track: np.ndarray, frame: np.ndarray, rng: np.random.Generat
     head = HeadParams(
         rng.normal(size=(n, 4)), rng.normal(size=(n, 3)), rng.normal(size=(n, 2, 3)), rng.normal(size=(n, 3))
     )
-    footage = Footage(Clip("a", "a", (Path("a.mp4"),), is_video=True), int(frame.max()) + 1, RATE, 10, 10)
+    footage = Footage(Clip("a", "a", (Path("a.mp4"),), is_video=True), np.arange(frame.max() + 2) / RATE, 10, 10)
     return Prediction(footage, frame, track, CropBox(np.zeros((n, 2)), np.ones(n)), head)
 
 

@@ -3,15 +3,14 @@
 import functools
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from jaxtyping import Float, UInt8
 
 from sheap_jax.data.manifest import fingerprint
 from sheap_jax.data.prepare.clips import Clip, PrepareError
-
-T = TypeVar("T")
+from sheap_jax.data.prepare.face_files import entry_of, path_key, read_arrays
 
 # Vertices of MediaPipe's 478-point mesh for each iBUG landmark: the mean of the pair. The jaw points are fixed places
 # on the mesh, not the visible outline.
@@ -70,32 +69,35 @@ class NpzLandmarks:
         """ValueError if the archive lacks a key or a shape is wrong; names it."""
         self.path, self.min_confidence = path, min_confidence
         self.entries: dict[tuple[str, ...], _Entry] = {}
-        with np.load(path, allow_pickle=False) as arrays:
-            for name in self._key(arrays, "sets").tolist():
-                landmarks = self._key(arrays, f"{name}_lmk68")
-                files = self._key(arrays, f"{name}_files").tolist()
-                scores = arrays.get(f"{name}_score", np.ones(landmarks.shape[:-2]))
-                if (
-                    landmarks.shape[-2:] != (68, 2)
-                    or landmarks.ndim not in (3, 4)
-                    or len(files) not in (1, len(landmarks))
-                ):
-                    raise ValueError(f"{path}: {name}_lmk68 is {landmarks.shape} for {len(files)} files")
-                if scores.shape != landmarks.shape[:-2]:
-                    raise ValueError(f"{path}: {name}_score is {scores.shape} for landmarks {landmarks.shape}")
-                landmarks = landmarks.reshape(len(landmarks), -1, 68, 2)
-                scores = scores.reshape(len(landmarks), -1)
-                for row, file in enumerate(files):
-                    self.entries[Path(file).parts] = _Entry(landmarks, scores, row if len(files) > 1 else None)
+        arrays = read_arrays(path)
+        for name in self._names(arrays, "sets"):
+            landmarks, files = self._key(arrays, f"{name}_lmk68"), self._names(arrays, f"{name}_files")
+            scores = arrays.get(f"{name}_score", np.ones(landmarks.shape[:-2]))
+            if landmarks.shape[-2:] != (68, 2) or landmarks.ndim not in (3, 4) or len(files) not in (1, len(landmarks)):
+                raise ValueError(f"{path}: {name}_lmk68 is {landmarks.shape} for {len(files)} files")
+            if scores.shape != landmarks.shape[:-2]:
+                raise ValueError(f"{path}: {name}_score is {scores.shape} for landmarks {landmarks.shape}")
+            if landmarks.dtype.kind not in "fiu" or scores.dtype.kind not in "fiu":
+                raise ValueError(f"{path}: {name}_lmk68 and {name}_score must be numbers")
+            landmarks = landmarks.reshape(len(landmarks), -1, 68, 2).astype(np.float64)
+            scores = scores.reshape(len(landmarks), -1)
+            for row, file in enumerate(files):
+                self.entries[path_key(file)] = _Entry(landmarks, scores, row if len(files) > 1 else None)
         self.clip: Clip | None = None
 
     def describe(self) -> dict[str, Any]:
         return {"landmarks": self.path.name, **fingerprint(self.path), "min_confidence": self.min_confidence}
 
-    def _key(self, arrays: Any, key: str) -> np.ndarray:
-        if key not in arrays.files:
+    def _key(self, arrays: Mapping[str, np.ndarray], key: str) -> np.ndarray:
+        if key not in arrays:
             raise ValueError(f"{self.path} has no array {key!r}; see NpzLandmarks for the layout")
         return arrays[key]
+
+    def _names(self, arrays: Mapping[str, np.ndarray], key: str) -> list[str]:
+        names = np.atleast_1d(self._key(arrays, key))
+        if names.dtype.kind != "U" or names.ndim != 1:
+            raise ValueError(f"{self.path}: {key} must be an array of texts, it is {names.dtype} {names.shape}")
+        return names.tolist()
 
     def start(self, clip: Clip) -> None:
         self.clip = clip
@@ -121,12 +123,6 @@ class NpzLandmarks:
         expected = len(self.frames[0].landmarks) if self.clip.is_video else frames
         if expected != frames:
             raise PrepareError(f"has {frames} frames, but {self.path.name} has landmarks for {expected}")
-
-
-def entry_of(file: Path, entries: Mapping[tuple[str, ...], T]) -> T | None:
-    """The entry whose key is the longest end of a file's path, as parts."""
-    parts = file.resolve().parts
-    return next((entries[parts[i:]] for i in range(len(parts)) if parts[i:] in entries), None)
 
 
 class FaceLandmarker:
