@@ -30,7 +30,7 @@ class Driving(NamedTuple):
         for prediction in self.predictions:
             rows = held_rows(prediction.frame, prediction.footage.frames)
             for row, frame in zip(rows, FrameReader(prediction.footage.clip), strict=True):
-                yield crop_image(frame.image, CropBox(prediction.box.center[row], prediction.box.half[row]), size)
+                yield crop_image(frame.image, CropBox(*(np.asarray(values)[row] for values in prediction.box)), size)
 
 
 def held_rows(frame: Int[np.ndarray, "n"], frames: int) -> Int[np.ndarray, "frames"]:

@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from sheap_jax.data.cropping import CropBox, crop_box, crop_detection, follow_box
+from sheap_jax.data.cropping import CropBox, crop_detection, follow_box, upright_box
 from sheap_jax.data.prepare.clips import Clip, PrepareError
 from sheap_jax.data.prepare.face_files import Row, entry_of, path_key, read_table
 from sheap_jax.data.prepare.landmarks import LandmarkSource
@@ -40,7 +40,7 @@ class LandmarkFaces:
 
     def find(self, number: int, image: UInt8[np.ndarray, "h w 3"]) -> list[CropBox]:
         faces = self._source.detect(number, image)
-        return [crop_box(points) for points in faces if not unusable(points, image)]
+        return [upright_box(points) for points in faces if not unusable(points, image)]
 
 
 class _BoxRow(NamedTuple):

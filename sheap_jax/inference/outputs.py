@@ -69,6 +69,7 @@ def head_arrays(model: MorphableModel, prediction: Prediction) -> dict[str, np.n
         "picture_size": np.array([footage.height, footage.width]),
         "box_center": prediction.box.center,
         "box_half": prediction.box.half,
+        "box_turns": prediction.box.turns,
         "camera": heads.picture_cameras(prediction.box).matrix,
         "model": np.array(model.name),
         "joint_names": np.array(model.joint_names),

@@ -11,7 +11,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 import jax
 import numpy as np
@@ -22,13 +22,24 @@ from sheap_jax.data.photographs import read_photograph
 from sheap_jax.data.prepare.clips import Clip, PrepareError
 from sheap_jax.data.prepare.video import ClipFrame, FrameReader
 from sheap_jax.inference.faces import FaceFinder, TrackedBox, Tracker
+from sheap_jax.inference.heads import turn_heads
 from sheap_jax.inference.inputs import Failure
 from sheap_jax.inference.predictor import BUCKETS
+from sheap_jax.morphable import MorphableModel
 from sheap_jax.types import HeadParams
 
 T = TypeVar("T")
 BATCH = BUCKETS[-1]
 LOST_AFTER = 1.0  # seconds without a face after which a track of a video ends
+
+
+class HeadPredictor(Protocol):
+    """Head parameters of crops, float images in [0, 1], and the model that they are of."""
+
+    @property
+    def model(self) -> MorphableModel: ...
+
+    def __call__(self, images: Float[np.ndarray, "n size size 3"], /) -> HeadParams: ...
 
 
 class Footage(NamedTuple):
@@ -79,7 +90,7 @@ Item = FaceCrop | Footage | Failure  # the crops of a clip, then what it was; or
 
 
 def predict_clips(
-    predictor: Callable[[Float[np.ndarray, "n size size 3"]], HeadParams],
+    predictor: HeadPredictor,
     clips: Sequence[Clip],
     finder: FaceFinder,
     *,
@@ -90,7 +101,6 @@ def predict_clips(
     """One result for every clip, in order.
 
     Args:
-      predictor: head parameters of float images in [0, 1].
       size: pixels of the crops.
       workers: threads that decode photographs.
       progress: told the number of faces of each batch.
@@ -101,7 +111,7 @@ def predict_clips(
         if isinstance(item, PredictedFace):
             rows.append(item)
             continue
-        yield item if isinstance(item, Failure) else _join(item, rows)
+        yield item if isinstance(item, Failure) else _in_the_picture(_join(item, rows), predictor)
         rows = []
 
 
@@ -193,9 +203,16 @@ def _join(footage: Footage, rows: list[PredictedFace]) -> Prediction:
         footage,
         frame=np.array([row.crop.frame for row in rows]),
         track=np.array([row.crop.face.track for row in rows]),
-        box=CropBox(np.array([box.center for box in boxes]), np.array([box.half for box in boxes])),
+        box=CropBox(*(np.array([getattr(box, name) for box in boxes]) for name in CropBox._fields)),
         head=jax.tree.map(lambda *heads: np.stack(heads), *(row.head for row in rows)),
     )
+
+
+def _in_the_picture(prediction: Prediction, predictor: HeadPredictor) -> Prediction:
+    """The heads as they lie in the picture: those of turned crops turned back."""
+    if not np.any(prediction.box.turns):
+        return prediction
+    return prediction._replace(head=turn_heads(predictor.model, prediction.head, -np.asarray(prediction.box.turns)))
 
 
 def ahead(items: Generator[T], *, depth: int) -> Iterator[T]:

@@ -9,6 +9,7 @@ import pytest
 
 from sheap_jax.data.cropping import CropBox, crop_box, crop_detection, follow_box
 from sheap_jax.data.prepare.clips import Clip, PrepareError
+from sheap_jax.data.prepare.face_search import FaceSearch
 from sheap_jax.data.prepare.landmarks import FaceLandmarker, NpzLandmarks
 from sheap_jax.inference.faces import BoxFaces, LandmarkFaces, Tracker, WholePicture, overlap
 from tests.data.tiny_videos import face_points
@@ -156,6 +157,9 @@ def test_mediapipe_finds_all_faces_through_its_adapter(tmp_path, monkeypatch):
     """A stand-in with MediaPipe's interface: normalised points, as many faces as asked for."""
     asked = {}
 
+    def point(i, scale):
+        return SimpleNamespace(x=0.25 + scale * 0.001 * (i % 50), y=0.5 + scale * 0.0005 * i)
+
     class Landmarker:
         @staticmethod
         def create_from_options(options):
@@ -164,8 +168,8 @@ def test_mediapipe_finds_all_faces_through_its_adapter(tmp_path, monkeypatch):
 
         def detect(self, frame):
             assert frame["data"].shape == IMAGE.shape
-            mesh = [SimpleNamespace(x=0.25 + 0.001 * (i % 50), y=0.5 + 0.0005 * i) for i in range(478)]
-            return SimpleNamespace(face_landmarks=[mesh, mesh][: asked["num_faces"]])
+            small, large = ([point(i, scale) for i in range(478)] for scale in (0.5, 1.0))
+            return SimpleNamespace(face_landmarks=[small, large][: asked["num_faces"]])
 
         def close(self):
             asked["closed"] = True
@@ -176,9 +180,12 @@ def test_mediapipe_finds_all_faces_through_its_adapter(tmp_path, monkeypatch):
     for name, module in {"mediapipe": package, "mediapipe.tasks": tasks, "mediapipe.tasks.python": tasks}.items():
         monkeypatch.setitem(sys.modules, name, module)
     (tmp_path / "model.task").touch()
+    monkeypatch.setattr(FaceSearch, "_movement", lambda *arguments, **options: 0.0)
+    alone = FaceLandmarker(tmp_path / "model.task").detect(0, IMAGE)
     landmarker = FaceLandmarker(tmp_path / "model.task", max_faces=2)
     found = landmarker.detect(0, IMAGE)
     assert found.shape == (2, 68, 2)
+    np.testing.assert_array_equal(alone, found[:1])  # the largest, which was not found first
     # iBUG 30, the tip of the nose, is vertex 4 of the mesh.
     np.testing.assert_allclose(found[0, 30], ((0.25 + 0.004) * 160, (0.5 + 0.002) * 120))
     assert len(LandmarkFaces(landmarker).find(0, IMAGE)) == 2

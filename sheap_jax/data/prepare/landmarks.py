@@ -11,6 +11,7 @@ from jaxtyping import Float, UInt8
 from sheap_jax.data.manifest import fingerprint
 from sheap_jax.data.prepare.clips import Clip, PrepareError
 from sheap_jax.data.prepare.face_files import entry_of, path_key, read_arrays
+from sheap_jax.data.prepare.face_search import FaceSearch
 
 # Vertices of MediaPipe's 478-point mesh for each iBUG landmark: the mean of the pair. The jaw points are fixed places
 # on the mesh, not the visible outline.
@@ -29,6 +30,7 @@ MEDIAPIPE_TO_68 = np.array([
 ])  # fmt: skip
 _SLIDING_JAW = np.array([*range(7), *range(10, 17)])  # the chin (7-9) stays where it is when the head turns
 _FULL_YAW = np.radians(40.0)  # jaw points weigh nothing from here on
+MOST_FACES = 32  # that the detector is asked for: with fewer it gives the surest ones, not the largest
 
 
 class LandmarkSource(Protocol):
@@ -126,9 +128,10 @@ class NpzLandmarks:
 
 
 class FaceLandmarker:
-    """MediaPipe's Face Landmarker on each frame by itself.
+    """MediaPipe's Face Landmarker on each frame by itself: the largest faces of all that are found.
 
-    Its video mode smooths over time: the points then trail behind fast motion and depend on the stride.
+    It misses faces that are far away or lie on their side: `FaceSearch` asks it again. Its video mode smooths over
+    time: the points then trail behind fast motion and depend on the stride.
     """
 
     def __init__(self, model: Path, *, max_faces: int = 1, min_confidence: float = 0.5) -> None:
@@ -150,11 +153,12 @@ class FaceLandmarker:
         self._mediapipe = mediapipe
         options = vision.FaceLandmarkerOptions(
             base_options=BaseOptions(model_asset_path=str(model)),
-            num_faces=max_faces,
+            num_faces=MOST_FACES,
             min_face_detection_confidence=min_confidence,
             min_face_presence_confidence=min_confidence,
         )
         self._detector = vision.FaceLandmarker.create_from_options(options)
+        self._search = FaceSearch(self._detect_once)
 
     def __reduce__(self) -> Any:
         options = {"max_faces": self.max_faces, "min_confidence": self.min_confidence}
@@ -163,12 +167,15 @@ class FaceLandmarker:
     def describe(self) -> dict[str, Any]:
         version = f"mediapipe {self._mediapipe.__version__}"
         options = {"max_faces": self.max_faces, "min_confidence": self.min_confidence}
-        return {"landmarks": version, **fingerprint(self.model), **options}
+        return {"landmarks": version, **fingerprint(self.model), **options, "search": "turned, in tiles"}
 
     def start(self, clip: Clip) -> None:
-        """Nothing to do: frames are independent."""
+        self._search.start()
 
     def detect(self, number: int, image: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "k 68 2"]:
+        return self._search.find(image)[: self.max_faces]
+
+    def _detect_once(self, image: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "k 68 2"]:
         frame = self._mediapipe.Image(image_format=self._mediapipe.ImageFormat.SRGB, data=np.ascontiguousarray(image))
         height, width = image.shape[:2]
         meshes = self._detector.detect(frame).face_landmarks

@@ -130,7 +130,7 @@ def _write_rows(pieces: Sequence[_Piece], work: Work, path: Path) -> None:
             row = load_row(piece.clip, work) or {}
             part = slice(piece.records.start, piece.records.stop)
             kept = {name: row[name] for name in ("identity", "clip", "source", "rate")}
-            kept |= {name: row[name][part] for name in ("frame", "seconds", "crop", "face", "sharpness")}
+            kept |= {name: row[name][part] for name in ("frame", "seconds", "crop", "turns", "face", "sharpness")}
             file.write(json.dumps(kept) + "\n")
     temporary.replace(path)
 

@@ -131,6 +131,7 @@ def _origin(converted: ConvertedClip) -> dict[str, Any]:
         "frame": [record.frame for record in converted.records],
         "seconds": [round(fact.seconds, 4) for fact in converted.facts],
         "crop": [[round(x, 2) for x in (*fact.center, fact.half)] for fact in converted.facts],  # x, y, half side
+        "turns": [fact.turns for fact in converted.facts],
         "face": [round(fact.face, 1) for fact in converted.facts],
         "sharpness": [round(fact.sharpness, 1) for fact in converted.facts],
     }
