@@ -12,7 +12,6 @@ import argparse
 import contextlib
 import os
 import sys
-import tempfile
 from pathlib import Path
 
 import jax
@@ -26,6 +25,7 @@ from sheap_jax.inference.inputs import WEBCAM, Failure, Inputs, find_inputs, rec
 from sheap_jax.inference.outputs import WRITERS, check_kinds, write_outputs
 from sheap_jax.inference.pipeline import Prediction, predict_clips
 from sheap_jax.inference.predictor import Predictor
+from sheap_jax.inference.whole_file import check_writable
 from sheap_jax.training.checkpoint import CheckpointError
 
 
@@ -68,16 +68,6 @@ def gather_inputs(options: argparse.Namespace) -> Inputs:
     blocked = {clip.name: reason for clip in found.clips if (reason := blocked_by(options.output, clip))}
     failures += [*found.failures, *(Failure(str(c.path), blocked[c.name]) for c in found.clips if c.name in blocked)]
     return Inputs([clip for clip in found.clips if clip.name not in blocked], failures)
-
-
-def check_writable(folder: Path) -> None:
-    """Make the output's folder and a file in it. OSError that says what to do if that fails."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise OSError(f"{folder} cannot be written to ({error.strerror}): choose another --output") from error
 
 
 def blocked_by(output: Path, clip: Clip) -> str | None:

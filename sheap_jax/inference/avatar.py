@@ -24,7 +24,7 @@ from sheap_jax.inference.crops import add_face_options, largest_face, open_finde
 from sheap_jax.inference.faces import FaceFinder
 from sheap_jax.inference.predictor import Predictor
 from sheap_jax.inference.splats import write_splats
-from sheap_jax.inference.whole_file import whole_file
+from sheap_jax.inference.whole_file import check_writable, whole_file
 from sheap_jax.morphable import MorphableModel, forward
 from sheap_jax.morphable.model import mean_params
 from sheap_jax.morphable.named import load_morphable
@@ -171,6 +171,8 @@ def main(arguments: list[str]) -> None:
     unknown = [path for path in options.outputs if Path(path).suffix.lower() not in (".npz", ".ply")]
     if unknown:
         raise ValueError(f"{unknown[0]}: avatars are written as .npz or .ply")
+    for path in options.outputs:
+        check_writable(Path(path).parent)
     predictor = Predictor.from_checkpoint(options.checkpoint)
     with open_finder(options) as finder:
         rigged = avatar_of_photo(predictor, options.photo, finder)

@@ -18,12 +18,13 @@ from jaxtyping import Float, UInt8
 from tqdm import tqdm
 
 from sheap_jax.data.prepare.clips import IMAGE_SUFFIXES, VIDEO_SUFFIXES
-from sheap_jax.inference.avatar import ERRORS, RiggedSurfels, load_avatar, load_model_of
+from sheap_jax.inference.avatar import ERRORS, RiggedSurfels, check_fits, load_avatar, load_model_of
 from sheap_jax.inference.avatar_renderer import WHITE, AvatarRenderer
 from sheap_jax.inference.crops import add_face_options, open_finder
 from sheap_jax.inference.driving import Driving, estimate_driving, load_driving
 from sheap_jax.inference.predictor import Predictor
 from sheap_jax.inference.video_files import VideoFile
+from sheap_jax.inference.whole_file import check_writable
 from sheap_jax.morphable import MorphableModel
 
 
@@ -83,9 +84,10 @@ def main(arguments: list[str]) -> None:
     options = parser.parse_args(arguments)
     if options.output.suffix.lower() in (VIDEO_SUFFIXES | IMAGE_SUFFIXES) - {".mp4"}:
         raise ValueError(f"{options.output}: videos are written as .mp4, pictures into a folder")
+    check_writable(options.output.parent)
     rigged = load_avatar(options.avatar)
     model = load_model_of(rigged, options.morphable)
-    driving = read_driving(options)
+    driving = read_driving(options, rigged)
     pictures = reenact(rigged, model, driving, size=options.size, background=tuple(options.background))
     if options.beside:
         if not driving.predictions:
@@ -97,13 +99,15 @@ def main(arguments: list[str]) -> None:
     print(f"{options.output}: {count} frames")
 
 
-def read_driving(options: argparse.Namespace) -> Driving:
+def read_driving(options: argparse.Namespace, rigged: RiggedSurfels) -> Driving:
+    """What the options name; before pictures are read, it is checked that they can drive this avatar."""
     if Path(options.driving).suffix.lower() == ".npz":
         return load_driving(options.driving, track=options.track)
     if options.checkpoint is None:
         raise ValueError(f"{options.driving} holds pictures: --checkpoint RUN says which network reads them")
     with open_finder(options) as finder:
         predictor = Predictor.from_checkpoint(options.checkpoint)
+        check_fits(rigged, predictor.model)
         return estimate_driving(predictor, options.driving, finder, track=options.track)
 
 

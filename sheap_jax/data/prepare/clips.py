@@ -10,7 +10,7 @@ from sheap_jax.data.prepare.layouts import Layout, Place
 
 VIDEO_SUFFIXES = frozenset(
     {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg"}
-    | {".3gp", ".flv", ".gif", ".m2ts", ".mts", ".ogv", ".wmv"}
+    | {".3gp", ".flv", ".gif", ".m2ts", ".mts", ".ogv", ".ts", ".wmv"}
 )
 DEFAULT_RATE = 25.0  # frames per second where nothing states a time: images of a folder, raw streams
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})

@@ -49,7 +49,7 @@ class VideoDecoder:
         with _opened(self.path) as (container, stream):
             if container.format.name.startswith("mov") and stream.frames:
                 return stream.frames
-            return sum(packet.size > 0 for packet in container.demux(stream))
+            return sum(packet.size > 0 for packet in _packets(container, stream))
 
     def __iter__(self) -> Iterator[VideoFrame]:
         missing = missing_bytes(self.path) if self.path.is_file() else 0
@@ -75,7 +75,7 @@ class VideoDecoder:
 
         packets = bad = 0
         cut = False
-        for packet in container.demux(stream):
+        for packet in _packets(container, stream):
             packets, cut = packets + 1, packet.is_corrupt or (cut and not packet.size)
             try:
                 yield from packet.decode()
@@ -91,6 +91,15 @@ class VideoDecoder:
         if stated > last:
             return stated
         return last + (last / (len(self.starts) - 1) if last else step)
+
+
+def _packets(container: Any, stream: Any) -> Iterator[Any]:
+    from av.error import FFmpegError
+
+    try:
+        yield from container.demux(stream)
+    except FFmpegError as error:
+        raise PrepareError(f"cannot be read to its end ({error.strerror}): damaged or truncated") from error
 
 
 @contextmanager

@@ -15,16 +15,15 @@ def missing_bytes(path: Path) -> int:
     size = path.stat().st_size
     with path.open("rb") as file:
         start = file.read(12)
-        ends: Callable[[BinaryIO], Iterator[int]] | None = None
+        ends: Callable[[BinaryIO], Iterator[int]] | None = None  # places at which something stated ends, ascending
         if start[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
             ends = _box_ends
         elif start[:4] == b"\x1a\x45\xdf\xa3":
             ends = _element_ends
         elif start[:4] == b"RIFF":
             ends = _riff_ends
-        file.seek(0)
-        stated = max(ends(file), default=0) if ends else 0
-    return max(0, stated - size)
+        beyond = (place - size for place in (ends(file) if ends else ()) if place > size)
+        return next(beyond, 0)
 
 
 def _box_ends(file: BinaryIO) -> Iterator[int]:
