@@ -1,5 +1,7 @@
 """Writing videos that everything plays: H.264 in MP4. A file appears once it is complete."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,10 @@ TICK = Fraction(1, 120_000)  # seconds; frames of all usual rates, NTSC's includ
 
 
 class VideoFile:
-    """A context manager; frames are RGB and of one size, without a frame there is no file."""
+    """A context manager; frames are RGB and of one size, without a frame there is no file.
+
+    OSError, which names the file, where it cannot be written or the codec does not take the pictures.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -29,9 +34,15 @@ class VideoFile:
 
         An odd last row or column is left out, which the codec cannot store.
         """
+        with self._named_errors():
+            self._write(image, until)
+
+    def _write(self, image: UInt8[np.ndarray, "h w 3"], until: float) -> None:
         import av
 
         height, width = (side - side % 2 for side in image.shape[:2])
+        if not height or not width:
+            raise OSError(f"{self.path}: a video needs pictures of 2 x 2 pixels or more")
         if self._container is None:
             # With the protocol before it, a path may hold colons.
             self._container = av.open(f"file:{self._partial}", "w", format="mp4")
@@ -46,6 +57,15 @@ class VideoFile:
         self._ticks = end
         self._mux(self._stream.encode(frame))
 
+    @contextmanager
+    def _named_errors(self) -> Iterator[None]:
+        from av.error import FFmpegError
+
+        try:
+            yield
+        except FFmpegError as error:
+            raise OSError(f"{self.path} cannot be written as a video: {error.strerror}") from error
+
     def _mux(self, packets: list[Any]) -> None:
         for packet in packets:
             packet.duration = self._lengths.pop(packet.pts)
@@ -55,9 +75,10 @@ class VideoFile:
         if self._container is None:
             return
         try:
-            if kind is None:
-                self._mux(self._stream.encode())
-            self._container.close()
+            with self._named_errors():
+                if kind is None:
+                    self._mux(self._stream.encode())
+                self._container.close()
             if kind is None:
                 self._partial.replace(self.path)
         finally:
