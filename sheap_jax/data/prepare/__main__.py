@@ -2,6 +2,8 @@
 
 import argparse
 import contextlib
+import io
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -129,4 +131,6 @@ def _share(text: str) -> float:
 
 
 if __name__ == "__main__":
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be text
     main()

@@ -1,6 +1,7 @@
 """Finding the clips below the inputs."""
 
 import itertools
+import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
@@ -91,10 +92,15 @@ def _files(inputs: Sequence[Path]) -> Iterator[tuple[Path, PurePosixPath]]:
         if root.is_dir():
             for path in sorted(root.rglob("*"), key=reading_order):
                 if path.is_file() and path.suffix.lower() in VIDEO_SUFFIXES | IMAGE_SUFFIXES:
-                    yield path, PurePosixPath(path.relative_to(root).as_posix())
+                    yield path, _readable(path.relative_to(root))
         elif not root.exists():
             raise FileNotFoundError(f"input {root} does not exist")
         elif root.suffix.lower() in VIDEO_SUFFIXES | IMAGE_SUFFIXES:
-            yield root, PurePosixPath(root.name)
+            yield root, _readable(Path(root.name))
         else:
             raise ValueError(f"input {root} is neither a folder nor a video nor an image by its suffix")
+
+
+def _readable(path: Path) -> PurePosixPath:
+    """A path for names in records: bytes that are no UTF-8, which file systems allow, are written as escapes."""
+    return PurePosixPath(os.fsencode(path).decode("utf-8", errors="backslashreplace"))
