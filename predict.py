@@ -18,6 +18,7 @@ import jax
 from tqdm import tqdm
 
 from sheap_jax.config_files import ConfigError
+from sheap_jax.data.folders import check_writable
 from sheap_jax.data.prepare.clips import DEFAULT_RATE, Clip, PrepareError
 from sheap_jax.inference import smoothing
 from sheap_jax.inference.crops import add_face_options, open_finder
@@ -25,7 +26,6 @@ from sheap_jax.inference.inputs import WEBCAM, Failure, Inputs, find_inputs, rec
 from sheap_jax.inference.outputs import WRITERS, check_kinds, write_outputs
 from sheap_jax.inference.pipeline import Prediction, predict_clips
 from sheap_jax.inference.predictor import Predictor
-from sheap_jax.inference.whole_file import check_writable
 from sheap_jax.training.checkpoint import CheckpointError
 
 
@@ -106,22 +106,35 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--as-video", action="store_true", help="the pictures of a folder are the frames of one video")
     parser.add_argument("--rate", type=positive, default=DEFAULT_RATE, help="frames per second of --as-video")
     add_face_options(parser, required=True)
-    parser.add_argument("--max-faces", type=int, default=8, help="per picture, for --face-landmarker")
+    parser.add_argument("--max-faces", type=count, default=8, help="per picture, for --face-landmarker")
     parser.add_argument("--one-identity", action="store_true", help="one shape for each person in a video")
     parser.add_argument("--smooth", action="store_true", help="One Euro filter over pose and expression of videos")
-    parser.add_argument("--min-cutoff", type=float, default=1.5, metavar="HZ", help="of the filter at rest")
-    parser.add_argument("--beta", type=float, default=1.0, help="of the filter: how far it opens with speed")
-    parser.add_argument("--seconds", type=float, default=10.0, help="of a webcam that are recorded")
-    parser.add_argument("--workers", type=int, default=min(4, os.cpu_count() or 1), help="threads that decode images")
+    parser.add_argument("--min-cutoff", type=positive, default=1.5, metavar="HZ", help="of the filter at rest")
+    parser.add_argument("--beta", type=not_negative, default=1.0, help="of the filter: how far it opens with speed")
+    parser.add_argument("--seconds", type=positive, default=10.0, help="of a webcam that are recorded")
+    parser.add_argument("--workers", type=count, default=min(4, os.cpu_count() or 1), help="threads that decode images")
     return parser.parse_args(arguments)
 
 
 def positive(text: str) -> float:
     """A number above 0."""
-    value = float(text)
-    if not 0.0 < value < float("inf"):
+    if not 0.0 < float(text) < float("inf"):
         raise argparse.ArgumentTypeError(f"{text} is no positive number")
-    return value
+    return float(text)
+
+
+def not_negative(text: str) -> float:
+    """A number from 0 on."""
+    if not 0.0 <= float(text) < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is no number from 0 on")
+    return float(text)
+
+
+def count(text: str) -> int:
+    """A whole number from 1 on."""
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is no whole number from 1 on")
+    return int(text)
 
 
 def kinds(text: str) -> list[str]:

@@ -18,13 +18,14 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from sheap_jax import lighting, reanimation
+from sheap_jax.data.folders import check_writable
 from sheap_jax.data.photographs import read_photograph
 from sheap_jax.data.prepare.clips import PrepareError
 from sheap_jax.inference.crops import add_face_options, largest_face, open_finder
 from sheap_jax.inference.faces import FaceFinder
 from sheap_jax.inference.predictor import Predictor
 from sheap_jax.inference.splats import write_splats
-from sheap_jax.inference.whole_file import check_writable, whole_file
+from sheap_jax.inference.whole_file import whole_file
 from sheap_jax.morphable import MorphableModel, forward
 from sheap_jax.morphable.model import mean_params
 from sheap_jax.morphable.named import load_morphable

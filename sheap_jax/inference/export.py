@@ -17,9 +17,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from sheap_jax import reanimation
+from sheap_jax.data.folders import check_writable
 from sheap_jax.inference.avatar import ERRORS
 from sheap_jax.inference.predictor import Predictor
-from sheap_jax.inference.whole_file import check_writable, whole_file
+from sheap_jax.inference.whole_file import whole_file
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 

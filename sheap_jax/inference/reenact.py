@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from tqdm import tqdm
 
+from sheap_jax.data.folders import check_writable
 from sheap_jax.data.prepare.clips import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from sheap_jax.inference.avatar import ERRORS, RiggedSurfels, check_fits, load_avatar, load_model_of
 from sheap_jax.inference.avatar_renderer import WHITE, AvatarRenderer
@@ -24,7 +25,6 @@ from sheap_jax.inference.crops import add_face_options, open_finder
 from sheap_jax.inference.driving import Driving, estimate_driving, load_driving
 from sheap_jax.inference.predictor import Predictor
 from sheap_jax.inference.video_files import VideoFile
-from sheap_jax.inference.whole_file import check_writable
 from sheap_jax.morphable import MorphableModel
 
 

@@ -1,19 +1,8 @@
-"""Files that are there whole or not at all, and folders that can take them."""
+"""Files that are there whole or not at all."""
 
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-
-def check_writable(folder: str | Path) -> None:
-    """Make a folder and, for a moment, a file in it, before hours of work. OSError that names it if that fails."""
-    try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise OSError(f"{folder} cannot be written to ({error.strerror}): choose another folder") from error
 
 
 @contextmanager

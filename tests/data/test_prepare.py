@@ -196,6 +196,28 @@ def test_images_of_a_folder_are_frames(tmp_path):
     assert places == sorted(places), "the face moves to the right"
 
 
+def test_heads_on_their_side_are_set_upright(tmp_path):
+    """Frames and landmarks turned clockwise give the records of the upright ones."""
+    splits = []
+    for name, turns in (("upright", 0), ("turned", 1)):
+        folder = tmp_path / name / "videos" / "carla"
+        folder.mkdir(parents=True)
+        for i in range(3):
+            cv2.imwrite(str(folder / f"{i}.png"), cv2.cvtColor(np.rot90(draw(i), -turns).copy(), cv2.COLOR_RGB2BGR))
+        points = all_points(3)
+        if turns:
+            points = np.stack([draw(0).shape[0] - points[..., 1], points[..., 0]], axis=-1)
+        files = np.array([f"carla/{i}.png" for i in range(3)])
+        np.savez(tmp_path / name / "points.npz", sets=["s"], s_files=files, s_lmk68=points)
+        splits.append(Split(run(tmp_path / name, "--image-size", "96"), "train"))
+    for upright, turned in zip(*([split[i] for i in range(3)] for split in splits), strict=True):
+        np.testing.assert_allclose(turned.landmarks, upright.landmarks, atol=1e-3)
+        images = [decode_frame(record, image_size=96).image for record in (turned, upright)]
+        np.testing.assert_allclose(images[0], images[1], atol=0.05)
+    rows = [json.loads((tmp_path / name / "shards/train-clips.jsonl").read_text()) for name in ("upright", "turned")]
+    assert [row["turns"] for row in rows] == [[0] * 3, [1] * 3]
+
+
 def test_holding_out(videos):
     output = run(videos, "--test-share", "0.25", "--hold-out", "frames")
     assert Split(output, "train").index.frame.tolist() == [0, 1, 2, 3, 4, 5] * 2

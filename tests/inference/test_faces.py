@@ -227,3 +227,10 @@ def test_crops_of_a_track_are_smoothed_over_gaps_and_end_after_patience():
     (late,) = tracker.follow(6, 6 / 25, [square(60, 50, 20)])
     assert late.track == 1
     np.testing.assert_allclose(late.box.center, (60, 50))
+
+
+def test_a_track_ends_by_the_clock_and_not_in_a_pause():
+    tracker, box = Tracker(patience=1.0), square(60, 50, 20)
+    seconds = [0.0, 0.5, 30.0, 30.02, 30.9, 32.0]  # of frames 0, 1, 2, 3, 4, 8: the video itself paused after 1
+    tracks = [tracker.follow(frame, at, [box])[0].track for frame, at in zip((0, 1, 2, 3, 4, 8), seconds, strict=True)]
+    assert tracks == [0, 0, 0, 0, 0, 1]

@@ -206,6 +206,13 @@ def test_outputs_that_cannot_be_written(tmp_path, predictor, capsys):
         run([tmp_path / "a.png"], tmp_path / "out/a", "--cropped")
 
 
+@pytest.mark.parametrize("option", ["--rate", "--max-faces", "--workers", "--min-cutoff", "--seconds"])
+@pytest.mark.parametrize("value", ["0", "-2", "nan", "many"])
+def test_numbers_that_make_no_sense_are_refused_at_once(tmp_path, capsys, option, value):
+    assert run(["a.png"], tmp_path, "--cropped", option, value) == 2
+    assert option in capsys.readouterr().err
+
+
 def test_what_cannot_be_saved_is_refused_at_once(tmp_path, capsys):
     assert run(["a.png"], tmp_path, "--cropped", "--save", "params,stl") == 2
     assert "stl cannot be saved; choose from params," in capsys.readouterr().err

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from sheap_jax.data.folders import check_writable
 from sheap_jax.data.prepare.clips import Clip, PrepareError, find_clips
 from sheap_jax.data.prepare.engines import convert_here, convert_with_beam
 from sheap_jax.data.prepare.landmarks import FaceLandmarker, LandmarkSource, NpzLandmarks
@@ -38,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _prepare(options: argparse.Namespace, for_beam: Sequence[str]) -> Report:
     quality = Quality(options.min_face, options.min_sharpness, options.max_jump)
     found = find_clips(options.inputs, Layout(options.layout))
+    check_writable(options.output)
     with contextlib.ExitStack() as stack:
         work = Work(
             source=_landmark_source(options, stack),
