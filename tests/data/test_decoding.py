@@ -105,10 +105,18 @@ def test_an_edit_list_is_followed(tmp_path):
     np.testing.assert_allclose(times, np.arange(16) / 25, atol=1e-3)
 
 
-@pytest.mark.parametrize("suffix", ["mp4", "mkv", "webm"])
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("a.mp4", {}),
+        ("a.mp4", {"movflags": "frag_keyframe", "options": {"g": "4"}}),  # states the frames of its first fragment
+        ("a.mkv", {"live": "1"}),
+        ("a.webm", {"codec": "libvpx"}),
+    ],
+)
 @pytest.mark.parametrize(("most", "expected"), [(0, 20), (10, 10), (7, 7), (30, 20)])
-def test_at_most_so_many_frames_whatever_the_container_states(tmp_path, suffix, most, expected):
-    path = write_frames(tmp_path / f"a.{suffix}", IRREGULAR, codec="libvpx" if suffix == "webm" else "libx264")
+def test_at_most_so_many_frames_whatever_the_container_states(tmp_path, name, options, most, expected):
+    path = write_frames(tmp_path / name, IRREGULAR, **options)
     frames, times = read(path, max_frames=most)
     assert len(frames) == expected
     assert len(times) == 21

@@ -1,6 +1,6 @@
 """A video file as frames with the time of each: upright, of square pixels and one size."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,7 +23,7 @@ class VideoFrame(NamedTuple):
     """One decoded frame; `image` converts it, which costs more than decoding it."""
 
     seconds: float  # from the first frame
-    image: Any  # () -> uint8 [h, w, 3]
+    image: Callable[[], UInt8[np.ndarray, "h w 3"]]
 
 
 class VideoDecoder:
@@ -45,10 +45,8 @@ class VideoDecoder:
         self.end = 0.0
 
     def count(self) -> int:
-        """How many frames there will be, at most: from the file's packets, which is exact but for odd files."""
+        """How many frames there will be, or a few more: by the file's packets, since what headers state is often wrong."""
         with _opened(self.path) as (container, stream):
-            if container.format.name.startswith("mov") and stream.frames:
-                return stream.frames
             return sum(packet.size > 0 for packet in _packets(container, stream))
 
     def __iter__(self) -> Iterator[VideoFrame]:
@@ -222,7 +220,7 @@ def _display_matrix(frame: Any) -> tuple[int, int, int, int]:
     stored = frame.side_data.get("DISPLAYMATRIX")
     if stored is None:
         return 1, 0, 0, 1
-    a, b, _, c, d = np.frombuffer(bytes(stored), "<i4")[:5].tolist()
+    a, b, _, c, d = np.frombuffer(bytes(stored), np.int32)[:5].tolist()
     return a, b, c, d
 
 
