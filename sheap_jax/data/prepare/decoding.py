@@ -45,7 +45,7 @@ class VideoDecoder:
         self.end = 0.0
 
     def count(self) -> int:
-        """How many frames there will be, or a few more: by the file's packets, since what headers state is often wrong."""
+        """How many frames there will be, or a few more: by the packets, since what headers state is often wrong."""
         with _opened(self.path) as (container, stream):
             return sum(packet.size > 0 for packet in _packets(container, stream))
 
