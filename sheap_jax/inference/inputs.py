@@ -94,13 +94,13 @@ def _why_nothing(path: Path, found: list[_Found]) -> str:
 
 
 def _named(found: list[_Found], rate: float) -> list[Clip]:
-    """Clips with unique names: those that would share one keep their suffix, or get a number."""
+    """Clips with unique names: those that would share one, or mean another folder, keep their suffix or get a number."""
     repeated = Counter(name for name, _ in found)
     taken: set[str] = set()
     clips = []
     for name, files in found:
         suffix = files[0].suffix.lower()
-        wanted = f"{name}-{suffix[1:]}" if repeated[name] > 1 else name
+        wanted = f"{name}-{suffix[1:]}" if repeated[name] > 1 or name in (".", "..") else name
         numbered = itertools.chain([wanted], (f"{wanted}-{number}" for number in itertools.count(2)))
         unique = next(name for name in numbered if name not in taken)
         taken.add(unique)

@@ -61,6 +61,11 @@ def test_the_pictures_of_a_folder_as_a_video(tmp_path):
     assert {clip.rate for clip in clips} == {12.0}
 
 
+def test_no_name_leads_out_of_the_output(tmp_path):
+    (tmp_path / "...jpg").touch()
+    assert names(find_inputs([str(tmp_path / "...jpg")])) == {"..-jpg": False}
+
+
 def test_folders_with_the_suffix_of_a_file(tmp_path):
     (tmp_path / "a.mp4").mkdir()
     (tmp_path / "a.mp4/b.jpg").touch()
