@@ -94,7 +94,7 @@ def _why_nothing(path: Path, found: list[_Found]) -> str:
 
 
 def _named(found: list[_Found], rate: float) -> list[Clip]:
-    """Clips with unique names: those that would share one, or mean another folder, keep their suffix or get a number."""
+    """Clips with unique names: what would share one, or mean another folder, keeps its suffix or gets a number."""
     repeated = Counter(name for name, _ in found)
     taken: set[str] = set()
     clips = []
