@@ -1,6 +1,6 @@
 """Where the faces are in a picture, and which face of one frame is which of the next."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -36,11 +36,23 @@ class LandmarkFaces:
     """Faces from landmarks: MediaPipe's, or those of a file."""
 
     def __init__(self, source: LandmarkSource) -> None:
-        self.start, self.finish, self._source = source.start, source.finish, source
+        self._source = source
+        self._unusable: Counter[str | None] = Counter()  # faces of the clip by reason, None for good ones
+
+    def start(self, clip: Clip) -> None:
+        self._source.start(clip)
+        self._unusable.clear()
 
     def find(self, number: int, image: UInt8[np.ndarray, "h w 3"]) -> list[CropBox]:
-        faces = self._source.detect(number, image)
-        return [upright_box(points) for points in faces if not unusable(points, image)]
+        faces = [(points, unusable(points, image)) for points in self._source.detect(number, image)]
+        self._unusable.update(reason for _, reason in faces)
+        return [upright_box(points) for points, reason in faces if reason is None]
+
+    def finish(self, frames: int) -> None:
+        self._source.finish(frames)
+        if self._unusable and None not in self._unusable:
+            reasons = "; ".join(f"{reason} ({count})" for reason, count in self._unusable.most_common())
+            raise PrepareError(f"no usable face: {reasons}")
 
 
 class _BoxRow(NamedTuple):

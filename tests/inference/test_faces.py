@@ -151,6 +151,8 @@ def test_faces_outside_the_picture_are_none(tmp_path):
     faces = LandmarkFaces(NpzLandmarks(tmp_path / "l.npz"))
     faces.start(PHOTOGRAPH)
     assert faces.find(0, IMAGE) == []
+    with pytest.raises(PrepareError, match=r"no usable face: most landmarks outside the image \(1\)"):
+        faces.finish(1)
 
 
 def test_mediapipe_finds_all_faces_through_its_adapter(tmp_path, monkeypatch):
