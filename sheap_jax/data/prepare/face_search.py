@@ -55,7 +55,7 @@ class FaceSearch:
 
     Faces of the whole picture count if they stay where they are when the picture is tilted, or if they are those of the
     frame before. Without any the picture is searched: where the last frame had some, turned by quarters, then in tiles.
-    At most 1 + 3 + tiles passes (6 + 15 at 16:9) for a picture without a face, and 3 more for each face found.
+    At most 1 + 3 + tiles passes (6 + 15 at 16:9) for a picture without a face, and 4 more for each face found.
     """
 
     def __init__(self, detect: Detect) -> None:
@@ -73,7 +73,7 @@ class FaceSearch:
             faces = self._in_views(image, views)
             if faces:
                 break
-        self._known = faces
+        self._known = faces = [self._seen_level(image, face) for face in faces]
         return np.array(sorted(faces, key=_side, reverse=True)).reshape(-1, 68, 2)
 
     def _further_views(self, image: UInt8[np.ndarray, "h w 3"]) -> Iterator[list[View]]:
@@ -109,6 +109,14 @@ class FaceSearch:
             return True
         return self._movement(image, face, most=STEADY) <= STEADY
 
+    def _seen_level(self, image: UInt8[np.ndarray, "h w 3"], face: Landmarks) -> Landmarks:
+        """The landmarks of a face that lies on its side: those of the upright view are better. Others as they are."""
+        if abs(_roll(face)) <= np.pi / 4:
+            return face
+        view = _view_around(face, 0.0)
+        again = [other for other in view.back(self._detect(view.cut(image))) if _is_same(face, other)]
+        return again[0] if again else face
+
     def _movement(self, image: UInt8[np.ndarray, "h w 3"], face: Landmarks, *, most: float) -> float:
         """How far the landmarks move at most when the face is seen level and tilted; looks on up to `most` only."""
         moved = 0.0
@@ -124,8 +132,7 @@ class FaceSearch:
 
 def _view_around(face: Landmarks, tilt: float) -> View:
     """The square about a face, turned so that its eyes are level, then by `tilt` radians counterclockwise."""
-    eyes = face[45] - face[36]
-    angle = np.arctan2(eyes[1], eyes[0]) + tilt
+    angle = _roll(face) + tilt
     side = _AROUND * _side(face)
     pixels = int(np.clip(side, *_VIEW_SIZES))
     cosine, sine = pixels / side * np.cos(angle), pixels / side * np.sin(angle)
@@ -159,6 +166,12 @@ def _tiles(image: UInt8[np.ndarray, "h w 3"], parts: int, shared: float) -> list
     pixels = round(scale * side)
     corners = [(x, y) for y in starts[1] for x in starts[0]]
     return [View(np.array([[scale, 0.0, -scale * x], [0.0, scale, -scale * y]]), (pixels, pixels)) for x, y in corners]
+
+
+def _roll(face: Landmarks) -> float:
+    """The angle of the eyes' line in radians, clockwise in the picture."""
+    eyes = face[45] - face[36]
+    return float(np.arctan2(eyes[1], eyes[0]))
 
 
 def _side(face: Landmarks) -> float:
