@@ -18,11 +18,12 @@ import jax
 from tqdm import tqdm
 
 from sheap_jax.config_files import ConfigError
-from sheap_jax.data.prepare.clips import PrepareError
+from sheap_jax.data.folders import check_writable
+from sheap_jax.data.prepare.clips import DEFAULT_RATE, Clip, PrepareError
 from sheap_jax.inference import smoothing
 from sheap_jax.inference.crops import add_face_options, open_finder
 from sheap_jax.inference.inputs import WEBCAM, Failure, Inputs, find_inputs, record_webcam
-from sheap_jax.inference.outputs import WRITERS, write_outputs
+from sheap_jax.inference.outputs import WRITERS, check_kinds, write_outputs
 from sheap_jax.inference.pipeline import Prediction, predict_clips
 from sheap_jax.inference.predictor import Predictor
 from sheap_jax.training.checkpoint import CheckpointError
@@ -30,13 +31,12 @@ from sheap_jax.training.checkpoint import CheckpointError
 
 def predict(options: argparse.Namespace) -> int:
     """Run the command; returns how many inputs failed."""
-    options.output.mkdir(parents=True, exist_ok=True)
-    if not os.access(options.output, os.W_OK):
-        raise PermissionError(f"{options.output} is not writable: choose another --output")
+    check_writable(options.output)
     with contextlib.ExitStack() as stack:
         finder = stack.enter_context(open_finder(options, max_faces=options.max_faces))
-        clips, failures = gather_inputs(options)
         predictor = Predictor.from_checkpoint(options.checkpoint)
+        check_kinds(options.save, predictor.model)
+        clips, failures = gather_inputs(options)
         size, faces, unread = predictor.config.image_size, 0, len(failures)
         bar = stack.enter_context(tqdm(unit="face", desc="predicting"))
         for failure in failures:
@@ -64,8 +64,17 @@ def gather_inputs(options: argparse.Namespace) -> Inputs:
             names.append(str(record_webcam(name, options.output, seconds=options.seconds)) if is_camera else name)
         except ValueError as error:
             failures.append(Failure(name, str(error)))
-    found = find_inputs(names)
-    return Inputs(found.clips, failures + found.failures)
+    found = find_inputs(names, as_video=options.as_video, rate=options.rate)
+    blocked = {clip.name: reason for clip in found.clips if (reason := blocked_by(options.output, clip))}
+    failures += [*found.failures, *(Failure(str(c.path), blocked[c.name]) for c in found.clips if c.name in blocked)]
+    return Inputs([clip for clip in found.clips if clip.name not in blocked], failures)
+
+
+def blocked_by(output: Path, clip: Clip) -> str | None:
+    """Why a clip's folder cannot be made, None if it can."""
+    folder = output / clip.name
+    files = [path for path in (folder, *folder.parents) if path.exists() and not path.is_dir()]
+    return f"nothing written: {files[0]} is a file where a folder has to be: move it" if files else None
 
 
 def finish(prediction: Prediction, predictor: Predictor, options: argparse.Namespace) -> Prediction | Failure:
@@ -73,12 +82,14 @@ def finish(prediction: Prediction, predictor: Predictor, options: argparse.Names
     clip = prediction.footage.clip
     if options.one_identity:
         prediction = smoothing.one_identity(prediction)
-    if options.smooth and clip.is_video:
+    if options.smooth and not clip.is_photograph:
         prediction = smoothing.smooth_motion(prediction, min_cutoff=options.min_cutoff, beta=options.beta)
     try:
         write_outputs(options.output, predictor.model, prediction, options.save)
     except (OSError, ValueError, PrepareError) as error:
         return Failure(str(clip.path), f"nothing written: {error}")
+    except Exception as error:  # one odd input among thousands must not lose those after it
+        return Failure(str(clip.path), f"nothing written: unexpected {type(error).__name__}: {error}")
     return prediction
 
 
@@ -92,15 +103,38 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--checkpoint", required=True, type=Path, metavar="DIR", help="directory of a training run")
     parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="gets a folder for each input")
     parser.add_argument("--save", type=kinds, default=["params", "overlay"], help=f"some of {','.join(WRITERS)}")
+    parser.add_argument("--as-video", action="store_true", help="the pictures of a folder are the frames of one video")
+    parser.add_argument("--rate", type=positive, default=DEFAULT_RATE, help="frames per second of --as-video")
     add_face_options(parser, required=True)
-    parser.add_argument("--max-faces", type=int, default=8, help="per picture, for --face-landmarker")
+    parser.add_argument("--max-faces", type=count, default=8, help="per picture, for --face-landmarker")
     parser.add_argument("--one-identity", action="store_true", help="one shape for each person in a video")
     parser.add_argument("--smooth", action="store_true", help="One Euro filter over pose and expression of videos")
-    parser.add_argument("--min-cutoff", type=float, default=1.5, metavar="HZ", help="of the filter at rest")
-    parser.add_argument("--beta", type=float, default=1.0, help="of the filter: how far it opens with speed")
-    parser.add_argument("--seconds", type=float, default=10.0, help="of a webcam that are recorded")
-    parser.add_argument("--workers", type=int, default=min(4, os.cpu_count() or 1), help="threads that decode images")
+    parser.add_argument("--min-cutoff", type=positive, default=1.5, metavar="HZ", help="of the filter at rest")
+    parser.add_argument("--beta", type=not_negative, default=1.0, help="of the filter: how far it opens with speed")
+    parser.add_argument("--seconds", type=positive, default=10.0, help="of a webcam that are recorded")
+    parser.add_argument("--workers", type=count, default=min(4, os.cpu_count() or 1), help="threads that decode images")
     return parser.parse_args(arguments)
+
+
+def positive(text: str) -> float:
+    """A number above 0."""
+    if not 0.0 < float(text) < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is no positive number")
+    return float(text)
+
+
+def not_negative(text: str) -> float:
+    """A number from 0 on."""
+    if not 0.0 <= float(text) < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is no number from 0 on")
+    return float(text)
+
+
+def count(text: str) -> int:
+    """A whole number from 1 on."""
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is no whole number from 1 on")
+    return int(text)
 
 
 def kinds(text: str) -> list[str]:

@@ -74,3 +74,9 @@ def compilation_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 1)
     yield directory
     jax.config.update("jax_compilation_cache_dir", None)
+
+
+@pytest.fixture(scope="session")
+def shared_trials() -> Path:
+    """Small files that went wrong once, of many kinds."""
+    return _shared_folder("trials")

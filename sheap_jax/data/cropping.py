@@ -7,7 +7,7 @@ the square box of the 68 landmarks, 1.9 times as large, its centre moved up by a
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 
 MARGIN = 1.9  # half side of the crop over half side of the landmarks' square box
 SHIFT_UP = 0.5  # how far the centre moves up, in half sides of the landmarks' box
@@ -20,6 +20,7 @@ class CropBox(NamedTuple):
 
     center: Float[np.ndarray, "*n 2"]  # x, y
     half: Float[np.ndarray, "*n"]  # half the side
+    turns: Int[np.ndarray, "*n"] | int = 0  # quarter turns, counterclockwise, of the square that set the head upright
 
 
 def crop_box(landmarks: Float[np.ndarray, "*n l 2"], *, margin: float = MARGIN, shift_up: float = SHIFT_UP) -> CropBox:
@@ -39,6 +40,28 @@ def crop_box(landmarks: Float[np.ndarray, "*n l 2"], *, margin: float = MARGIN, 
     return CropBox(center=(low + high) / 2 - up, half=margin * half)
 
 
+def upright_box(landmarks: Float[np.ndarray, "68 2"]) -> CropBox:
+    """The crop of a face whose head may lie on its side or be upside down, turned so that it stands.
+
+    The rule of `crop_box` in the picture turned by the quarter turns that bring the eyes next to a level line.
+    Raises ValueError as `crop_box` does.
+    """
+    points = np.asarray(landmarks, np.float64)
+    right, left = points[36], points[45]  # outer corners of the subject's eyes
+    turns = round(float(np.arctan2(left[1] - right[1], left[0] - right[0])) / (np.pi / 2)) % 4
+    box = crop_box(_turn(points, turns))
+    return CropBox(_turn(box.center, -turns), box.half, turns)
+
+
+def _turn(points: Float[np.ndarray, "*n 2"], turns: Int[np.ndarray, "*m"] | int) -> Float[np.ndarray, "*n 2"]:
+    """Points (x right, y down) turned counterclockwise about the origin; the axes of `turns` are their first ones."""
+    turns = np.asarray(turns) % 4
+    turns = turns.reshape(turns.shape + (1,) * (points.ndim - 1 - turns.ndim))
+    cosine, sine = (np.array(values)[turns] for values in ((1, 0, -1, 0), (0, 1, 0, -1)))
+    x, y = points[..., 0], points[..., 1]
+    return np.stack([cosine * x + sine * y, cosine * y - sine * x], axis=-1)
+
+
 def crop_detection(box: Float[np.ndarray, "*n 4"]) -> CropBox:
     """The crop of a face from the left, top, right, bottom of a face detector's box (brows to chin and a little more).
 
@@ -54,18 +77,21 @@ def crop_detection(box: Float[np.ndarray, "*n 4"]) -> CropBox:
 
 
 def follow_box(previous: CropBox, box: CropBox, *, frames: int = 1, weight: float = SMOOTHING) -> CropBox:
-    """One step of the exponential moving average that keeps the crop of a video calm.
+    """One step of the exponential moving average that keeps the crop of a video calm. A turned crop begins anew.
 
     Args:
       previous: the averaged box of the last frame that was used; the first frame of a video keeps its own box.
       frames: how many frames ago that was: after a gap the new box counts as if it had been seen in all of them.
     """
+    if np.any(previous.turns != box.turns):
+        return box
     share = 1.0 - (1.0 - weight) ** frames
-    return CropBox(*((1.0 - share) * old + share * new for old, new in zip(previous, box, strict=True)))
+    center, half = ((1.0 - share) * old + share * new for old, new in zip(previous[:2], box[:2], strict=True))
+    return CropBox(center, half, box.turns)
 
 
 def crop_image(image: UInt8[np.ndarray, "h w c"], box: CropBox, size: int) -> UInt8[np.ndarray, "size size c"]:
-    """Cut the box out of an image and scale it to `size` pixels; what lies outside the image is black.
+    """Cut the box out of an image, turn it and scale it to `size` pixels; what lies outside the image is black.
 
     A shrinking crop is averaged over pixel areas, an enlarging one interpolated linearly.
     """
@@ -84,18 +110,19 @@ def crop_image(image: UInt8[np.ndarray, "h w c"], box: CropBox, size: int) -> UI
     step = 2 * float(box.half) * factor / size  # pixels of `image` per pixel of the crop
     matrix = np.array([[step[0], 0, corner[0] + 0.5 * step[0] - 0.5], [0, step[1], corner[1] + 0.5 * step[1] - 0.5]])
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    return cv2.warpAffine(image, matrix, (size, size), flags=flags, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
+    crop = cv2.warpAffine(image, matrix, (size, size), flags=flags, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
+    return np.rot90(crop, int(box.turns))
 
 
 def to_crop(points: Float[np.ndarray, "*n l 2"], box: CropBox, size: int) -> Float[np.ndarray, "*n l 2"]:
     """Pixels of the original image to pixels of the crop."""
-    corner = np.asarray(box.center) - np.asarray(box.half)[..., None]
+    turned = _turn(points - np.asarray(box.center)[..., None, :], box.turns)
     scale = size / (2 * np.asarray(box.half))
-    return (points - corner[..., None, :]) * scale[..., None, None]
+    return turned * scale[..., None, None] + size / 2
 
 
 def from_crop(points: Float[np.ndarray, "*n l 2"], box: CropBox, size: int) -> Float[np.ndarray, "*n l 2"]:
     """Pixels of the crop back to pixels of the original image: the inverse of `to_crop`."""
-    corner = np.asarray(box.center) - np.asarray(box.half)[..., None]
     scale = 2 * np.asarray(box.half) / size
-    return points * scale[..., None, None] + corner[..., None, :]
+    turned = _turn((points - size / 2) * scale[..., None, None], -np.asarray(box.turns))
+    return turned + np.asarray(box.center)[..., None, :]

@@ -2,37 +2,75 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 from jaxtyping import UInt8
+
+# What is read; never formats of programs that Pillow starts (PostScript). JPEG includes those of phones with previews.
+_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")
+_ANIMATED = ("PNG", "WEBP", "GIF")  # whose further pictures are frames; those of the others are pages and previews
+_MOST_PIXELS = 2**30  # a damaged or malicious file of a few kilobytes may state any number
 
 
 def read_photograph(path: str | Path) -> UInt8[np.ndarray, "h w 3"]:
     """An RGB picture, upright (EXIF), 8 bits per channel; what is transparent is black, as what lies outside a crop.
 
-    Raises FileNotFoundError if the file is missing, ValueError if it is no picture or a damaged one.
+    The rules are the same for all formats: palettes, grey and CMYK (without its colour profile) become RGB, 16 bits 8.
+
+    Raises OSError if the file cannot be opened; ValueError if it is no picture, damaged or an animation, or if its
+    numbers are no colours.
     """
-    import cv2
+    from PIL import Image, ImageOps
 
     if not Path(path).exists():
         raise FileNotFoundError(f"the photograph {path} is missing")
-    data = np.fromfile(path, np.uint8)
+    Image.MAX_IMAGE_PIXELS = _MOST_PIXELS // 2  # Pillow refuses twice as many; its own limit is below today's cameras
+    # A file, not its path: Pillow 13 maps files of a path, and scrambles uncompressed TIFFs that lie on their side.
+    with Path(path).open("rb") as file:
+        try:
+            with Image.open(file, formats=_FORMATS) as image:
+                animated = image.format in _ANIMATED and getattr(image, "is_animated", False)
+                upright = None if animated else ImageOps.exif_transpose(image)
+        except Exception as error:  # the decoders of many formats raise as many errors on damaged files
+            raise ValueError(f"{path} is no picture, or a damaged one{_format_hint(file)}") from error
+    if upright is None:
+        raise ValueError(f"{path} is an animation: convert it to a video, or take one picture of it")
     try:
-        pixels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED if _is_transparent_png(data) else cv2.IMREAD_COLOR)
-    except cv2.error:  # an empty file, or more pixels than OpenCV takes
-        pixels = None
-    if pixels is None:
-        raise ValueError(f"{path} is no picture, or a damaged one")
-    if pixels.shape[2] == 4:
-        brightest = 65535.0 if pixels.dtype == np.uint16 else 255.0
-        share = pixels / brightest
-        pixels = np.round(255.0 * share[..., :3] * share[..., 3:]).astype(np.uint8)
-    return np.ascontiguousarray(pixels[..., ::-1])
+        return _colors(upright)
+    except ValueError as error:
+        raise ValueError(f"{path} has pixels of mode {upright.mode}: save it with 8 or 16 bits per colour") from error
 
 
-def _is_transparent_png(data: UInt8[np.ndarray, "n"]) -> bool:
-    """Whether the header of a PNG says that it has an alpha channel (colour types 4 and 6)."""
-    return data[:4].tobytes() == b"\x89PNG" and len(data) > 25 and bool(data[25] & 4)
+def over_black(pixels: UInt8[np.ndarray, "h w 4"]) -> UInt8[np.ndarray, "h w 3"]:
+    """RGB on black from RGBA."""
+    if (pixels[..., 3] == 255).all():
+        return np.ascontiguousarray(pixels[..., :3])
+    return np.round(pixels[..., :3] * (pixels[..., 3:] / np.float32(255.0))).astype(np.uint8)
+
+
+def _colors(image: Any) -> UInt8[np.ndarray, "h w 3"]:
+    """RGB of a Pillow image. ValueError for a mode that is no RGB, grey or CMYK of 8 or 16 bits."""
+    if image.mode.startswith("I;16"):  # Pillow itself reduces 16 bits of colour to 8, not those of grey
+        grey = np.array(image, np.uint16)
+        grey[grey == image.info.get("transparency", -1)] = 0
+        return np.repeat(np.round(grey / 257.0).astype(np.uint8)[..., None], 3, axis=2)
+    if image.mode in ("I", "F"):
+        raise ValueError("no colours")
+    if image.has_transparency_data:
+        return over_black(np.asarray(image.convert("RGBA")))
+    return np.array(image.convert("RGB"))
+
+
+def _format_hint(file: BinaryIO) -> str:
+    """More about files that phones write under the names of others."""
+    file.seek(0)
+    start = file.read(12)
+    if not start:
+        return ": it is empty"
+    if start[4:8] == b"ftyp":
+        return ": it is HEIC, AVIF or a video by its content; convert it to JPEG"
+    return ""
 
 
 def first_existing(stem: str | Path, suffixes: Iterable[str]) -> Path:

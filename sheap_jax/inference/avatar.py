@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from sheap_jax import lighting, reanimation
+from sheap_jax.data.folders import check_writable
 from sheap_jax.data.photographs import read_photograph
 from sheap_jax.data.prepare.clips import PrepareError
 from sheap_jax.inference.crops import add_face_options, largest_face, open_finder
@@ -104,8 +105,8 @@ def save_avatar(rigged: RiggedSurfels, path: str | Path) -> None:
         **rigged.local._asdict(),
         **rigged.head._asdict(),
     }
-    with whole_file(path) as temporary:
-        np.savez(temporary, allow_pickle=False, **{key: np.asarray(value) for key, value in arrays.items()})
+    with whole_file(path) as temporary, temporary.open("wb") as file:  # to a path, NumPy appends .npz after .NPZ
+        np.savez(file, allow_pickle=False, **{key: np.asarray(value) for key, value in arrays.items()})
 
 
 def load_avatar(path: str | Path) -> RiggedSurfels:
@@ -168,14 +169,16 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("outputs", nargs="+", metavar="OUTPUT", help="avatar .npz, splats in neutral pose .ply")
     add_face_options(parser, required=True)
     options = parser.parse_args(arguments)
-    unknown = [path for path in options.outputs if Path(path).suffix not in (".npz", ".ply")]
+    unknown = [path for path in options.outputs if Path(path).suffix.lower() not in (".npz", ".ply")]
     if unknown:
         raise ValueError(f"{unknown[0]}: avatars are written as .npz or .ply")
+    for path in options.outputs:
+        check_writable(Path(path).parent)
     predictor = Predictor.from_checkpoint(options.checkpoint)
     with open_finder(options) as finder:
         rigged = avatar_of_photo(predictor, options.photo, finder)
     for path in options.outputs:
-        if Path(path).suffix == ".npz":
+        if Path(path).suffix.lower() == ".npz":
             save_avatar(rigged, path)
         else:
             posed = pose_surfels(rigged, predictor.model, rigged.neutral())

@@ -6,9 +6,10 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import Float, Int, UInt8
 
 from sheap_jax.data.cropping import CropBox, crop_image
+from sheap_jax.data.prepare.clips import DEFAULT_RATE
 from sheap_jax.data.prepare.video import FrameReader
 from sheap_jax.inference.faces import FaceFinder
 from sheap_jax.inference.inputs import Failure, find_inputs
@@ -16,22 +17,20 @@ from sheap_jax.inference.pipeline import Prediction, predict_clips
 from sheap_jax.inference.predictor import Predictor
 from sheap_jax.types import HeadParams
 
-DEFAULT_RATE = 25.0  # frames per second, where nothing states one
-
 
 class Driving(NamedTuple):
     """All frames of a video with one person, who keeps still where the video does not show them: see `held_rows`."""
 
     head: HeadParams  # NumPy arrays [n, ...]
-    rate: float  # frames per second
+    times: Float[np.ndarray, "n+1"]  # seconds at which frames start, from 0, and the last one ends
     predictions: Sequence[Prediction] = ()  # what they were estimated from; none for parameters of a file
 
     def pictures(self, size: int) -> Iterator[UInt8[np.ndarray, "size size 3"]]:
         """The crop behind each frame, read again."""
         for prediction in self.predictions:
             rows = held_rows(prediction.frame, prediction.footage.frames)
-            for row, (_, image) in zip(rows, FrameReader(prediction.footage.clip), strict=True):
-                yield crop_image(image, CropBox(prediction.box.center[row], prediction.box.half[row]), size)
+            for row, frame in zip(rows, FrameReader(prediction.footage.clip), strict=True):
+                yield crop_image(frame.image, CropBox(*(np.asarray(values)[row] for values in prediction.box)), size)
 
 
 def held_rows(frame: Int[np.ndarray, "n"], frames: int) -> Int[np.ndarray, "frames"]:
@@ -46,12 +45,13 @@ def load_driving(path: str | Path, *, track: int = 0) -> Driving:
     """One person from a params.npz of predict.py, or from any .npz with these keys:
 
     expression [n, e], rotations [n, j, 3], translation [n, 3], and perhaps track [n], frame [n] (without it, a row is a
-    frame), frames (how many there are; the last row's is the last without it) and rate. Others are ignored.
+    frame), and for all frames times, as in `Driving`, or frames (how many there are; the last row's is the last without
+    it) and rate. Others are ignored.
 
-    Raises FileNotFoundError; ValueError if a key is missing, the lengths differ, a number is not finite, frames do not
-    ascend, or nobody has this `track`.
+    Raises FileNotFoundError; ValueError if a key is missing, the lengths differ, a number is not finite, frames or
+    times do not ascend, or nobody has this `track`.
     """
-    wanted = (*HeadParams._fields, "track", "frame", "frames", "rate")
+    wanted = (*HeadParams._fields, "track", "frame", "frames", "rate", "times")
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {key: file[key] for key in wanted if key in file.files}
@@ -63,7 +63,7 @@ def load_driving(path: str | Path, *, track: int = 0) -> Driving:
     if missing:
         raise ValueError(f"{path} lacks {', '.join(sorted(missing))}: predict.py --save params writes such a file")
     rate = float(arrays.pop("rate", 0.0)) or DEFAULT_RATE
-    frames = int(arrays.pop("frames", 0))
+    frames, times = int(arrays.pop("frames", 0)), arrays.pop("times", None)
     count = len(arrays["expression"])
     rows = arrays.pop("track", np.zeros(count, int)) == track
     arrays.setdefault("shape", np.zeros((count, 0)))  # an avatar has its own
@@ -78,12 +78,18 @@ def load_driving(path: str | Path, *, track: int = 0) -> Driving:
     frame = arrays["frame"][rows] if "frame" in arrays else np.arange(rows.sum())
     if frame[0] < 0 or np.any(np.diff(frame) <= 0):
         raise ValueError(f"{path}: frame must ascend from 0 or more within a track")
-    held = held_rows(frame, max(frames, int(frame[-1]) + 1))
-    return Driving(HeadParams(*(arrays[key][rows][held].astype(np.float32) for key in HeadParams._fields)), rate)
+    frames = max(frames if times is None else times.size - 1, int(frame[-1]) + 1)
+    if times is None:
+        times = np.arange(frames + 1) / rate
+    if times.shape != (frames + 1,) or not np.isfinite(times).all() or np.any(np.diff(times) <= 0):
+        raise ValueError(f"{path}: times must be {frames + 1} ascending numbers, the start of each frame and the end")
+    held = held_rows(frame, frames)
+    head = HeadParams(*(arrays[key][rows][held].astype(np.float32) for key in HeadParams._fields))
+    return Driving(head, times - times[0])
 
 
 def estimate_driving(predictor: Predictor, path: str | Path, finder: FaceFinder, *, track: int = 0) -> Driving:
-    """One person from a video, or from a picture or a folder of pictures in the order of their names.
+    """One person from a video, or from a picture or a folder of pictures in the order of their names and numbers.
 
     Raises ValueError for what cannot be read, or if nobody has this `track`; in pictures, 0 is the largest face.
     """
@@ -96,7 +102,8 @@ def estimate_driving(predictor: Predictor, path: str | Path, finder: FaceFinder,
     if not predictions:
         raise ValueError(f"{path}: nobody has the track {track}")
     head = jax.tree.map(lambda *rows: np.concatenate(rows), *map(_held_head, predictions))
-    return Driving(head, predictions[0].footage.rate or DEFAULT_RATE, predictions)
+    lengths = np.concatenate([np.diff(prediction.footage.times) for prediction in predictions])
+    return Driving(head, np.append(0.0, np.cumsum(lengths)), predictions)
 
 
 def _held_head(prediction: Prediction) -> HeadParams:

@@ -8,6 +8,7 @@ docs/avatars.md shows the ten lines that load it.
 
 import argparse
 import sys
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -16,6 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from sheap_jax import reanimation
+from sheap_jax.data.folders import check_writable
 from sheap_jax.inference.avatar import ERRORS
 from sheap_jax.inference.predictor import Predictor
 from sheap_jax.inference.whole_file import whole_file
@@ -50,6 +52,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("checkpoint", metavar="RUN", help="directory of a training run")
     parser.add_argument("output", metavar="OUT", help="the artefact's file")
     options = parser.parse_args(arguments)
+    check_writable(Path(options.output).parent)
     predictor = Predictor.from_checkpoint(options.checkpoint)
     artefact = export_predictor(predictor)
     with whole_file(options.output) as temporary:

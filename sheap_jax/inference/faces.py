@@ -1,16 +1,16 @@
 """Where the faces are in a picture, and which face of one frame is which of the next."""
 
-import csv
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 
-from sheap_jax.data.cropping import CropBox, crop_box, crop_detection, follow_box
+from sheap_jax.data.cropping import CropBox, crop_detection, follow_box, upright_box
 from sheap_jax.data.prepare.clips import Clip, PrepareError
-from sheap_jax.data.prepare.landmarks import LandmarkSource, entry_of
+from sheap_jax.data.prepare.face_files import Row, entry_of, path_key, read_table
+from sheap_jax.data.prepare.landmarks import LandmarkSource
 from sheap_jax.data.prepare.quality import unusable
 
 BOX_SIDES = ("left", "top", "right", "bottom")
@@ -36,11 +36,30 @@ class LandmarkFaces:
     """Faces from landmarks: MediaPipe's, or those of a file."""
 
     def __init__(self, source: LandmarkSource) -> None:
-        self.start, self.finish, self._source = source.start, source.finish, source
+        self._source = source
+        self._unusable: Counter[str | None] = Counter()  # faces of the clip by reason, None for good ones
+
+    def start(self, clip: Clip) -> None:
+        self._source.start(clip)
+        self._unusable.clear()
 
     def find(self, number: int, image: UInt8[np.ndarray, "h w 3"]) -> list[CropBox]:
-        faces = self._source.detect(number, image)
-        return [crop_box(points) for points in faces if not unusable(points, image)]
+        faces = [(points, unusable(points, image)) for points in self._source.detect(number, image)]
+        self._unusable.update(reason for _, reason in faces)
+        return [upright_box(points) for points, reason in faces if reason is None]
+
+    def finish(self, frames: int) -> None:
+        self._source.finish(frames)
+        if self._unusable and None not in self._unusable:
+            reasons = "; ".join(f"{reason} ({count})" for reason, count in self._unusable.most_common())
+            raise PrepareError(f"no usable face: {reasons}")
+
+
+class _BoxRow(NamedTuple):
+    """A box, and the line of the file that states it."""
+
+    line: int
+    sides: Float[np.ndarray, "4"]  # left, top, right, bottom in pixels
 
 
 class BoxFaces:
@@ -51,38 +70,55 @@ class BoxFaces:
     """
 
     def __init__(self, path: Path) -> None:
-        """ValueError if a column is missing or a number is none; names it."""
+        """ValueError if a column is missing or a number is none; names the line."""
         self.path = path
-        self._entries: dict[tuple[str, ...], dict[int | None, list[CropBox]]] = {}
-        with open(path, newline="") as stream:
-            rows = csv.DictReader(stream)
-            missing = [name for name in ("file", *BOX_SIDES) if name not in (rows.fieldnames or ())]
-            if missing:
-                raise ValueError(f"{path} lacks the column {', '.join(missing)}; its first line names the columns")
-            for row in rows:
-                try:
-                    self._add(row)
-                except (TypeError, ValueError) as error:
-                    raise ValueError(f"{path}, line {rows.line_num}: {error}") from error
+        self._entries: dict[tuple[str, ...], dict[int | None, list[_BoxRow]]] = {}
+        for row in read_table(path, columns=("file", *BOX_SIDES)):
+            try:
+                self._add(row)
+            except ValueError as error:
+                raise ValueError(f"{path}, line {row.line}: {error}") from error
 
-    def _add(self, row: dict[str, str]) -> None:
-        frame = int(row["frame"]) if row.get("frame") else None
-        box = crop_detection(np.array([float(row[side]) for side in BOX_SIDES]))
-        self._entries.setdefault(Path(row["file"]).parts, defaultdict(list))[frame].append(box)
+    def _add(self, row: Row) -> None:
+        if not row.cells["file"]:
+            raise ValueError("no file is named")
+        sides = np.array([row.number(side) for side in BOX_SIDES])
+        crop_detection(sides)  # raises for an empty box
+        if np.max(sides[2:] - sides[:2]) < 2.0:
+            raise ValueError(f"the box {sides.tolist()} is smaller than 2 pixels: sides are pixels, not shares")
+        frame = None
+        if row.cells.get("frame"):
+            number = row.number("frame")
+            if not number.is_integer() or number < 0:
+                raise ValueError(f"frame is {row.cells['frame']!r}, expected a whole number from 0")
+            frame = int(number)
+        frames = self._entries.setdefault(path_key(row.cells["file"]), defaultdict(list))
+        frames[frame].append(_BoxRow(row.line, sides))
 
     def start(self, clip: Clip) -> None:
-        found = entry_of(clip.path, self._entries)
-        if found is None:
+        self._of_files = [entry_of(file, self._entries) or {} for file in clip.files]
+        self._is_video = clip.is_video
+        if not any(self._of_files):
             raise PrepareError(f"no box for {clip.path.name} in {self.path.name}")
-        self._boxes = found
 
     def find(self, number: int, image: UInt8[np.ndarray, "h w 3"]) -> list[CropBox]:
-        return self._boxes.get(number, []) + self._boxes.get(None, [])
+        boxes = self._of_files[0] if self._is_video else self._of_files[number]
+        at = number if self._is_video else 0
+        rows = [*boxes.get(at, []), *boxes.get(None, [])]
+        for row in rows:
+            center, size = (row.sides[:2] + row.sides[2:]) / 2, image.shape[1::-1]
+            if np.any(center < 0) or np.any(center > size):
+                raise PrepareError(
+                    f"{self.path.name}, line {row.line}: the middle of the box {row.sides.tolist()} lies outside the "
+                    f"picture of {size[0]} x {size[1]} pixels"
+                )
+        return [crop_detection(row.sides) for row in rows]
 
     def finish(self, frames: int) -> None:
-        last = max((frame for frame in self._boxes if frame is not None), default=0)
-        if last >= frames:
-            raise PrepareError(f"has {frames} frames, but {self.path.name} has a box for frame {last} (from 0)")
+        last = max((frame for boxes in self._of_files for frame in boxes if frame is not None), default=0)
+        most = frames if self._is_video else 1
+        if last >= most:
+            raise PrepareError(f"has {most} frames, but {self.path.name} has a box for frame {last} (from 0)")
 
 
 class WholePicture:
@@ -123,6 +159,7 @@ class TrackedBox(NamedTuple):
 
 class _Track(NamedTuple):
     frame: int  # where it was last seen
+    seconds: float
     box: CropBox  # smoothed
 
 
@@ -132,14 +169,14 @@ class Tracker:
     A face belongs to the track whose last crop overlaps most with it; without any it begins a new one.
     """
 
-    def __init__(self, *, patience: int, min_overlap: float = 0.3) -> None:
-        """A track ends after `patience` frames without a face, and needs an overlap (IoU) of `min_overlap`."""
+    def __init__(self, *, patience: float, min_overlap: float = 0.3) -> None:
+        """A track ends after `patience` seconds without a face, and needs an overlap (IoU) of `min_overlap`."""
         self.patience, self.min_overlap = patience, min_overlap
         self._tracks: list[_Track] = []
 
-    def follow(self, frame: int, boxes: list[CropBox]) -> list[TrackedBox]:
+    def follow(self, frame: int, seconds: float, boxes: list[CropBox]) -> list[TrackedBox]:
         """Tracks of a frame's faces, each at most once, in the order of tracks; new ones by size, largest first."""
-        alive = [i for i, track in enumerate(self._tracks) if frame - track.frame <= self.patience]
+        alive = [i for i, track in enumerate(self._tracks) if self._is_alive(track, frame, seconds)]
         pairs = [(overlap(self._tracks[i].box, box), i, k) for i in alive for k, box in enumerate(boxes)]
         owner: dict[int, int] = {}  # track by box
         for share, i, k in sorted(pairs, reverse=True):
@@ -149,11 +186,15 @@ class Tracker:
             if k in owner:
                 last = self._tracks[owner[k]]
                 smooth = follow_box(last.box, boxes[k], frames=frame - last.frame)
-                self._tracks[owner[k]] = _Track(frame, smooth)
+                self._tracks[owner[k]] = _Track(frame, seconds, smooth)
             else:
                 owner[k] = len(self._tracks)
-                self._tracks.append(_Track(frame, boxes[k]))
+                self._tracks.append(_Track(frame, seconds, boxes[k]))
         return [TrackedBox(track, self._tracks[track].box) for track in sorted(owner.values())]
+
+    def _is_alive(self, track: _Track, frame: int, seconds: float) -> bool:
+        """Also after a pause of the video, in which nothing was seen that could have been lost."""
+        return frame - track.frame <= 1 or seconds - track.seconds <= self.patience
 
 
 def overlap(first: CropBox, second: CropBox) -> float:

@@ -3,7 +3,8 @@
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
+from scipy.spatial.transform import Rotation
 
 from sheap_jax.data.cropping import CropBox
 from sheap_jax.evaluation.predictions import Heads, pose_heads
@@ -16,6 +17,22 @@ from sheap_jax.types import HeadParams
 def posed_heads(model: MorphableModel, head: HeadParams) -> Heads:
     """Vertices and landmarks of each head in metres; what is compiled does not depend on their number."""
     return in_buckets(lambda rows: pose_heads(model, rows), head)
+
+
+def turn_heads(model: MorphableModel, head: HeadParams, turns: Int[np.ndarray, "n"]) -> HeadParams:
+    """The same heads seen by the official camera after so many quarter turns about its axis, counterclockwise.
+
+    Its axis is the world's z, about which all vertices turn; the translation takes what the root's rotation about its
+    own joint leaves.
+    """
+    about_axis = Rotation.from_rotvec(np.pi / 2 * np.asarray(turns)[:, None] * [0.0, 0.0, 1.0])
+    rotations = np.array(head.rotations)
+    rotations[:, 0] = (about_axis * Rotation.from_rotvec(rotations[:, 0])).as_rotvec()
+    translation = np.zeros_like(head.translation)
+    turned: HeadParams = head._replace(**{"rotations": rotations, "translation": translation})
+    wanted = np.einsum("nab,nvb->nva", about_axis.as_matrix(), posed_heads(model, head).vertices)
+    shift = (wanted - posed_heads(model, turned).vertices).mean(axis=1)
+    return turned._replace(**{"translation": shift.astype(translation.dtype)})
 
 
 class PictureCameras(NamedTuple):

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import UInt8
 
-from sheap_jax.data.prepare.clips import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Clip
+from sheap_jax.data.prepare.clips import DEFAULT_RATE, IMAGE_SUFFIXES, VIDEO_SUFFIXES, Clip, reading_order
 from sheap_jax.inference.video_files import VideoFile
 
 WEBCAM = "webcam:"
@@ -25,38 +25,66 @@ class Failure(NamedTuple):
 
 
 class Inputs(NamedTuple):
-    clips: list[Clip]  # one photograph or video each, names unique
+    clips: list[Clip]  # names unique
     failures: list[Failure]
 
 
-def find_inputs(arguments: Sequence[str]) -> Inputs:
+class _Found(NamedTuple):
+    """A file, or the pictures of a folder that are frames."""
+
+    name: str  # without suffix, below the folder that the user named
+    files: tuple[Path, ...]
+
+
+def find_inputs(arguments: Sequence[str], *, as_video: bool = False, rate: float = DEFAULT_RATE) -> Inputs:
     """The photographs and videos that are meant: files, folders (searched recursively), patterns such as `a/*.jpg`.
 
-    Folders are searched for files with the suffix of an image or video; hidden ones are left out.
+    Folders are searched for files with the suffix of an image or video, numbers in names in their order; hidden files
+    are left out. With `as_video` the pictures of a folder are the frames of one video, `rate` of them per second.
     """
-    files: dict[Path, str] = {}  # path and its name, without suffix, below the folder that the user named
+    found: dict[tuple[Path, ...], _Found] = {}
     failures = []
     for argument in arguments:
         path = Path(argument)
         if path.is_dir():
-            found = _files_in(path)
+            files = _files_in(path)
         elif path.exists():
-            found = [(path, path.stem)]
+            files = [_Found(path.stem, (path,))]
         else:
-            found = [(Path(match), Path(match).stem) for match in sorted(glob.glob(argument, recursive=True))]
-        usable = [(path, name) for path, name in found if path.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES]
-        files |= {path: name for path, name in usable if path not in files}
+            matches = sorted(map(Path, glob.glob(argument, recursive=True)), key=reading_order)
+            files = [_Found(match.stem, (match,)) for match in matches if match.is_file()]
+        usable = [file for file in files if _suffix(file) in IMAGE_SUFFIXES | VIDEO_SUFFIXES]
+        if as_video and path.is_dir():
+            usable = _frames_together(path, usable)
+        for file in usable:
+            found.setdefault(file.files, file)
         if not usable:
-            failures.append(Failure(argument, _why_nothing(path, found)))
-    return Inputs(_named(files), failures)
+            failures.append(Failure(argument, _why_nothing(path, files)))
+    return Inputs(_named(list(found.values()), rate), failures)
 
 
-def _files_in(folder: Path) -> list[tuple[Path, str]]:
-    below = [(path, path.relative_to(folder)) for path in sorted(folder.rglob("*")) if path.is_file()]
-    return [(path, str(end.with_suffix(""))) for path, end in below if not any(p.startswith(".") for p in end.parts)]
+def _suffix(found: _Found) -> str:
+    return found.files[0].suffix.lower()
 
 
-def _why_nothing(path: Path, found: list[tuple[Path, str]]) -> str:
+def _files_in(folder: Path) -> list[_Found]:
+    below = [path.relative_to(folder) for path in sorted(folder.rglob("*"), key=reading_order) if path.is_file()]
+    shown = [end for end in below if not any(part.startswith(".") for part in end.parts)]
+    return [_Found(str(end.with_suffix("")), (folder / end,)) for end in shown]
+
+
+def _frames_together(root: Path, found: list[_Found]) -> list[_Found]:
+    """The pictures of each folder as one, under the folder's name; videos as they are."""
+    folders: dict[Path, list[Path]] = {}
+    for file in found:
+        if _suffix(file) in IMAGE_SUFFIXES:
+            folders.setdefault(file.files[0].parent, []).append(file.files[0])
+    videos = [file for file in found if _suffix(file) in VIDEO_SUFFIXES]
+    named = [(root.resolve().name if at == root else str(at.relative_to(root)), at) for at in folders]
+    return [_Found(name, tuple(folders[at])) for name, at in named] + videos
+
+
+def _why_nothing(path: Path, found: list[_Found]) -> str:
     if path.is_dir():
         return "the folder holds no image or video"
     if found:
@@ -65,17 +93,18 @@ def _why_nothing(path: Path, found: list[tuple[Path, str]]) -> str:
     return "does not exist"
 
 
-def _named(files: dict[Path, str]) -> list[Clip]:
-    """Clips with unique names: those that would share one keep their suffix, or get a number."""
-    repeated = Counter(files.values())
+def _named(found: list[_Found], rate: float) -> list[Clip]:
+    """Clips with unique names: what would share one, or mean another folder, keeps its suffix or gets a number."""
+    repeated = Counter(name for name, _ in found)
     taken: set[str] = set()
     clips = []
-    for path, name in files.items():
-        wanted = f"{name}-{path.suffix[1:].lower()}" if repeated[name] > 1 else name
+    for name, files in found:
+        suffix = files[0].suffix.lower()
+        wanted = f"{name}-{suffix[1:]}" if repeated[name] > 1 or name in (".", "..") else name
         numbered = itertools.chain([wanted], (f"{wanted}-{number}" for number in itertools.count(2)))
         unique = next(name for name in numbered if name not in taken)
         taken.add(unique)
-        clips.append(Clip(unique, unique, (path,), path.suffix.lower() in VIDEO_SUFFIXES))
+        clips.append(Clip(unique, unique, files, suffix in VIDEO_SUFFIXES, rate=rate))
     return clips
 
 
@@ -92,9 +121,9 @@ def record_webcam(argument: str, folder: Path, *, seconds: float) -> Path:
         raise ValueError(f"{argument} cannot be opened: the first camera is webcam:0")
     path = folder / f"webcam{number}.mp4"
     try:
-        with VideoFile(path, rate=capture.get(cv2.CAP_PROP_FPS) or 30.0) as video:
-            for image in _pictures(capture, seconds):
-                video.write(image)
+        with VideoFile(path) as video:
+            for image, until in _pictures(capture, seconds):
+                video.write(image, until=until)
     finally:
         capture.release()
     if not path.exists():
@@ -102,17 +131,22 @@ def record_webcam(argument: str, folder: Path, *, seconds: float) -> Path:
     return path
 
 
-def _pictures(capture, seconds: float) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
+def _pictures(capture, seconds: float) -> Iterator[tuple[UInt8[np.ndarray, "h w 3"], float]]:
+    """Pictures and how long after the first one the next came: cameras do not keep the rate that they state."""
     from tqdm import tqdm
 
-    end = time.monotonic() + seconds
+    start = last = None
     with tqdm(desc="recording, Ctrl-C ends it", unit="frame") as progress:
         try:
-            while time.monotonic() < end:
+            while True:
                 decoded, image = capture.read()
-                if not decoded:
+                now = time.monotonic()
+                start = now if start is None else start
+                if last is not None:
+                    yield last, now - start
+                if not decoded or now - start >= seconds:
                     return
                 progress.update()
-                yield image[..., ::-1]
+                last = image[..., ::-1]
         except KeyboardInterrupt:  # how the user says that it is enough
             return

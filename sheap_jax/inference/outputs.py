@@ -50,6 +50,12 @@ def write_outputs(output: Path, model: MorphableModel, prediction: Prediction, k
     return folder
 
 
+def check_kinds(kinds: Sequence[str], model: MorphableModel) -> None:
+    """ValueError if one of `kinds` cannot be written for any head of `model`."""
+    if "arkit" in kinds and arkit_weights(model.expression_names, np.zeros((1, len(model.expression_names)))) is None:
+        raise ValueError(f"{model.name} has no ARKit blendshapes: leave arkit out of --save, or train with ICT's model")
+
+
 def head_arrays(model: MorphableModel, prediction: Prediction) -> dict[str, np.ndarray]:
     """The contents of params.npz: our keys, then the official release's for the same numbers."""
     head, footage = prediction.head, prediction.footage
@@ -57,10 +63,13 @@ def head_arrays(model: MorphableModel, prediction: Prediction) -> dict[str, np.n
         "frame": prediction.frame,
         "track": prediction.track,
         "frames": np.array(footage.frames),
+        "seconds": prediction.seconds,
+        "times": footage.times,
         "rate": np.array(footage.rate),
         "picture_size": np.array([footage.height, footage.width]),
         "box_center": prediction.box.center,
         "box_half": prediction.box.half,
+        "box_turns": prediction.box.turns,
         "camera": heads.picture_cameras(prediction.box).matrix,
         "model": np.array(model.name),
         "joint_names": np.array(model.joint_names),
@@ -113,9 +122,9 @@ def _camera(folder: Path, model: MorphableModel, prediction: Prediction, posed: 
 
 
 def _arkit(folder: Path, model: MorphableModel, prediction: Prediction, posed: Heads) -> None:
+    check_kinds(["arkit"], model)
     weights = arkit_weights(model.expression_names, np.asarray(prediction.head.expression))
-    if weights is None:
-        raise ValueError(f"{model.name} has no ARKit blendshapes: leave arkit out of --save, or train with ICT's model")
+    assert weights is not None
     table = np.column_stack([prediction.frame, prediction.track, weights])
     header = ",".join(["frame", "track", *ARKIT_NAMES])
     np.savetxt(folder / "arkit.csv", table, fmt=["%d", "%d"] + ["%.4f"] * 52, delimiter=",", header=header, comments="")
@@ -138,7 +147,7 @@ def _meshes(suffix: str) -> Writer:
 
 def mesh_names(prediction: Prediction) -> list[str]:
     """head_<track> for a photograph, head_<track>_<frame> for a video."""
-    if not prediction.footage.clip.is_video:
+    if prediction.footage.clip.is_photograph:
         return [f"head_{track}" for track in prediction.track]
     return [f"head_{track}_{frame:06d}" for track, frame in zip(prediction.track, prediction.frame, strict=True)]
 

@@ -41,16 +41,16 @@ def write_overlay(
     *,
     beside: bool,
 ) -> None:
-    """Write `stem`.png or, for a video, `stem`.mp4; `beside` puts the picture itself to the left.
+    """Write `stem`.png or, for a video, `stem`.mp4 of the same times; `beside` puts the picture itself to the left.
 
     Raises PrepareError, OSError if the clip can no longer be read.
     """
     clip = prediction.footage.clip
     shown = overlay_frames(faces, prediction, vertices, beside=beside)
-    if clip.is_video:
-        with VideoFile(stem.with_suffix(".mp4"), rate=prediction.footage.rate) as video:
-            for image in shown:
-                video.write(image)
+    if not clip.is_photograph:
+        with VideoFile(stem.with_suffix(".mp4")) as video:
+            for image, end in zip(shown, prediction.footage.times[1:], strict=True):
+                video.write(image, until=float(end))
         return
     import cv2
 
@@ -66,7 +66,7 @@ def overlay_frames(
     size = next((s for s in SIZES if s >= 2 * WINDOW * np.median(prediction.box.half)), SIZES[-1])
     windows = render_windows(vertices, faces, size)
     row = 0
-    for number, image in FrameReader(prediction.footage.clip):
+    for number, _, image in FrameReader(prediction.footage.clip):
         shown = image.copy()
         while row < len(prediction.frame) and prediction.frame[row] == number:
             lay_over(shown, next(windows), CropBox(prediction.box.center[row], WINDOW * prediction.box.half[row]))

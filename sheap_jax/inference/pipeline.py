@@ -11,7 +11,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 import jax
 import numpy as np
@@ -20,10 +20,12 @@ from jaxtyping import Float, Int, UInt8
 from sheap_jax.data.cropping import CropBox, crop_image
 from sheap_jax.data.photographs import read_photograph
 from sheap_jax.data.prepare.clips import Clip, PrepareError
-from sheap_jax.data.prepare.video import FrameReader
+from sheap_jax.data.prepare.video import ClipFrame, FrameReader
 from sheap_jax.inference.faces import FaceFinder, TrackedBox, Tracker
+from sheap_jax.inference.heads import turn_heads
 from sheap_jax.inference.inputs import Failure
 from sheap_jax.inference.predictor import BUCKETS
+from sheap_jax.morphable import MorphableModel
 from sheap_jax.types import HeadParams
 
 T = TypeVar("T")
@@ -31,14 +33,31 @@ BATCH = BUCKETS[-1]
 LOST_AFTER = 1.0  # seconds without a face after which a track of a video ends
 
 
+class HeadPredictor(Protocol):
+    """Head parameters of crops, float images in [0, 1], and the model that they are of."""
+
+    @property
+    def model(self) -> MorphableModel: ...
+
+    def __call__(self, images: Float[np.ndarray, "n size size 3"], /) -> HeadParams: ...
+
+
 class Footage(NamedTuple):
     """What a clip turned out to be."""
 
     clip: Clip
-    frames: int
-    rate: float  # frames per second; 0 for a photograph
+    times: Float[np.ndarray, "frames+1"]  # seconds at which frames start, from the first one, and the last one ends
     height: int
     width: int
+
+    @property
+    def frames(self) -> int:
+        return len(self.times) - 1
+
+    @property
+    def rate(self) -> float:
+        """Frames per second on average; 0 for a photograph."""
+        return 0.0 if self.clip.is_photograph else self.frames / float(self.times[-1])
 
 
 class Prediction(NamedTuple):
@@ -49,6 +68,11 @@ class Prediction(NamedTuple):
     track: Int[np.ndarray, "n"]  # who it is; in a photograph, 0 is the largest face
     box: CropBox  # of the crops, pixels of the picture
     head: HeadParams
+
+    @property
+    def seconds(self) -> Float[np.ndarray, "n"]:
+        """The time of each row's frame."""
+        return self.footage.times[self.frame]
 
 
 class FaceCrop(NamedTuple):
@@ -66,7 +90,7 @@ Item = FaceCrop | Footage | Failure  # the crops of a clip, then what it was; or
 
 
 def predict_clips(
-    predictor: Callable[[Float[np.ndarray, "n size size 3"]], HeadParams],
+    predictor: HeadPredictor,
     clips: Sequence[Clip],
     finder: FaceFinder,
     *,
@@ -77,7 +101,6 @@ def predict_clips(
     """One result for every clip, in order.
 
     Args:
-      predictor: head parameters of float images in [0, 1].
       size: pixels of the crops.
       workers: threads that decode photographs.
       progress: told the number of faces of each batch.
@@ -88,7 +111,7 @@ def predict_clips(
         if isinstance(item, PredictedFace):
             rows.append(item)
             continue
-        yield item if isinstance(item, Failure) else _join(item, rows)
+        yield item if isinstance(item, Failure) else _in_the_picture(_join(item, rows), predictor)
         rows = []
 
 
@@ -104,9 +127,9 @@ def face_crops(clips: Sequence[Clip], finder: FaceFinder, *, size: int, workers:
 
 
 def _decode_ahead(clips: Sequence[Clip], workers: int) -> Iterator[tuple[Clip, Future | None]]:
-    """Clips in order, photographs being decoded by a pool that is a few ahead; videos are read frame by frame later."""
+    """Clips in order, photographs being decoded by a pool that is a few ahead; frames are read one by one later."""
     with ThreadPoolExecutor(workers) as pool:
-        started = ((clip, None if clip.is_video else pool.submit(read_photograph, clip.path)) for clip in clips)
+        started = ((clip, pool.submit(read_photograph, clip.path) if clip.is_photograph else None) for clip in clips)
         waiting = deque(itertools.islice(started, 2 * workers))
         while waiting:
             yield waiting.popleft()
@@ -116,18 +139,19 @@ def _decode_ahead(clips: Sequence[Clip], workers: int) -> Iterator[tuple[Clip, F
 def _crops_of(clip: Clip, photograph: Future | None, finder: FaceFinder, size: int) -> Iterator[Item]:
     finder.start(clip)
     reader = FrameReader(clip)
-    frames = reader if photograph is None else [(0, photograph.result())]
-    tracker, faces, height, width, number = None, 0, 0, 0, 0
-    for number, image in frames:
+    frames = reader if photograph is None else [ClipFrame(0, 0.0, photograph.result())]
+    tracker, faces, height, width = Tracker(patience=LOST_AFTER), 0, 0, 0
+    for number, seconds, image in frames:
         height, width = image.shape[:2]
-        tracker = tracker or Tracker(patience=max(1, round(LOST_AFTER * reader.rate)))
-        for face in tracker.follow(number, finder.find(number, image)):
+        for face in tracker.follow(number, seconds, finder.find(number, image)):
             faces += 1
             yield FaceCrop(number, face, crop_image(image, face.box, size))
-    finder.finish(number + 1)
+    times = reader.times if photograph is None else np.array([0.0, 1.0 / clip.rate])
+    footage = Footage(clip, times, height, width)
+    finder.finish(footage.frames)
     if not faces:
-        raise PrepareError(f"no face found in {number + 1} frames" if clip.is_video else "no face found")
-    yield Footage(clip, number + 1, reader.rate, height, width)
+        raise PrepareError("no face found" if clip.is_photograph else f"no face found in {footage.frames} frames")
+    yield footage
 
 
 def _predicted(
@@ -179,9 +203,16 @@ def _join(footage: Footage, rows: list[PredictedFace]) -> Prediction:
         footage,
         frame=np.array([row.crop.frame for row in rows]),
         track=np.array([row.crop.face.track for row in rows]),
-        box=CropBox(np.array([box.center for box in boxes]), np.array([box.half for box in boxes])),
+        box=CropBox(*(np.array([getattr(box, name) for box in boxes]) for name in CropBox._fields)),
         head=jax.tree.map(lambda *heads: np.stack(heads), *(row.head for row in rows)),
     )
+
+
+def _in_the_picture(prediction: Prediction, predictor: HeadPredictor) -> Prediction:
+    """The heads as they lie in the picture: those of turned crops turned back."""
+    if not np.any(prediction.box.turns):
+        return prediction
+    return prediction._replace(head=turn_heads(predictor.model, prediction.head, -np.asarray(prediction.box.turns)))
 
 
 def ahead(items: Generator[T], *, depth: int) -> Iterator[T]:

@@ -14,10 +14,12 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from tqdm import tqdm
 
-from sheap_jax.inference.avatar import ERRORS, RiggedSurfels, load_avatar, load_model_of
+from sheap_jax.data.folders import check_writable
+from sheap_jax.data.prepare.clips import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from sheap_jax.inference.avatar import ERRORS, RiggedSurfels, check_fits, load_avatar, load_model_of
 from sheap_jax.inference.avatar_renderer import WHITE, AvatarRenderer
 from sheap_jax.inference.crops import add_face_options, open_finder
 from sheap_jax.inference.driving import Driving, estimate_driving, load_driving
@@ -45,13 +47,19 @@ def reenact(
         yield np.round(255 * picture).astype(np.uint8)
 
 
-def write_pictures(path: Path, pictures: Iterable[UInt8[np.ndarray, "h w 3"]], *, rate: float) -> None:
-    """A video if the path ends in .mp4, else a folder of 000000.png and so on. OSError if it cannot be written."""
+def write_pictures(
+    path: Path, pictures: Iterable[UInt8[np.ndarray, "h w 3"]], *, times: Float[np.ndarray, "n+1"]
+) -> None:
+    """A video if the path ends in .mp4, else a folder of 000000.png and so on. OSError if it cannot be written.
+
+    Args:
+      times: seconds at which pictures start, and the last one ends.
+    """
     if path.suffix.lower() == ".mp4":
         path.parent.mkdir(parents=True, exist_ok=True)
-        with VideoFile(path, rate=rate) as video:
-            for picture in pictures:
-                video.write(picture)
+        with VideoFile(path) as video:
+            for picture, end in zip(pictures, times[1:], strict=True):
+                video.write(picture, until=float(end))
         return
     import cv2
 
@@ -74,9 +82,12 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--background", type=float, nargs=3, metavar=("R", "G", "B"), default=WHITE, help="0 to 1")
     parser.add_argument("--morphable", metavar="NPZ", help="the morphable model, if it is not where the avatar says")
     options = parser.parse_args(arguments)
+    if options.output.suffix.lower() in (VIDEO_SUFFIXES | IMAGE_SUFFIXES) - {".mp4"}:
+        raise ValueError(f"{options.output}: videos are written as .mp4, pictures into a folder")
+    check_writable(options.output.parent)
     rigged = load_avatar(options.avatar)
     model = load_model_of(rigged, options.morphable)
-    driving = read_driving(options)
+    driving = read_driving(options, rigged)
     pictures = reenact(rigged, model, driving, size=options.size, background=tuple(options.background))
     if options.beside:
         if not driving.predictions:
@@ -84,17 +95,19 @@ def main(arguments: list[str]) -> None:
         pairs = zip(driving.pictures(options.size), pictures, strict=True)
         pictures = (np.concatenate(pair, axis=1) for pair in pairs)
     count = len(driving.head.shape)
-    write_pictures(options.output, tqdm(pictures, total=count, unit="frame", desc="reenact"), rate=driving.rate)
+    write_pictures(options.output, tqdm(pictures, total=count, unit="frame", desc="reenact"), times=driving.times)
     print(f"{options.output}: {count} frames")
 
 
-def read_driving(options: argparse.Namespace) -> Driving:
-    if Path(options.driving).suffix == ".npz":
+def read_driving(options: argparse.Namespace, rigged: RiggedSurfels) -> Driving:
+    """What the options name; before pictures are read, it is checked that they can drive this avatar."""
+    if Path(options.driving).suffix.lower() == ".npz":
         return load_driving(options.driving, track=options.track)
     if options.checkpoint is None:
         raise ValueError(f"{options.driving} holds pictures: --checkpoint RUN says which network reads them")
     with open_finder(options) as finder:
         predictor = Predictor.from_checkpoint(options.checkpoint)
+        check_fits(rigged, predictor.model)
         return estimate_driving(predictor, options.driving, finder, track=options.track)
 
 

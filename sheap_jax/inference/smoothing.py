@@ -35,7 +35,7 @@ def smooth_motion(prediction: Prediction, *, min_cutoff: float, beta: float) -> 
     moving = {name: np.array(getattr(head, name)) for name in ("expression", "rotations", "translation")}
     for track in np.unique(prediction.track):
         rows = np.flatnonzero(prediction.track == track)
-        seconds = prediction.frame[rows] / prediction.footage.rate
+        seconds = prediction.seconds[rows]
         for name, values in moving.items():
             flat = values[rows].reshape(len(rows), -1)
             scale = TYPICAL_MOTION[name]

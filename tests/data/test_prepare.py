@@ -9,10 +9,8 @@ import pytest
 
 from sheap_jax.data.frames import decode_frame
 from sheap_jax.data.prepare.__main__ import main
-from sheap_jax.data.prepare.clips import Clip, PrepareError
 from sheap_jax.data.prepare.landmarks import NpzLandmarks
 from sheap_jax.data.prepare.pack import held_out_identities
-from sheap_jax.data.prepare.video import FrameReader
 from sheap_jax.data.records import Split
 from tests.data.tiny_videos import FRAMES, all_points, draw, face_points, write_landmarks, write_video
 
@@ -93,8 +91,8 @@ def test_bad_files_are_reported_and_the_others_go_on(videos, capsys):
 
     reasons = failures(output)
     assert set(reasons) == {f"{n}.mp4" for n in ("noise", "empty", "cut", "unknown", "longer", "faceless", "outside")}
-    for name in ("noise", "empty", "cut"):
-        assert "cannot be opened" in reasons[f"{name}.mp4"]
+    for name, reason in {"noise": "cannot be opened", "empty": "is empty", "cut": "is truncated"}.items():
+        assert reason in reasons[f"{name}.mp4"]
     assert "no landmarks for unknown.mp4" in reasons["unknown.mp4"]
     assert f"{FRAMES + 3} frames" in reasons["longer.mp4"]
     assert f"landmarks for {FRAMES}" in reasons["longer.mp4"]
@@ -118,26 +116,6 @@ def test_an_unexpected_error_in_one_file_does_not_end_the_run(videos, monkeypatc
     output = run(videos)
     assert "odd pixel format" in failures(output)["anna.mp4"]
     assert Split(output, "train").index.identity_names.tolist() == ["bert"]
-
-
-def test_a_video_cut_between_frames_is_reported_with_both_counts(tmp_path, monkeypatch):
-    """A container that states more frames than it holds, as after an interrupted download."""
-    clip = Clip("a", "a", (write_video(tmp_path / "a.avi"),), is_video=True)
-    real = cv2.VideoCapture
-
-    class Stating:
-        def __init__(self, file):
-            self.capture = real(file)
-
-        def __getattr__(self, name):
-            return getattr(self.capture, name)
-
-        def get(self, key):
-            return 100.0 if key == cv2.CAP_PROP_FRAME_COUNT else self.capture.get(key)
-
-    monkeypatch.setattr(cv2, "VideoCapture", Stating)
-    with pytest.raises(PrepareError, match=f"ends after {FRAMES} of 100 frames"):
-        list(FrameReader(clip))
 
 
 def test_frames_without_face_are_counted_and_skipped(videos, capsys):
@@ -209,11 +187,35 @@ def test_images_of_a_folder_are_frames(tmp_path):
     folder = tmp_path / "videos" / "carla"
     folder.mkdir(parents=True)
     for i in range(3):
-        cv2.imwrite(str(folder / f"{i:03d}.png"), cv2.cvtColor(draw(i), cv2.COLOR_RGB2BGR))
-    files = np.array([f"carla/{i:03d}.png" for i in range(3)])
+        cv2.imwrite(str(folder / f"{i + 9}.png"), cv2.cvtColor(draw(i), cv2.COLOR_RGB2BGR))
+    files = np.array([f"carla/{i + 9}.png" for i in range(3)])  # numbers count: 9 comes before 10
     np.savez(tmp_path / "points.npz", sets=["s"], s_files=files, s_lmk68=all_points(3))
     split = Split(run(tmp_path), "train")
     assert [split.key(i) for i in range(3)] == [f"carla/carla/{i}" for i in range(3)]
+    places = [split[i].landmarks.mean() for i in range(3)]
+    assert places == sorted(places), "the face moves to the right"
+
+
+def test_heads_on_their_side_are_set_upright(tmp_path):
+    """Frames and landmarks turned clockwise give the records of the upright ones."""
+    splits = []
+    for name, turns in (("upright", 0), ("turned", 1)):
+        folder = tmp_path / name / "videos" / "carla"
+        folder.mkdir(parents=True)
+        for i in range(3):
+            cv2.imwrite(str(folder / f"{i}.png"), cv2.cvtColor(np.rot90(draw(i), -turns).copy(), cv2.COLOR_RGB2BGR))
+        points = all_points(3)
+        if turns:
+            points = np.stack([draw(0).shape[0] - points[..., 1], points[..., 0]], axis=-1)
+        files = np.array([f"carla/{i}.png" for i in range(3)])
+        np.savez(tmp_path / name / "points.npz", sets=["s"], s_files=files, s_lmk68=points)
+        splits.append(Split(run(tmp_path / name, "--image-size", "96"), "train"))
+    for upright, turned in zip(*([split[i] for i in range(3)] for split in splits), strict=True):
+        np.testing.assert_allclose(turned.landmarks, upright.landmarks, atol=1e-3)
+        images = [decode_frame(record, image_size=96).image for record in (turned, upright)]
+        np.testing.assert_allclose(images[0], images[1], atol=0.05)
+    rows = [json.loads((tmp_path / name / "shards/train-clips.jsonl").read_text()) for name in ("upright", "turned")]
+    assert [row["turns"] for row in rows] == [[0] * 3, [1] * 3]
 
 
 def test_holding_out(videos):

@@ -1,5 +1,6 @@
 """Who is in a file by its path, for the layouts as their collections document them."""
 
+import os
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -77,3 +78,12 @@ def test_missing_input(tmp_path):
     (tmp_path / "x.txt").touch()
     with pytest.raises(ValueError, match="neither a folder nor a video nor an image"):
         find_clips([Path(tmp_path / "x.txt")], Layout("video"))
+
+
+def test_names_that_are_no_text_are_escaped(tmp_path):
+    try:
+        (tmp_path / os.fsdecode(b"a\xff.mp4")).touch()
+    except OSError:
+        pytest.skip("this file system takes text only")
+    (clip,) = find_clips([tmp_path], Layout("video")).clips
+    assert (clip.identity, clip.source) == ("a\\xff", "a\\xff.mp4")

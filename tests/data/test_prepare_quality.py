@@ -82,7 +82,7 @@ def test_frames_of_low_score_have_no_face(video):
 @pytest.mark.parametrize(("most", "expected"), [(0, 8), (3, 3), (4, 4), (5, 4), (100, 8)])
 def test_at_most_so_many_frames_spread_over_the_clip(video, most, expected):
     clip = Clip("anna", "anna", (video / "anna.mp4",), is_video=True, source="anna.mp4")
-    numbers = [number for number, _ in FrameReader(clip, max_frames=most)]
+    numbers = [frame.number for frame in FrameReader(clip, max_frames=most)]
     assert len(numbers) == expected
     assert len(set(np.diff(numbers))) <= 1
     assert numbers[0] == 0

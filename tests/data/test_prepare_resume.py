@@ -90,7 +90,7 @@ def test_killed_and_started_again_gives_the_same_bytes(videos):
     assert contents(videos / "killed") == contents(videos / "whole")
 
 
-def test_a_second_run_does_what_is_missing_and_nothing_else(videos, monkeypatch):
+def test_a_second_run_does_what_is_missing_and_nothing_else(videos, monkeypatch, capsys):
     names = converted(monkeypatch)
     command = arguments(videos, "out", "--processes", "0")
     main(command)
@@ -100,6 +100,9 @@ def test_a_second_run_does_what_is_missing_and_nothing_else(videos, monkeypatch)
     main(command)
     assert names == []
     assert {path: path.stat().st_mtime_ns for path in before} == before  # nor are the shards written again
+    capsys.readouterr()
+    main(arguments(videos, "out"))  # in processes, of which none is needed
+    assert "nothing to do: all 4 clips were converted before" in capsys.readouterr().out
 
     write_video(videos / "videos" / "v2.mp4", FRAMES - 2)  # another video under the same name
     write_landmarks(videos / "points.npz", {f"v{i}.mp4": all_points(FRAMES - 2 * (i == 2)) for i in range(4)})

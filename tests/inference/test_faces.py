@@ -9,6 +9,7 @@ import pytest
 
 from sheap_jax.data.cropping import CropBox, crop_box, crop_detection, follow_box
 from sheap_jax.data.prepare.clips import Clip, PrepareError
+from sheap_jax.data.prepare.face_search import FaceSearch
 from sheap_jax.data.prepare.landmarks import FaceLandmarker, NpzLandmarks
 from sheap_jax.inference.faces import BoxFaces, LandmarkFaces, Tracker, WholePicture, overlap
 from tests.data.tiny_videos import face_points
@@ -44,16 +45,84 @@ def test_boxes_of_a_csv_file(tmp_path):
     ("text", "words"),
     [
         ("file,left,top\na,1,2", "lacks the column right, bottom"),
-        ("file,left,top,right,bottom\na,1,2,3,x", r"line 2: could not convert"),
-        ("file,left,top,right,bottom\na,1,2,3", r"line 2: "),
+        ("file,left,top,right,bottom\na,1,2,3,x", r"line 2: bottom is 'x', expected a number"),
+        ("file,left,top,right,bottom\na,1,2,3", r"line 2: bottom is '', expected a number"),
         ("file,left,top,right,bottom\na,1,2,1,5", r"line 2: the box \[1.0, 2.0, 1.0, 5.0\].*is empty"),
-        ("file,left,top,right,bottom,frame\na,1,2,3,5,half", r"line 2: invalid literal"),
+        (
+            "file,left,top,right,bottom\na,0.1,0.2,0.6,0.7",
+            r"line 2: .*smaller than 2 pixels: sides are pixels",
+        ),
+        ("file,left,top,right,bottom\n,1,2,30,50", r"line 2: no file is named"),
+        ("file,left,top,right,bottom\na,b.jpg,1,2,30,50", r"line 2: 6 cells for 5 columns; quote names with ','"),
+        ("file,left,top,right,bottom,frame\na,1,2,30,50,-1", r"line 2: frame is '-1', expected a whole number from 0"),
+        ("PK\x03\x04\0\0\0", r"is no text: save the table as CSV"),
+        ("", r"lacks the column file, left"),
+        ("file,left,top,right,bottom,frame\na,1,2,3,5,half", r"line 2: frame is 'half', expected a number"),
     ],
 )
 def test_bad_csv_files_are_named(tmp_path, text, words):
     (tmp_path / "b.csv").write_text(text + "\n")
     with pytest.raises(ValueError, match=rf"b\.csv.*{words}"):
         BoxFaces(tmp_path / "b.csv")
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        ("file,left,top,right,bottom\nCaf\u00e9.jpg,10,20,50,60\n", "utf-8-sig"),
+        ('file,left,top,right,bottom\r\n"Caf\u00e9.jpg",10,20,50,60\r\n\r\n', "utf-8"),
+        ("file;left;top;right;bottom\r\nCaf\u00e9.jpg;10,0;20,0;50,0;60,0\r\n;;;;\r\n", "cp1252"),
+        ("sep=;\r\nfile;left;top;right;bottom\r\nCaf\u00e9.jpg;10;20;50;60\r\n", "utf-8-sig"),
+        ("file\tleft\ttop\tright\tbottom\r\nCaf\u00e9.jpg\t10\t20\t50\t60\r\n", "utf-16"),
+        ("Bottom, Right, Top, Left, File, score\n60, 50, 20, 10, Caf\u00e9.jpg, 0.9\n", "utf-8"),
+        ("file,left,top,right,bottom\nholiday\\Caf\u00e9.jpg,10,20,50,60,,\n", "utf-8"),
+        ("file,left,top,right,bottom\nCafe\u0301.jpg,10,20,50,60\n", "utf-8"),  # an accent apart, as macOS writes it
+    ],
+)
+def test_tables_of_any_spreadsheet(tmp_path, text, encoding):
+    (tmp_path / "boxes.csv").write_bytes(text.encode(encoding))
+    faces = BoxFaces(tmp_path / "boxes.csv")
+    faces.start(Clip("a", "a", (tmp_path / "holiday/Caf\u00e9.jpg",), is_video=False))
+    (box,) = faces.find(0, IMAGE)
+    np.testing.assert_allclose((*box.center, box.half), (30, 32.4, 35))
+
+
+@pytest.mark.parametrize("sides", ["200,20,260,60", "-60,-60,10,10", "10,200,50,260"])
+def test_a_box_outside_its_picture_is_named_by_its_line(tmp_path, sides):
+    (tmp_path / "boxes.csv").write_text(f"file,left,top,right,bottom\nb.jpg,1,1,9,9\na.jpg,{sides}\n")
+    faces = BoxFaces(tmp_path / "boxes.csv")
+    faces.start(PHOTOGRAPH)
+    with pytest.raises(PrepareError, match=r"boxes\.csv, line 3: the middle of the box .* the picture of 160 x 120"):
+        faces.find(0, IMAGE)
+
+
+def test_a_face_that_leaves_the_picture_is_one(tmp_path):
+    (tmp_path / "boxes.csv").write_text("file,left,top,right,bottom\na.jpg,-30,20,50,130\n")
+    faces = BoxFaces(tmp_path / "boxes.csv")
+    faces.start(PHOTOGRAPH)
+    assert len(faces.find(0, IMAGE)) == 1
+
+
+def test_boxes_of_a_folder_of_frames(tmp_path):
+    (tmp_path / "boxes.csv").write_text("file,left,top,right,bottom\nw/1.jpg,1,1,9,9\nw/10.jpg,2,2,9,9\n")
+    faces = BoxFaces(tmp_path / "boxes.csv")
+    faces.start(Clip("w", "w", tuple(Path(f"w/{number}.jpg") for number in (1, 2, 10)), is_video=False))
+    assert [len(faces.find(number, IMAGE)) for number in range(3)] == [1, 0, 1]
+    faces.finish(3)
+
+
+def test_missing_and_damaged_files_of_faces_are_named(tmp_path):
+    for read in (BoxFaces, NpzLandmarks):
+        with pytest.raises(ValueError, match="nothing cannot be read: No such file"):
+            read(tmp_path / "nothing")
+        with pytest.raises(ValueError, match="cannot be read: Is a directory"):
+            read(tmp_path)
+    np.savez(tmp_path / "l.npz", sets=["p"], p_files=[b"a.jpg"], p_lmk68=np.zeros((1, 68, 2)))
+    whole = (tmp_path / "l.npz").read_bytes()
+    for content, words in ((b"file,left", "is no .npz"), (whole[:-40], "is damaged"), (whole, "p_files must be")):
+        (tmp_path / "l.npz").write_bytes(content)
+        with pytest.raises(ValueError, match=rf"l\.npz.*{words}"):
+            NpzLandmarks(tmp_path / "l.npz")
 
 
 def test_boxes_frame_a_face_as_its_landmarks_do(shared_data):
@@ -82,11 +151,16 @@ def test_faces_outside_the_picture_are_none(tmp_path):
     faces = LandmarkFaces(NpzLandmarks(tmp_path / "l.npz"))
     faces.start(PHOTOGRAPH)
     assert faces.find(0, IMAGE) == []
+    with pytest.raises(PrepareError, match=r"no usable face: most landmarks outside the image \(1\)"):
+        faces.finish(1)
 
 
 def test_mediapipe_finds_all_faces_through_its_adapter(tmp_path, monkeypatch):
     """A stand-in with MediaPipe's interface: normalised points, as many faces as asked for."""
     asked = {}
+
+    def point(i, scale):
+        return SimpleNamespace(x=0.25 + scale * 0.001 * (i % 50), y=0.5 + scale * 0.0005 * i)
 
     class Landmarker:
         @staticmethod
@@ -96,8 +170,8 @@ def test_mediapipe_finds_all_faces_through_its_adapter(tmp_path, monkeypatch):
 
         def detect(self, frame):
             assert frame["data"].shape == IMAGE.shape
-            mesh = [SimpleNamespace(x=0.25 + 0.001 * (i % 50), y=0.5 + 0.0005 * i) for i in range(478)]
-            return SimpleNamespace(face_landmarks=[mesh, mesh][: asked["num_faces"]])
+            small, large = ([point(i, scale) for i in range(478)] for scale in (0.5, 1.0))
+            return SimpleNamespace(face_landmarks=[small, large][: asked["num_faces"]])
 
         def close(self):
             asked["closed"] = True
@@ -108,9 +182,12 @@ def test_mediapipe_finds_all_faces_through_its_adapter(tmp_path, monkeypatch):
     for name, module in {"mediapipe": package, "mediapipe.tasks": tasks, "mediapipe.tasks.python": tasks}.items():
         monkeypatch.setitem(sys.modules, name, module)
     (tmp_path / "model.task").touch()
+    monkeypatch.setattr(FaceSearch, "_movement", lambda *arguments, **options: 0.0)
+    alone = FaceLandmarker(tmp_path / "model.task").detect(0, IMAGE)
     landmarker = FaceLandmarker(tmp_path / "model.task", max_faces=2)
     found = landmarker.detect(0, IMAGE)
     assert found.shape == (2, 68, 2)
+    np.testing.assert_array_equal(alone, found[:1])  # the largest, which was not found first
     # iBUG 30, the tip of the nose, is vertex 4 of the mesh.
     np.testing.assert_allclose(found[0, 30], ((0.25 + 0.004) * 160, (0.5 + 0.002) * 120))
     assert len(LandmarkFaces(landmarker).find(0, IMAGE)) == 2
@@ -131,22 +208,31 @@ def test_overlap_of_squares():
 
 
 def test_tracks_follow_two_people_however_they_are_listed():
-    tracker, rng = Tracker(patience=5), np.random.default_rng(0)
+    tracker, rng = Tracker(patience=0.2), np.random.default_rng(0)
     for frame in range(20):
         people = [square(50 + 2 * frame, 50, 20), square(150 - frame, 60, 30)]
         order = rng.permutation(2)
-        left, right = sorted(tracker.follow(frame, [people[k] for k in order]), key=lambda face: face.box.center[0])
+        left, right = sorted(
+            tracker.follow(frame, frame / 25, [people[k] for k in order]), key=lambda face: face.box.center[0]
+        )
         assert (left.track, right.track) == (1, 0)  # the larger one was first
 
 
 def test_crops_of_a_track_are_smoothed_over_gaps_and_end_after_patience():
-    tracker = Tracker(patience=3)
-    (first,) = tracker.follow(0, [square(50, 50, 20)])
-    assert tracker.follow(1, []) == []
-    (again,) = tracker.follow(2, [square(60, 50, 20)])
+    tracker = Tracker(patience=3 / 25)
+    (first,) = tracker.follow(0, 0 / 25, [square(50, 50, 20)])
+    assert tracker.follow(1, 1 / 25, []) == []
+    (again,) = tracker.follow(2, 2 / 25, [square(60, 50, 20)])
     expected = follow_box(first.box, square(60, 50, 20), frames=2)
     assert again.track == first.track
     np.testing.assert_allclose(again.box.center, expected.center)
-    (late,) = tracker.follow(6, [square(60, 50, 20)])
+    (late,) = tracker.follow(6, 6 / 25, [square(60, 50, 20)])
     assert late.track == 1
     np.testing.assert_allclose(late.box.center, (60, 50))
+
+
+def test_a_track_ends_by_the_clock_and_not_in_a_pause():
+    tracker, box = Tracker(patience=1.0), square(60, 50, 20)
+    seconds = [0.0, 0.5, 30.0, 30.02, 30.9, 32.0]  # of frames 0, 1, 2, 3, 4, 8: the video itself paused after 1
+    tracks = [tracker.follow(frame, at, [box])[0].track for frame, at in zip((0, 1, 2, 3, 4, 8), seconds, strict=True)]
+    assert tracks == [0, 0, 0, 0, 0, 1]

@@ -29,7 +29,8 @@ def make_prediction(*, is_video: bool = False) -> Prediction:
     clip = Clip("a/b", "a/b", (Path("a/b.mp4" if is_video else "a/b.jpg"),), is_video)
     frame, track = (np.array([0, 3]), np.zeros(2, int)) if is_video else (np.zeros(2, int), np.array([0, 1]))
     box = CropBox(np.array([[300.0, 200.0], [100.0, 120.0]]), np.array([95.0, 40.0]))
-    return Prediction(Footage(clip, 4 if is_video else 1, 25.0 * is_video, 480, 640), frame, track, box, head)
+    times = np.arange(5 if is_video else 2) / 25.0
+    return Prediction(Footage(clip, times, 480, 640), frame, track, box, head)
 
 
 def vertices_of(prediction: Prediction) -> np.ndarray:

@@ -24,7 +24,7 @@ def test_the_overlay_covers_the_projected_mesh(tmp_path, center, half):
     cv2.imwrite(str(tmp_path / "a.png"), image)
     vertices = np.asarray(MODEL.template)[None] + (0.01, -0.02, 0.03)
     box = CropBox(np.array([center]), np.array([half]))
-    footage = Footage(Clip("a", "a", (tmp_path / "a.png",), is_video=False), 1, 0.0, 130, 180)
+    footage = Footage(Clip("a", "a", (tmp_path / "a.png",), is_video=False), np.array([0.0, 0.04]), 130, 180)
     prediction = Prediction(footage, np.zeros(1, int), np.zeros(1, int), box, mean_params(MODEL, 1))
     (beside,) = overlays.overlay_frames(FACES, prediction, vertices, beside=True)
     np.testing.assert_array_equal(beside[:, :180], image)
@@ -47,7 +47,7 @@ def test_a_face_outside_the_picture_changes_nothing():
 
 def test_a_picture_that_cannot_be_written_is_an_error(tmp_path):
     cv2.imwrite(str(tmp_path / "a.png"), np.zeros((20, 20, 3), np.uint8))
-    footage = Footage(Clip("a", "a", (tmp_path / "a.png",), is_video=False), 1, 0.0, 20, 20)
+    footage = Footage(Clip("a", "a", (tmp_path / "a.png",), is_video=False), np.array([0.0, 0.04]), 20, 20)
     box = CropBox(np.full((1, 2), 500.0), np.full(1, 10.0))
     prediction = Prediction(footage, np.zeros(1, int), np.zeros(1, int), box, mean_params(MODEL, 1))
     vertices = np.asarray(MODEL.template)[None]

@@ -2,14 +2,17 @@
 
 import threading
 
+import cv2
 import numpy as np
 import pytest
 
-from sheap_jax.inference.faces import WholePicture
+from sheap_jax.data.prepare.landmarks import NpzLandmarks
+from sheap_jax.inference import heads
+from sheap_jax.inference.faces import LandmarkFaces, WholePicture
 from sheap_jax.inference.inputs import Failure, find_inputs
 from sheap_jax.inference.pipeline import BATCH, Prediction, ahead, predict_clips
-from tests.data.tiny_videos import write_video
-from tests.inference.fake_predictor import SIZE, FakePredictor, write_face
+from tests.data.tiny_videos import face_points, write_video
+from tests.inference.fake_predictor import SIZE, FakePredictor, write_face, write_photograph_landmarks
 
 
 def test_batches_are_filled_across_clips_and_results_keep_their_order(tmp_path):
@@ -28,9 +31,42 @@ def test_batches_are_filled_across_clips_and_results_keep_their_order(tmp_path):
             assert result.footage.clip == clip
             if clip.is_video:
                 np.testing.assert_array_equal(result.frame, np.arange(7))
-                assert (result.footage.frames, result.footage.rate) == (7, 25.0)
+                assert (result.footage.frames, result.footage.rate) == (7, pytest.approx(25.0))
             else:
                 np.testing.assert_allclose(result.head.shape[0] * 255, colors[int(clip.path.stem)], atol=1)
+
+
+@pytest.mark.parametrize("turns", [1, 2, 3])
+def test_a_head_that_lies_on_its_side_keeps_its_roll(tmp_path, turns):
+    """The network sees it upright; what it predicts lies in the picture as the picture was turned."""
+    points = np.stack([face_points()])
+    results = []
+    for name, quarter in (("upright", 0), ("turned", turns)):
+        write_face(tmp_path / f"{name}.png", (200, 30, 90))
+        image, landmarks, width = cv2.imread(str(tmp_path / f"{name}.png")), points, 160
+        for _ in range(quarter):  # counterclockwise
+            landmarks = np.stack([landmarks[..., 1], width - landmarks[..., 0]], axis=-1)
+            image = np.rot90(image)
+            width = image.shape[1]
+        cv2.imwrite(str(tmp_path / f"{name}.png"), image)
+        write_photograph_landmarks(tmp_path / "l.npz", {f"{name}.png": landmarks[0]})
+        clips = find_inputs([str(tmp_path / f"{name}.png")]).clips
+        finder = LandmarkFaces(NpzLandmarks(tmp_path / "l.npz"))
+        results += predict_clips(FakePredictor(), clips, finder, size=SIZE)
+    pixels = []
+    for result in results:
+        vertices = heads.posed_heads(FakePredictor.model, result.head).vertices
+        pixels.append(heads.project_points(heads.picture_cameras(result.box).matrix, vertices)[0])
+    upright, turned = results
+    np.testing.assert_allclose(turned.head.shape, upright.head.shape, atol=0.01)
+    expected, width, height = pixels[0], 160, 120
+    for _ in range(turns):
+        expected = np.stack([expected[:, 1], width - expected[:, 0]], axis=-1)
+        width, height = height, width
+    np.testing.assert_allclose(pixels[1], expected, atol=0.01)
+    roll = np.degrees(np.linalg.norm(turned.head.rotations[0, 0]))
+    assert roll == pytest.approx({1: 90, 2: 180, 3: 90}[turns], abs=1e-3)
+    assert np.sign(turned.head.rotations[0, 0, 2]) == (-1 if turns == 3 else 1) or turns == 2
 
 
 def test_an_error_of_the_network_reaches_the_caller(tmp_path):

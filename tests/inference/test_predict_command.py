@@ -9,6 +9,8 @@ from PIL import Image
 
 import predict as command
 from sheap_jax.data.cropping import crop_box
+from sheap_jax.data.prepare.decoding import VideoDecoder
+from tests.data.odd_videos import write_frames
 from tests.data.tiny_videos import FRAMES, all_points, write_video
 from tests.inference.fake_predictor import FakePredictor, scaled_points, write_face, write_photograph_landmarks
 
@@ -109,13 +111,73 @@ def test_a_video_without_a_face_in_half_its_frames(tmp_path, predictor):
     np.testing.assert_array_equal(found["frame"], np.arange(0, FRAMES, 2))
     np.testing.assert_array_equal(found["track"], 0)
     assert np.ptp(found["shape"], axis=0).max() == 0.0
-    assert (found["frames"], found["rate"]) == (FRAMES, 25.0)
+    assert (found["frames"], found["rate"]) == (FRAMES, pytest.approx(25.0))
     for name, width in (("overlay", 160), ("side_by_side", 320)):
         video = cv2.VideoCapture(str(tmp_path / f"out/half/{name}.mp4"))
         assert (video.get(cv2.CAP_PROP_FRAME_COUNT), video.get(cv2.CAP_PROP_FRAME_WIDTH)) == (FRAMES, width)
         assert video.get(cv2.CAP_PROP_FPS) == 25.0
     changed = [np.abs(np.diff(np.split(video.read()[1].astype(int), 2, axis=1), axis=0)).mean() for _ in range(FRAMES)]
     np.testing.assert_array_equal(np.array(changed) > 1.0, np.arange(FRAMES) % 2 == 0)  # without a face: as it was
+
+
+def test_overlays_keep_the_time_of_a_recording(tmp_path, predictor):
+    """Stamps of no steady rate, from 10 s on, in a folder and file whose names hold colons."""
+    stamps = 10.0 + np.array([0.0, 0.02, 0.1, 0.5, 2.0, 2.04])
+    write_frames(tmp_path / "12:30:00.mkv", stamps)
+    save = ["--save", "params,overlay,side-by-side", "--smooth"]
+    assert run([tmp_path / "12:30:00.mkv"], tmp_path / "v1:test %d", "--cropped", *save) == 0
+    folder = tmp_path / "v1:test %d/12:30:00"
+    found = np.load(folder / "params.npz")
+    np.testing.assert_allclose(found["seconds"], stamps - 10.0, atol=1e-6)
+    np.testing.assert_allclose(found["times"][:-1], stamps - 10.0, atol=1e-6)
+    assert found["rate"] == pytest.approx(6 / found["times"][-1])
+    for name in ("overlay", "side_by_side"):
+        decoder = VideoDecoder(folder / f"{name}.mp4")
+        assert len(list(decoder)) == 6
+        np.testing.assert_allclose([*decoder.starts, decoder.end], found["times"], atol=1e-4)
+
+
+def test_a_folder_of_frames_as_a_video(tmp_path, predictor):
+    for number in range(1, 13):
+        write_face(tmp_path / f"walk/{number}.png", (20 * number, 0, 0))
+    assert run([tmp_path / "walk"], tmp_path / "out", "--cropped", "--as-video", "--rate", "10") == 0
+    found = np.load(tmp_path / "out/walk/params.npz")
+    np.testing.assert_allclose(found["shape"][:, 0] * 255, 20 * np.arange(1, 13), atol=1)
+    np.testing.assert_allclose(found["times"], np.arange(13) / 10)
+    assert found["rate"] == pytest.approx(10.0)
+    assert sorted(path.name for path in (tmp_path / "out/walk").iterdir()) == ["overlay.mp4", "params.npz"]
+
+
+def test_an_input_that_fails_oddly_loses_no_other(tmp_path, predictor, monkeypatch, capsys):
+    for name in ("a.png", "b.png", "c.png"):
+        write_face(tmp_path / name, RED)
+    write = command.write_outputs
+
+    def odd(output, model, prediction, kinds):
+        if prediction.footage.clip.name == "b":
+            raise KeyError("an error that nobody foresaw")
+        return write(output, model, prediction, kinds)
+
+    monkeypatch.setattr(command, "write_outputs", odd)
+    assert run([f"{tmp_path}/?.png"], tmp_path / "out", "--cropped") == 1
+    assert "b.png: nothing written: unexpected KeyError" in capsys.readouterr().err
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a", "c"]
+
+
+def test_what_the_model_lacks_is_said_before_the_first_photograph(tmp_path, predictor):
+    write_face(tmp_path / "a.png", RED)
+    with pytest.raises(ValueError, match="ellipsoid has no ARKit blendshapes"):
+        run([tmp_path / "a.png"], tmp_path / "out", "--cropped", "--save", "params,arkit")
+    assert predictor.batches == []
+
+
+def test_a_box_outside_the_picture_costs_that_picture(tmp_path, predictor, capsys):
+    for name in ("a.png", "b.png"):
+        write_face(tmp_path / name, RED)
+    (tmp_path / "boxes.csv").write_text("file,left,top,right,bottom\na.png,2000,2000,2100,2100\nb.png,40,40,100,100\n")
+    assert run([f"{tmp_path}/?.png"], tmp_path / "out", "--boxes", str(tmp_path / "boxes.csv")) == 1
+    assert "a.png: boxes.csv, line 2: the middle of the box" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["b"]
 
 
 def test_several_faces_by_a_csv_and_crops_as_they_are(tmp_path, predictor):
@@ -137,10 +199,18 @@ def test_outputs_that_cannot_be_written(tmp_path, predictor, capsys):
     (tmp_path / "out").mkdir()
     (tmp_path / "out/a").write_text("in the way")
     assert run([f"{tmp_path}/?.png"], tmp_path / "out", "--cropped") == 1
-    assert "a.png: nothing written:" in capsys.readouterr().err
+    assert "out/a is a file where a folder has to be" in capsys.readouterr().err
+    assert predictor.batches == [1], "b alone: what can be known is known before the network runs"
     assert (tmp_path / "out/b/params.npz").exists()
     with pytest.raises(OSError, match="out/a"):
         run([tmp_path / "a.png"], tmp_path / "out/a", "--cropped")
+
+
+@pytest.mark.parametrize("option", ["--rate", "--max-faces", "--workers", "--min-cutoff", "--seconds"])
+@pytest.mark.parametrize("value", ["0", "-2", "nan", "many"])
+def test_numbers_that_make_no_sense_are_refused_at_once(tmp_path, capsys, option, value):
+    assert run(["a.png"], tmp_path, "--cropped", option, value) == 2
+    assert option in capsys.readouterr().err
 
 
 def test_what_cannot_be_saved_is_refused_at_once(tmp_path, capsys):

@@ -3,6 +3,7 @@ import jax
 import numpy as np
 import pytest
 
+from sheap_jax.data.prepare.decoding import VideoDecoder
 from sheap_jax.inference import reenact
 from sheap_jax.inference.avatar import load_model_of, save_avatar
 from sheap_jax.inference.avatar_renderer import AvatarRenderer
@@ -31,7 +32,7 @@ def write_params(path, **changes):
 def test_a_track_of_a_parameter_file_drives(tmp_path):
     arrays = write_params(tmp_path / "params.npz")
     driving = load_driving(tmp_path / "params.npz", track=1)
-    assert driving.rate == 10.0
+    np.testing.assert_allclose(driving.times, np.arange(3) / 10.0)
     np.testing.assert_allclose(driving.head.rotations, arrays["rotations"][[1, 3]], rtol=1e-6)
     write_params(tmp_path / "bare.npz", track=None, rate=None, shape=None)
     assert len(load_driving(tmp_path / "bare.npz").head.expression) == 5, "only the motion is needed"
@@ -45,6 +46,7 @@ def test_a_track_of_a_parameter_file_drives(tmp_path):
         ({"expression": np.full((5, 2), np.nan)}, "expression of frame 0 is not finite"),
         ({"track": np.full(5, 3)}, "nobody has the track 0"),
         ({"frame": np.array([0, 0, 4, 4, 2])}, "frame must ascend"),
+        ({"times": np.array([0.0, 0.2, 0.1, 0.4])}, "times must be 4 ascending numbers"),
     ],
 )
 def test_a_parameter_file_that_cannot_drive_is_named(tmp_path, changes, reason):
@@ -63,6 +65,23 @@ def test_frames_without_the_person_repeat_the_one_before(tmp_path):
     assert len(load_driving(tmp_path / "open.npz").head.expression) == 6, "up to the last row"
 
 
+def test_pauses_of_the_driving_video_are_kept(tmp_path):
+    rigged = tiny_avatar()
+    save_avatar(rigged, tmp_path / "a.npz")
+    times = np.array([0.0, 0.04, 2.0, 2.5])
+    write_params(tmp_path / "params.npz", times=times)
+    reenact.main([str(tmp_path / name) for name in ("a.npz", "params.npz", "out.mp4")] + ["--size", "32"])
+    decoder = VideoDecoder(tmp_path / "out.mp4")
+    assert len(list(decoder)) == 3
+    np.testing.assert_allclose([*decoder.starts, decoder.end], times, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["out.avi", "out.MKV", "out.png"])
+def test_outputs_of_another_kind_are_refused_at_once(tmp_path, name):
+    with pytest.raises(ValueError, match=r"videos are written as \.mp4, pictures into a folder"):
+        reenact.main(["nothing.npz", "nothing.npz", str(tmp_path / name)])
+
+
 def test_a_video_with_faceless_frames_keeps_its_time(tmp_path):
     write_video(tmp_path / "bob.mp4")
     text = "file,frame,left,top,right,bottom\n" + "".join(f"bob.mp4,{k},{40 + k},40,100,100\n" for k in (2, 5))
@@ -70,7 +89,7 @@ def test_a_video_with_faceless_frames_keeps_its_time(tmp_path):
     driving = estimate_driving(tiny_predictor(), tmp_path / "bob.mp4", BoxFaces(tmp_path / "boxes.csv"))
     pictures = list(driving.pictures(32))
     assert len(driving.head.expression) == len(pictures) == FRAMES
-    assert driving.rate == 25.0
+    np.testing.assert_allclose(driving.times, np.arange(FRAMES + 1) / 25.0)
     changes = np.flatnonzero(np.abs(np.diff(driving.head.expression, axis=0)).max(axis=1))
     np.testing.assert_array_equal(changes, [4])
 

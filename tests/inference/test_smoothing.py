@@ -19,7 +19,7 @@ def make_prediction(track: np.ndarray, frame: np.ndarray, rng: np.random.Generat
     head = HeadParams(
         rng.normal(size=(n, 4)), rng.normal(size=(n, 3)), rng.normal(size=(n, 2, 3)), rng.normal(size=(n, 3))
     )
-    footage = Footage(Clip("a", "a", (Path("a.mp4"),), is_video=True), int(frame.max()) + 1, RATE, 10, 10)
+    footage = Footage(Clip("a", "a", (Path("a.mp4"),), is_video=True), np.arange(frame.max() + 2) / RATE, 10, 10)
     return Prediction(footage, frame, track, CropBox(np.zeros((n, 2)), np.ones(n)), head)
 
 
@@ -84,6 +84,18 @@ def test_smooth_motion_filters_each_track_by_its_own_times():
             np.testing.assert_allclose(ours[rows], theirs)
     np.testing.assert_array_equal(found.head.shape, both.head.shape)
     assert not np.allclose(found.head.rotations, both.head.rotations)
+
+
+def test_smooth_motion_goes_by_the_stamps_of_frames():
+    """By hand: after a pause of two seconds a new value counts nearly alone."""
+    track, frame = np.zeros(3, int), np.arange(3)
+    before = make_prediction(track, frame, np.random.default_rng(5))
+    before = before._replace(footage=before.footage._replace(times=np.array([0.0, 0.04, 2.04, 2.08])))
+    found = smooth_motion(before, min_cutoff=1.0, beta=0.0).head.expression
+    tau, value = 1 / (2 * np.pi), before.head.expression[0]
+    for row, step in ((1, 0.04), (2, 2.0)):
+        value = value + (before.head.expression[row] - value) / (1 + tau / step)
+        np.testing.assert_allclose(found[row], value)
 
 
 @pytest.mark.parametrize("count", [1, 2])

@@ -2,11 +2,14 @@
 
 import argparse
 import contextlib
+import io
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from tqdm import tqdm
 
+from sheap_jax.data.folders import check_writable
 from sheap_jax.data.prepare.clips import Clip, PrepareError, find_clips
 from sheap_jax.data.prepare.engines import convert_here, convert_with_beam
 from sheap_jax.data.prepare.landmarks import FaceLandmarker, LandmarkSource, NpzLandmarks
@@ -36,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _prepare(options: argparse.Namespace, for_beam: Sequence[str]) -> Report:
     quality = Quality(options.min_face, options.min_sharpness, options.max_jump)
     found = find_clips(options.inputs, Layout(options.layout))
+    check_writable(options.output)
     with contextlib.ExitStack() as stack:
         work = Work(
             source=_landmark_source(options, stack),
@@ -44,7 +48,9 @@ def _prepare(options: argparse.Namespace, for_beam: Sequence[str]) -> Report:
             time_limit=options.time_limit,
         )
         left = [clip for clip in found.clips if _is_left(clip, work, retry_failed=options.retry_failed)]
-        if options.runner != LOCAL:
+        if not left:
+            print(f"nothing to do: all {len(found.clips)} clips were converted before")
+        elif options.runner != LOCAL:
             convert_with_beam(left, work, runner=options.runner, options=for_beam)
         else:
             _convert_with_progress(left, work, total=len(found.clips), processes=options.processes)
@@ -91,14 +97,14 @@ def _parser() -> argparse.ArgumentParser:
     source.add_argument("--face-landmarker", type=Path, metavar="MODEL.task", help="MediaPipe model; needs mediapipe")
     add("--image-size", type=_positive, default=settings.image_size, help="side of the crops in pixels")
     add("--stride", type=_positive, default=settings.stride, help="use every N-th frame")
-    add("--max-frames", type=int, default=settings.max_frames, help="frames of a clip, spread over it; 0: no limit")
+    add("--max-frames", type=_whole, default=settings.max_frames, help="frames of a clip, spread over it; 0: no limit")
     add("--min-face", type=float, default=quality.min_face, help="side of the landmarks' box, pixels")
     add("--min-sharpness", type=float, default=quality.min_sharpness, help="variance of the face's Laplacian")
     add("--min-confidence", type=_share, default=0.5, help="score of the detection")
     add("--max-jump", type=float, default=quality.max_jump, help="movement between used frames, in sides of the box")
     add("--test-share", type=_share, default=hold_out.share, help="share held out as split test")
     add("--hold-out", choices=HOLD_OUT_RULES, default=hold_out.rule, help="hold out people, or the end of each clip")
-    add("--processes", type=int, default=None, help="of this machine; default one per core, 0: none but this one")
+    add("--processes", type=_whole, default=None, help="of this machine; default one per core, 0: none but this one")
     add("--time-limit", type=float, default=600.0, help="seconds for one clip")
     add("--retry-failed", action="store_true", help="try the clips that failed before once more")
     add("--runner", default=LOCAL, help="local, or a Beam runner; further options go to Beam")
@@ -112,6 +118,13 @@ def _positive(text: str) -> int:
     return value
 
 
+def _whole(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text} is negative")
+    return value
+
+
 def _share(text: str) -> float:
     value = float(text)
     if not 0.0 <= value < 1.0:
@@ -120,4 +133,6 @@ def _share(text: str) -> float:
 
 
 if __name__ == "__main__":
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be text
     main()

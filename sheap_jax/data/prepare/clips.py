@@ -1,13 +1,19 @@
 """Finding the clips below the inputs."""
 
 import itertools
+import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from sheap_jax.data.prepare.layouts import Layout, Place
 
-VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg"})
+VIDEO_SUFFIXES = frozenset(
+    {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg"}
+    | {".3gp", ".flv", ".gif", ".m2ts", ".mts", ".ogv", ".ts", ".wmv"}
+)
+DEFAULT_RATE = 25.0  # frames per second where nothing states a time: images of a folder, raw streams
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 
 
@@ -16,13 +22,19 @@ class PrepareError(Exception):
 
 
 class Clip(NamedTuple):
-    """One video file, or images as its frames, in the order of their names."""
+    """One video file, or images as its frames, in the order of their names and numbers."""
 
     identity: str
     name: str  # unique within the identity
     files: tuple[Path, ...]
     is_video: bool
     source: str = ""  # the video, image or folder of images, as a path below the input of `find_clips`
+    rate: float = DEFAULT_RATE  # frames per second of images; the frames of a video have times of their own
+
+    @property
+    def is_photograph(self) -> bool:
+        """A picture alone, which shows no motion."""
+        return not self.is_video and len(self.files) == 1
 
     @property
     def path(self) -> Path:
@@ -35,6 +47,12 @@ class FoundClips(NamedTuple):
 
     clips: list[Clip]
     unplaced: list[Path]
+
+
+def reading_order(path: Path) -> list[tuple[str, int, str]]:
+    """Key that sorts paths as people count, in every folder of them: 2.jpg before 10.jpg."""
+    pieces = re.findall(r"([^0-9]*)([0-9]*)", path.as_posix())
+    return [(text, int(digits or -1), digits) for text, digits in pieces]
 
 
 def find_clips(inputs: Sequence[Path], layout: Layout) -> FoundClips:
@@ -57,7 +75,7 @@ def find_clips(inputs: Sequence[Path], layout: Layout) -> FoundClips:
         else:
             clips.append(Clip(place.identity, place.clip, (path,), is_video, str(below)))
     for (folder, place), files in frames.items():
-        clips.append(Clip(place.identity, place.clip, tuple(sorted(files)), False, folder.name))
+        clips.append(Clip(place.identity, place.clip, tuple(sorted(files, key=reading_order)), False, folder.name))
     clips.sort(key=lambda clip: (clip.identity, clip.name))
     for first, second in itertools.pairwise(clips):
         if first[:2] == second[:2]:
@@ -72,12 +90,17 @@ def _files(inputs: Sequence[Path]) -> Iterator[tuple[Path, PurePosixPath]]:
     """Videos and images with their paths below the input."""
     for root in inputs:
         if root.is_dir():
-            for path in sorted(root.rglob("*")):
-                if path.suffix.lower() in VIDEO_SUFFIXES | IMAGE_SUFFIXES:
-                    yield path, PurePosixPath(path.relative_to(root).as_posix())
+            for path in sorted(root.rglob("*"), key=reading_order):
+                if path.is_file() and path.suffix.lower() in VIDEO_SUFFIXES | IMAGE_SUFFIXES:
+                    yield path, _readable(path.relative_to(root))
         elif not root.exists():
             raise FileNotFoundError(f"input {root} does not exist")
         elif root.suffix.lower() in VIDEO_SUFFIXES | IMAGE_SUFFIXES:
-            yield root, PurePosixPath(root.name)
+            yield root, _readable(Path(root.name))
         else:
             raise ValueError(f"input {root} is neither a folder nor a video nor an image by its suffix")
+
+
+def _readable(path: Path) -> PurePosixPath:
+    """A path for names in records: bytes that are no UTF-8, which file systems allow, are written as escapes."""
+    return PurePosixPath(os.fsencode(path).decode("utf-8", errors="backslashreplace"))

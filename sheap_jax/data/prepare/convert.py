@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from sheap_jax.data.codec import Record
-from sheap_jax.data.cropping import CropBox, crop_box, crop_image, follow_box, to_crop
+from sheap_jax.data.cropping import CropBox, crop_image, follow_box, to_crop, upright_box
 from sheap_jax.data.prepare.clips import Clip, PrepareError
 from sheap_jax.data.prepare.landmarks import LandmarkSource, landmark_weights
 from sheap_jax.data.prepare.quality import (
@@ -29,8 +29,10 @@ JPEG_QUALITY = 95
 class FrameFacts(NamedTuple):
     """Where a record comes from in its source, and how good it is."""
 
+    seconds: float  # from the clip's first frame
     center: tuple[float, float]  # of the crop, pixels of the source
     half: float  # half the side of the crop
+    turns: int  # quarter turns, counterclockwise, that set the head upright
     face: float  # side of the landmarks' box
     sharpness: float
 
@@ -42,7 +44,7 @@ class ConvertedClip(NamedTuple):
     facts: list[FrameFacts]  # of the records
     frames: int  # looked at, with or without a face
     skipped: Counter[str]
-    rate: float  # frames per second of the video; 0 for images
+    rate: float  # frames per second of the video, on average; 0 for images
 
 
 class _Track(NamedTuple):
@@ -72,7 +74,7 @@ def convert_clip(
     skipped: Counter[str] = Counter()
     previous: tuple[int, FaceBox, CropBox] | None = None  # of the last frame with a face
     frames = 0
-    for number, image in reader:
+    for number, seconds, image in reader:
         frames += 1
         faces = source.detect(number, image)
         if not len(faces):
@@ -83,7 +85,7 @@ def convert_clip(
         if reason:
             skipped[reason] += 1
             continue
-        face, box = face_box(landmarks), crop_box(landmarks)
+        face, box = face_box(landmarks), upright_box(landmarks)
         if previous is None or has_jumped(previous[1], face, max_jump=quality.max_jump):
             tracks.append(_Track([], []))
         else:
@@ -97,7 +99,7 @@ def convert_clip(
         weights = landmark_weights(landmarks, height=image.shape[0], width=image.shape[1])
         tracks[-1].records.append(_record(clip, number, crop, points, weights))
         x, y = box.center.tolist()
-        tracks[-1].facts.append(FrameFacts((x, y), float(box.half), face.side, sharp))
+        tracks[-1].facts.append(FrameFacts(seconds, (x, y), float(box.half), int(box.turns), face.side, sharp))
     source.finish(reader.total)
     longest = max(tracks, key=lambda track: len(track.records), default=_Track([], []))
     skipped[JUMP] = sum(len(track.records) for track in tracks) - len(longest.records)

@@ -3,15 +3,15 @@
 import functools
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from jaxtyping import Float, UInt8
 
 from sheap_jax.data.manifest import fingerprint
 from sheap_jax.data.prepare.clips import Clip, PrepareError
-
-T = TypeVar("T")
+from sheap_jax.data.prepare.face_files import entry_of, path_key, read_arrays
+from sheap_jax.data.prepare.face_search import FaceSearch
 
 # Vertices of MediaPipe's 478-point mesh for each iBUG landmark: the mean of the pair. The jaw points are fixed places
 # on the mesh, not the visible outline.
@@ -30,6 +30,7 @@ MEDIAPIPE_TO_68 = np.array([
 ])  # fmt: skip
 _SLIDING_JAW = np.array([*range(7), *range(10, 17)])  # the chin (7-9) stays where it is when the head turns
 _FULL_YAW = np.radians(40.0)  # jaw points weigh nothing from here on
+MOST_FACES = 32  # that the detector is asked for: with fewer it gives the surest ones, not the largest
 
 
 class LandmarkSource(Protocol):
@@ -70,32 +71,35 @@ class NpzLandmarks:
         """ValueError if the archive lacks a key or a shape is wrong; names it."""
         self.path, self.min_confidence = path, min_confidence
         self.entries: dict[tuple[str, ...], _Entry] = {}
-        with np.load(path, allow_pickle=False) as arrays:
-            for name in self._key(arrays, "sets").tolist():
-                landmarks = self._key(arrays, f"{name}_lmk68")
-                files = self._key(arrays, f"{name}_files").tolist()
-                scores = arrays.get(f"{name}_score", np.ones(landmarks.shape[:-2]))
-                if (
-                    landmarks.shape[-2:] != (68, 2)
-                    or landmarks.ndim not in (3, 4)
-                    or len(files) not in (1, len(landmarks))
-                ):
-                    raise ValueError(f"{path}: {name}_lmk68 is {landmarks.shape} for {len(files)} files")
-                if scores.shape != landmarks.shape[:-2]:
-                    raise ValueError(f"{path}: {name}_score is {scores.shape} for landmarks {landmarks.shape}")
-                landmarks = landmarks.reshape(len(landmarks), -1, 68, 2)
-                scores = scores.reshape(len(landmarks), -1)
-                for row, file in enumerate(files):
-                    self.entries[Path(file).parts] = _Entry(landmarks, scores, row if len(files) > 1 else None)
+        arrays = read_arrays(path)
+        for name in self._names(arrays, "sets"):
+            landmarks, files = self._key(arrays, f"{name}_lmk68"), self._names(arrays, f"{name}_files")
+            scores = arrays.get(f"{name}_score", np.ones(landmarks.shape[:-2]))
+            if landmarks.shape[-2:] != (68, 2) or landmarks.ndim not in (3, 4) or len(files) not in (1, len(landmarks)):
+                raise ValueError(f"{path}: {name}_lmk68 is {landmarks.shape} for {len(files)} files")
+            if scores.shape != landmarks.shape[:-2]:
+                raise ValueError(f"{path}: {name}_score is {scores.shape} for landmarks {landmarks.shape}")
+            if landmarks.dtype.kind not in "fiu" or scores.dtype.kind not in "fiu":
+                raise ValueError(f"{path}: {name}_lmk68 and {name}_score must be numbers")
+            landmarks = landmarks.reshape(len(landmarks), -1, 68, 2).astype(np.float64)
+            scores = scores.reshape(len(landmarks), -1)
+            for row, file in enumerate(files):
+                self.entries[path_key(file)] = _Entry(landmarks, scores, row if len(files) > 1 else None)
         self.clip: Clip | None = None
 
     def describe(self) -> dict[str, Any]:
         return {"landmarks": self.path.name, **fingerprint(self.path), "min_confidence": self.min_confidence}
 
-    def _key(self, arrays: Any, key: str) -> np.ndarray:
-        if key not in arrays.files:
+    def _key(self, arrays: Mapping[str, np.ndarray], key: str) -> np.ndarray:
+        if key not in arrays:
             raise ValueError(f"{self.path} has no array {key!r}; see NpzLandmarks for the layout")
         return arrays[key]
+
+    def _names(self, arrays: Mapping[str, np.ndarray], key: str) -> list[str]:
+        names = np.atleast_1d(self._key(arrays, key))
+        if names.dtype.kind != "U" or names.ndim != 1:
+            raise ValueError(f"{self.path}: {key} must be an array of texts, it is {names.dtype} {names.shape}")
+        return names.tolist()
 
     def start(self, clip: Clip) -> None:
         self.clip = clip
@@ -123,16 +127,11 @@ class NpzLandmarks:
             raise PrepareError(f"has {frames} frames, but {self.path.name} has landmarks for {expected}")
 
 
-def entry_of(file: Path, entries: Mapping[tuple[str, ...], T]) -> T | None:
-    """The entry whose key is the longest end of a file's path, as parts."""
-    parts = file.resolve().parts
-    return next((entries[parts[i:]] for i in range(len(parts)) if parts[i:] in entries), None)
-
-
 class FaceLandmarker:
-    """MediaPipe's Face Landmarker on each frame by itself.
+    """MediaPipe's Face Landmarker on each frame by itself: the largest faces of all that are found.
 
-    Its video mode smooths over time: the points then trail behind fast motion and depend on the stride.
+    It misses faces that are far away or lie on their side: `FaceSearch` asks it again. Its video mode smooths over
+    time: the points then trail behind fast motion and depend on the stride.
     """
 
     def __init__(self, model: Path, *, max_faces: int = 1, min_confidence: float = 0.5) -> None:
@@ -154,11 +153,12 @@ class FaceLandmarker:
         self._mediapipe = mediapipe
         options = vision.FaceLandmarkerOptions(
             base_options=BaseOptions(model_asset_path=str(model)),
-            num_faces=max_faces,
+            num_faces=MOST_FACES,
             min_face_detection_confidence=min_confidence,
             min_face_presence_confidence=min_confidence,
         )
         self._detector = vision.FaceLandmarker.create_from_options(options)
+        self._search = FaceSearch(self._detect_once)
 
     def __reduce__(self) -> Any:
         options = {"max_faces": self.max_faces, "min_confidence": self.min_confidence}
@@ -167,12 +167,15 @@ class FaceLandmarker:
     def describe(self) -> dict[str, Any]:
         version = f"mediapipe {self._mediapipe.__version__}"
         options = {"max_faces": self.max_faces, "min_confidence": self.min_confidence}
-        return {"landmarks": version, **fingerprint(self.model), **options}
+        return {"landmarks": version, **fingerprint(self.model), **options, "search": "turned, in tiles"}
 
     def start(self, clip: Clip) -> None:
-        """Nothing to do: frames are independent."""
+        self._search.start()
 
     def detect(self, number: int, image: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "k 68 2"]:
+        return self._search.find(image)[: self.max_faces]
+
+    def _detect_once(self, image: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "k 68 2"]:
         frame = self._mediapipe.Image(image_format=self._mediapipe.ImageFormat.SRGB, data=np.ascontiguousarray(image))
         height, width = image.shape[:2]
         meshes = self._detector.detect(frame).face_landmarks

@@ -123,14 +123,14 @@ def _records(pieces: Sequence[_Piece], work: Work, split: str) -> Iterator[Recor
 
 
 def _write_rows(pieces: Sequence[_Piece], work: Work, path: Path) -> None:
-    """One JSON line per clip: source, frame rate, and for every record frame, crop, face size and sharpness."""
+    """One JSON line per clip: source, frame rate, and for every record frame, time, crop, face size and sharpness."""
     temporary = path.with_name(f".{path.name}.tmp")
     with temporary.open("w") as file:
         for piece in pieces:
             row = load_row(piece.clip, work) or {}
             part = slice(piece.records.start, piece.records.stop)
             kept = {name: row[name] for name in ("identity", "clip", "source", "rate")}
-            kept |= {name: row[name][part] for name in ("frame", "crop", "face", "sharpness")}
+            kept |= {name: row[name][part] for name in ("frame", "seconds", "crop", "turns", "face", "sharpness")}
             file.write(json.dumps(kept) + "\n")
     temporary.replace(path)
 

@@ -20,6 +20,8 @@ from sheap_jax.data.prepare.convert import ConvertedClip, convert_clip
 from sheap_jax.data.prepare.landmarks import LandmarkSource
 from sheap_jax.data.prepare.quality import Quality
 
+RULES_VERSION = 2  # of what makes records of a clip: with another one, clips are converted again
+
 
 class Settings(NamedTuple):
     """What decides the records of a clip; stored in the manifest."""
@@ -52,7 +54,7 @@ class Work:
     @functools.cached_property
     def key(self) -> str:
         """Changes with everything that may change a record."""
-        values = [FORMAT_VERSION, self.settings, self.source.describe()]
+        values = [FORMAT_VERSION, RULES_VERSION, self.settings, self.source.describe()]
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -127,7 +129,9 @@ def _origin(converted: ConvertedClip) -> dict[str, Any]:
     return {
         "rate": round(converted.rate, 3),
         "frame": [record.frame for record in converted.records],
+        "seconds": [round(fact.seconds, 4) for fact in converted.facts],
         "crop": [[round(x, 2) for x in (*fact.center, fact.half)] for fact in converted.facts],  # x, y, half side
+        "turns": [fact.turns for fact in converted.facts],
         "face": [round(fact.face, 1) for fact in converted.facts],
         "sharpness": [round(fact.sharpness, 1) for fact in converted.facts],
     }
