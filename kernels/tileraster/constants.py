@@ -9,4 +9,7 @@ FRUSTUM_MARGIN = 0.3  # half image sizes beyond the border where ellipsoids stop
 DISTORTION_NEAR = 0.2  # depth range of the distortion's m(z)
 DISTORTION_FAR = 100.0
 
+# Pixels: standard deviations on the screen beyond it change nothing that float32 could tell, but products of them
+# overflow.
+WIDEST = 1e8
 CAPACITY_STEP = 64  # lengths of entry lists are multiples of it, and so of every kernel's chunk

@@ -17,7 +17,7 @@ from tileraster.camera import rotation_matrix, to_camera
 from tileraster.compositing import VARYING, Composited
 from tileraster.compositors import Compositor
 from tileraster.constants import ALPHA_MIN, DILATION, FRUSTUM_MARGIN
-from tileraster.projection import ScreenBoxes
+from tileraster.projection import ScreenBoxes, clamp_scales
 from tileraster.surfels import join_tiles
 from tileraster.types import EllipsoidImage, SplatInputs
 
@@ -70,13 +70,13 @@ def project_ellipsoids(inputs: SplatInputs, *, width: int, height: int, near: fl
     middle = inputs.intrinsics[:, None, :2, 2]
     view = inputs.viewmats[:, None, :3, :3]
     axes = jnp.einsum("...ij,...jk->...ik", view, rotation_matrix(inputs.quats), precision="highest")
-    axes = axes * inputs.scales[..., None, :]
 
     # The linear projection is kept from running away beside the image, where it says little.
     size = jnp.array([width, height], z.dtype)
     margin = FRUSTUM_MARGIN * size / 2
     direction = jnp.clip(center[..., :2] / z, (-middle - margin) / focal, (size - middle + margin) / focal)
     rows = focal[..., None] / z[..., None] * (axes[..., :2, :] - direction[..., None] * axes[..., 2:, :])
+    rows = rows * clamp_scales(inputs.scales, rows)[..., None, :]
     xx, yy = (jnp.sum(rows[..., k, :] ** 2, axis=-1) for k in (0, 1))
     xy = jnp.sum(rows[..., 0, :] * rows[..., 1, :], axis=-1)
     # det(R R^T) as a square (Cauchy-Binet): xx yy - xy^2 would lose the digits of needles.

@@ -11,6 +11,8 @@ from tileraster.constants import ALPHA_MAX, ALPHA_MIN, DILATION, FRUSTUM_MARGIN
 from tileraster.reference import last_in_first_half, pixel_chunks, weights_of
 from tileraster.types import EllipsoidImage, SplatInputs
 
+_LARGEST = 1e15  # world units: squares of larger scales overflow float32
+
 
 class _Gaussians(NamedTuple):
     """2D Gaussians of one image in front-to-back order."""
@@ -60,7 +62,8 @@ def _project(inputs: SplatInputs, *, width: int, height: int, near: float) -> _G
             [jnp.stack([fx / z, zero, -fx * slope_x / z], -1), jnp.stack([zero, fy / z, -fy * slope_y / z], -1)], axis=1
         )
         axes = rotation_matrix(inputs.quats)
-        world = axes @ (inputs.scales[:, :, None] ** 2 * jnp.swapaxes(axes, 1, 2))
+        scales = jnp.minimum(inputs.scales, _LARGEST)
+        world = axes @ (scales[:, :, None] ** 2 * jnp.swapaxes(axes, 1, 2))
         full = jacobian @ rotation
         covariance = full @ world @ jnp.swapaxes(full, 1, 2) + DILATION * jnp.eye(2, dtype=z.dtype)
     gaussians = _Gaussians(

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from tileraster.camera import rotation_matrix, to_camera
-from tileraster.constants import ALPHA_MIN
+from tileraster.constants import ALPHA_MIN, WIDEST
 from tileraster.types import SplatInputs
 
 
@@ -50,14 +50,16 @@ def project_surfels(inputs: SplatInputs, *, near: float) -> ProjectedSurfels:
     visible &= inputs.opacities >= ALPHA_MIN
     # Harmless numbers before anything divides by them: gradients of culled surfels are 0, not NaN.
     safe_center = jnp.where(visible[..., None], center, jnp.array([0.0, 0.0, 1.0], center.dtype))
-    slope = jnp.where(visible[..., None], depth_slope, 0.0)
 
     z = safe_center[..., 2:]
     direction = safe_center[..., :2] / z
     focal = jnp.stack([inputs.intrinsics[:, 0, 0], inputs.intrinsics[:, 1, 1]], axis=-1)[:, None]
     projected = focal * direction + inputs.intrinsics[:, None, :2, 2] + inputs.screen_probe
-    tangents = axes[..., :2, :2] * inputs.scales[..., None, :]
-    jacobian = focal[..., None] * (tangents - direction[..., None] * slope[..., None, :])
+    # Of tangents of unit length; the pixels that a scale of 1 spans.
+    reach = focal[..., None] * (axes[..., :2, :2] - direction[..., None] * axes[..., 2:, :2])
+    scales = clamp_scales(inputs.scales, reach / z[..., None])
+    jacobian = reach * scales[..., None, :]
+    slope = jnp.where(visible[..., None], axes[..., 2, :2] * scales, 0.0)
     disc = _disc(jacobian, slope, z)
     offset = _ellipse_center(jacobian, slope, z, spread=jnp.ones_like(z))
     opacity = jnp.where(visible, inputs.opacities, 0.0)[..., None]
@@ -69,6 +71,12 @@ def project_surfels(inputs: SplatInputs, *, near: float) -> ProjectedSurfels:
     facing = -jnp.sum(normal * center, axis=-1, keepdims=True) > 0
     boxes = _boxes(*jax.lax.stop_gradient((projected, jacobian, slope, z, offset, opacity)), visible)
     return ProjectedSurfels(geometry=geometry, normal=jnp.where(facing, normal, -normal), boxes=boxes)
+
+
+def clamp_scales(scales: Float[Array, "b n k"], pixels_per_unit: Float[Array, "b n 2 k"]) -> Float[Array, "b n k"]:
+    """Scales of at most WIDEST pixels on the screen along each axis."""
+    span = jnp.max(jnp.abs(jax.lax.stop_gradient(pixels_per_unit)), axis=-2)
+    return jnp.minimum(scales, WIDEST / jnp.maximum(span, 1e-30))
 
 
 def _disc(

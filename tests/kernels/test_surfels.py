@@ -100,6 +100,7 @@ def edge_cases():
     yield "at_the_camera", facing_surfel(depth=0.0)
     yield "far_outside", facing_surfel(mean=(1e4, 0.0))
     yield "huge", facing_surfel(scale=1e4)
+    yield "enormous", facing_surfel(scale=1e12)
     yield "coincident", concatenate(facing_surfel(), facing_surfel(opacity=0.5), facing_surfel())
 
 
@@ -117,6 +118,17 @@ def test_edge_cases_are_finite_and_agree(name, implementation):
     for field, values in zip(slopes[0]._fields, zip(*slopes, strict=True), strict=True):
         scale = 1e-3 + float(jnp.max(jnp.abs(values[0]), initial=0.0))
         np.testing.assert_allclose(*map(np.asarray, values), atol=2e-3 * scale, err_msg=field)
+
+
+@pytest.mark.parametrize("implementation", ["xla", *KERNELS])
+def test_squares_of_sizes_may_overflow(implementation):
+    """The reference's gradients do; its image does not."""
+    found = render(facing_surfel(scale=1e30), implementation)
+    truth = render(facing_surfel(scale=1e30), "reference").image
+    assert all_finite(found)
+    for output in OUTPUTS:
+        values = (np.asarray(getattr(image, output)) for image in (found.image, truth))
+        np.testing.assert_allclose(*values, atol=2e-4, err_msg=output)
 
 
 def test_zero_scale_draws_the_low_pass_filter():
