@@ -46,8 +46,12 @@ def generate(directory: str | os.PathLike[str], config: EmbeddedData, *, progres
     on `config` alone, not on the number of processes. Also saves `samples.png` to look at.
 
     Raises:
+      ConfigError: a setting has a value that it cannot have.
       FileExistsError: `directory` holds something else; nothing is overwritten.
     """
+    from sheap_jax.config_checks import check_embedded  # workers import this module, and need no networks
+
+    check_embedded(config)
     directory = Path(directory).absolute()
     if directory.exists():
         if _finished(directory, config):
