@@ -48,16 +48,28 @@ def load_torch(path: str | Path) -> Any:
                 return _read_zip(archive)
         with open(path, "rb") as stream:
             if stream.read(2) == b"PK":
-                raise zipfile.BadZipFile("the archive has no end")
+                raise zipfile.BadZipFile("the archive has no end, the download stopped early: fetch it again")
             stream.seek(0)
             return load_old_torch(stream)
 
     return guarded(path, read)
 
 
+def is_torchscript(path: str | Path) -> bool:
+    """Whether a file is an archive of torch.jit.save."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.count("/") == 1 and name.endswith("/constants.pkl") for name in archive.namelist())
+
+
 def _read_zip(archive: zipfile.ZipFile) -> Any:
     """`data.pkl` of either kind of archive; what a frozen TorchScript module made constants has numbers for names."""
-    (program,) = (name for name in archive.namelist() if name.count("/") == 1 and name.endswith("/data.pkl"))
+    programs = [name for name in archive.namelist() if name.count("/") == 1 and name.endswith("/data.pkl")]
+    if len(programs) != 1:
+        first = ", ".join(archive.namelist()[:3]) or "nothing"
+        raise ValueError(f"a zip archive without one data.pkl is not of torch.save; it holds {first}")
+    (program,) = programs
     folder = program.removesuffix("data.pkl")
     scripted = f"{folder}constants.pkl" in archive.namelist()
     kind = _ScriptUnpickler if scripted else Unpickler

@@ -139,6 +139,20 @@ def frozen_params(config: Config, *, training: bool) -> dict[str, Params]:
     return {name: load_weights(path, name).params for name, path in paths.items() if path}
 
 
+def check_estimator_weights(config: Config, params: Params) -> None:
+    """Raises OSError or ValueError if the weights that the configuration names for the estimator do not fit `params`.
+
+    Shapes alone do not tell: the number of heads is in none, and a deeper network would take a shallower one's blocks.
+    """
+    path, size = config.weights.estimator, config.estimator
+    sizes = load_weights(path, "farl", "sheap", arrays=False).architecture
+    names = [name for name in ("patch", "width", "depth", "heads") if sizes.get(name) != getattr(size, name)]
+    if names:
+        rows = [f"config.estimator.{name} is {getattr(size, name)}, not {sizes.get(name)}" for name in names]
+        raise ValueError(f"the weights {path} are of another size: {', '.join(rows)}")
+    pretrained_estimator(path, params)
+
+
 def pretrained_estimator(path: str | Path, params: Params) -> Params:
     """The estimator's parameters with those of converted FaRL weights, or of the official release, in place.
 

@@ -158,7 +158,7 @@ def check_fit(config: Config, networks: Networks, assets: Assets) -> None:
         raise ValueError(f"config.rasterizer: {error}") from error
     state = jax.eval_shape(lambda: initial_state(config, networks, assets))
     if config.weights.estimator and not finished_steps(config.run_directory):
-        build.pretrained_estimator(config.weights.estimator, state.params["estimator"])
+        build.check_estimator_weights(config, state.params["estimator"])
 
 
 def ensure_data(config: Config) -> Path:
