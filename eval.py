@@ -11,6 +11,7 @@ data, the same for everybody, and clips takes those of the run; docs/benchmarks.
 
 import argparse
 import functools
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,7 +20,7 @@ from tqdm import tqdm
 
 from sheap_jax.config_files import ConfigError
 from sheap_jax.data.records import ShardError
-from sheap_jax.evaluation.benchmarks import BENCHMARKS, Task, run_benchmark
+from sheap_jax.evaluation.benchmarks import BENCHMARKS, Task, check_benchmark, run_benchmark
 from sheap_jax.evaluation.compare import compare_files
 from sheap_jax.evaluation.report import Report, markdown_table, write_reports
 from sheap_jax.inference.predictor import Predictor
@@ -49,15 +50,18 @@ def evaluate(
         CheckpointError, ConfigError: no readable checkpoint or configuration.
         ShardError, OSError, ValueError: missing or damaged data.
     """
+    places = {name: Path(place) for name, place in (data or {}).items()}
+    for name in benchmarks:
+        check_benchmark(name, places.get(name))
     predictor = Predictor.from_checkpoint(checkpoint, step=step)
     directory = Path(output or Path(checkpoint) / "evaluation")
+    check_writable(directory)
     reports = []
     trained = predictor.config.data
     for name in benchmarks:
         bar = functools.partial(tqdm, desc=name, leave=False)
-        place = (data or {}).get(name)
         task = Task(
-            Path(place) if place else None,
+            places.get(name),
             directory,
             predictor.config.image_size,
             allow_missing,
@@ -69,6 +73,15 @@ def evaluate(
     print(*map(markdown_table, reports), sep="\n")
     print("written:", *files, sep="\n  ")
     return reports
+
+
+def check_writable(directory: Path) -> None:
+    """Raises OSError if a report could not be written there, before hours are spent on it."""
+    existing = next(path for path in (directory, *directory.absolute().parents) if path.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        raise OSError(
+            f"the report cannot be written to {directory}: {existing} takes no files, choose another --output"
+        )
 
 
 def parse_data(places: Sequence[str], benchmarks: Sequence[str]) -> dict[str, str]:
