@@ -159,3 +159,5 @@ if __name__ == "__main__":
         main(sys.argv[1:])
     except (config_files.ConfigError, CheckpointError, NotFiniteError, ShardError, OSError) as error:
         sys.exit(f"{type(error).__name__}: {error}")
+    except KeyboardInterrupt:  # before the first step; later the run saves first
+        sys.exit(130)

@@ -1,83 +1,34 @@
 """Which configurations can be trained with: the values of single fields, and what must hold between them.
 
-What depends on the morphable model is checked where the networks are sized (models/build.py), what depends on devices
-in training/sharding.py.
+What depends on the morphable model is checked where the networks are sized (models/build.py), what the renderer must
+know in training/setup.py, what depends on devices in training/sharding.py.
 """
 
-import dataclasses
-import math
-import typing
 from collections.abc import Iterator
-from typing import Any
 
 from tileraster.validation import IMPLEMENTATIONS, INTERPRETED
 
-from sheap_jax.config import Config, EmbeddedData, Range
-from sheap_jax.config_files import ConfigError
+from sheap_jax.config import Config
+from sheap_jax.config_ranges import refuse, value_faults
+from sheap_jax.data.embedded.settings import embedded_faults
 from sheap_jax.models.build import ESTIMATOR_STYLES
 from sheap_jax.models.patches import stem_stages
 from sheap_jax.models.regressor import KINDS
 from sheap_jax.models.uv_generator import HEADS, START, map_widths
-from sheap_jax.morphable.embedded_density import DENSITIES
-from sheap_jax.rendering import SCALED_AXES
-
-SPLITS = ("train", "test")  # of generated clips
+from sheap_jax.morphable.named import name_faults
 
 
 def check_config(config: Config) -> None:
     """Raises ConfigError that names every field whose value cannot be, the value, and what is allowed."""
     faults = [*value_faults(config, "config"), *_choice_faults(config)]
     if config.data.embedded is not None:
-        faults += _embedded_faults(config.data.embedded, "config.data.embedded")
-    _raise(faults or list(_relation_faults(config)))
-
-
-def check_embedded(data: EmbeddedData) -> None:
-    """The same for generated clips alone."""
-    _raise([*value_faults(data, "EmbeddedData"), *_embedded_faults(data, "EmbeddedData")])
-
-
-def _raise(faults: list[str]) -> None:
-    if faults:
-        raise ConfigError("; ".join(faults))
-
-
-def value_faults(part: Any, where: str) -> Iterator[str]:
-    """What is wrong with single numbers of a dataclass and of those in it, by the ranges in their annotations."""
-    hints = typing.get_type_hints(type(part), include_extras=True)
-    for name, hint in hints.items():
-        value, path = getattr(part, name), f"{where}.{name}"
-        if dataclasses.is_dataclass(value):
-            yield from value_faults(value, path)
-        elif (wanted := _range(hint)) is not None and value is not None and not _within(value, wanted):
-            yield f"{path} is {value}, it must be {_in_words(wanted) if math.isfinite(value) else 'finite'}"
-
-
-def _range(hint: Any) -> Range | None:
-    """The range that an annotation carries, also that of an optional field."""
-    for one in (hint, *typing.get_args(hint)):
-        found = [extra for extra in getattr(one, "__metadata__", ()) if isinstance(extra, Range)]
-        if found:
-            return found[0]
-    return None
-
-
-def _within(value: float, wanted: Range) -> bool:
-    """Whether a finite number lies in a range."""
-    inside = wanted.low <= value <= wanted.high and math.isfinite(value)
-    return inside and not (wanted.above and value == wanted.low)
-
-
-def _in_words(wanted: Range) -> str:
-    if math.isinf(wanted.high):
-        return f"{'more than' if wanted.above else 'at least'} {wanted.low}"
-    return f"from {wanted.low} to {wanted.high}" + (f" and not {wanted.low}" if wanted.above else "")
+        faults += embedded_faults(config.data.embedded, "config.data.embedded")
+    refuse(faults or _relation_faults(config))
 
 
 def _choice_faults(config: Config) -> Iterator[str]:
     """Fields that name one of a few things."""
     choices = {
-        "config.primitive": (config.primitive, tuple(SCALED_AXES)),
         "config.rasterizer": (config.rasterizer, (None, *IMPLEMENTATIONS, *INTERPRETED)),
         "config.estimator.style": (config.estimator.style, ESTIMATOR_STYLES),
         "config.regressor.kind": (config.regressor.kind, KINDS),
@@ -85,21 +36,7 @@ def _choice_faults(config: Config) -> Iterator[str]:
     for path, (value, allowed) in choices.items():
         if value not in allowed:
             yield f"{path} is {value!r}, it must be one of {', '.join(map(str, allowed))}"
-    yield from _head_faults(config.morphable, "config.morphable")
-
-
-def _embedded_faults(data: EmbeddedData, where: str) -> Iterator[str]:
-    yield from _head_faults(data.people, f"{where}.people")
-    unknown = sorted(set(data.truth_splits) - set(SPLITS))
-    if unknown:
-        yield f"{where}.truth_splits names {', '.join(unknown)}, the splits are {' and '.join(SPLITS)}"
-
-
-def _head_faults(name: str, path: str) -> Iterator[str]:
-    kind, _, detail = name.partition(":")
-    if kind == "embedded" and detail and detail not in DENSITIES:
-        known = ", ".join(f"embedded:{density}" for density in DENSITIES)
-        yield f"{path} is {name!r}, it must be one of {known}, or the .npz of a converted model"
+    yield from name_faults(config.morphable, "config.morphable")
 
 
 def _relation_faults(config: Config) -> Iterator[str]:
@@ -115,8 +52,10 @@ def _run_faults(config: Config) -> Iterator[str]:
     if not config.name or config.name != config.name.strip():
         yield f"config.name is {config.name!r}, it must name the run's directory"
     try:
-        assert config.run_directory
-    except (AssertionError, KeyError, IndexError, ValueError):
+        directory = config.run_directory
+    except (KeyError, IndexError, ValueError):
+        directory = ""
+    if not directory:
         yield f"config.log.directory is {config.log.directory!r}, it may have {{name}} in it and no other braces"
 
 

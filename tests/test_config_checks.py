@@ -11,8 +11,9 @@ import pytest
 
 from sheap_jax import config_files
 from sheap_jax.config import Config, EmbeddedData, Range
-from sheap_jax.config_checks import check_config, check_embedded
+from sheap_jax.config_checks import check_config
 from sheap_jax.config_files import ConfigError
+from sheap_jax.data.embedded.settings import check_embedded
 
 ROOT = Path(__file__).parents[1]
 QUICKSTART = str(ROOT / "configs/quickstart.py")
@@ -27,7 +28,6 @@ WRONG = {
     "seed=99999999999999999999": "from 0",
     "steps=-1": "at least 0",
     "geometry_steps=-1": "at least 0",
-    "primitive=cubes": "surfels, ellipsoids",
     "rasterizer=cuda": "None, reference, xla",
     "morphable=embedded:finest": "embedded:coarse, embedded:fine",
     "name=": "name the run's directory",
@@ -155,7 +155,9 @@ def test_the_command_prints_the_line_alone(tmp_path):
     for arguments, words in (
         (["--config.image_size=97"], "ConfigError: config.image_size is 97, no multiple of config.estimator.patch 16"),
         (["--config.estimator.free_joints=('root','chin')"], "ConfigError: config.estimator.free_joints names chin"),
+        (["--config.seed=1"], "ConfigError: JAX finds no device"),
     ):
+        environment["JAX_PLATFORMS"] = "nothing" if "device" in words else "cpu"
         command = [sys.executable, str(ROOT / "train.py"), "--config", QUICKSTART, log, *arguments]
         result = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=tmp_path)
         assert result.returncode == 1

@@ -129,9 +129,8 @@ class Checkpoints:
         rows = _differences(self.run, like)
         if rows:
             raise CheckpointError(
-                f"the checkpoints in {self.root} are of another architecture ({len(rows)} arrays differ):\n"
-                + "\n".join(rows[:5])
-                + "\nTrain with the configuration saved beside them, or choose another --config.log.directory."
+                f"the checkpoints in {self.root} are of another architecture: {_shown(rows)}. The code has changed "
+                "since they were made: go back to it, or train beside them with another --config.name"
             )
 
     def _set_aside(self, step: int) -> None:
@@ -191,12 +190,11 @@ def read_checkpoint(directory: str | Path, like: TrainState, *, step: int | None
         steps = [step]
     if not steps:
         return None
-    rows = [row for row in _differences(run, like) if not row.lstrip().startswith(".opt_state")]
+    rows = [row for row in _differences(run, like) if not row.startswith(".opt_state")]
     if rows:
         raise CheckpointError(
-            f"the checkpoints in {root} are of another architecture ({len(rows)} arrays differ):\n"
-            + "\n".join(rows[:5])
-            + "\nThe code or config.json has changed since they were made: go back to it, or train again."
+            f"the checkpoints in {root} are of another architecture: {_shown(rows)}. The code or config.json has "
+            "changed since they were made: go back to it, or train again"
         )
     fields = {field.name: getattr(like, field.name) for field in dataclasses.fields(like) if field.name != "opt_state"}
     wanted = ocp.args.PyTreeRestore(
@@ -233,7 +231,13 @@ def _differences(run: Path, like: TrainState) -> list[str]:
         return []
     saved, wanted = json.loads(file.read_text()), json.loads(json.dumps(describe(like)))
     different = [name for name in sorted(saved.keys() | wanted.keys()) if saved.get(name) != wanted.get(name)]
-    return [f"  {n}: saved {saved.get(n, 'nothing')}, wanted {wanted.get(n, 'nothing')}" for n in different]
+    return [f"{n} saved {saved.get(n, 'nothing')}, wanted {wanted.get(n, 'nothing')}" for n in different]
+
+
+def _shown(rows: list[str]) -> str:
+    """How many arrays differ, and the first of them; those of the optimizers follow from the parameters'."""
+    first = sorted(rows, key=lambda row: row.startswith(".opt_state"))[:3]
+    return f"{len(rows)} arrays differ, first {'; '.join(first)}"
 
 
 def _agreed(answer: bool) -> bool:

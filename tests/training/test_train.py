@@ -167,6 +167,7 @@ def test_a_refused_start_leaves_no_directory(tiny_config, tmp_path):
         r"weights lpips\.npz do not exist": {"weights": replace(new.weights, lpips="lpips.npz")},
         "config.light is 'sunny'": {"light": "sunny"},
         "config.rasterizer: .*needs a TPU": {"rasterizer": "pallas_tpu"},
+        "config.primitive is .cubes., it must be one of surfels": {"primitive": "cubes"},
     }.items():
         with pytest.raises((ConfigError, ShardError, OSError), match=words):
             train.train(replace(new, **changes))

@@ -19,8 +19,9 @@ import numpy as np
 from sheap_jax.config import EmbeddedData
 from sheap_jax.data.codec import Record
 from sheap_jax.data.embedded.clip import Footage, film
-from sheap_jax.data.embedded.people import SPLITS, Cast, cast_person, load_people, people_settings
+from sheap_jax.data.embedded.people import Cast, cast_person, load_people, people_settings
 from sheap_jax.data.embedded.samples import SampleSheet
+from sheap_jax.data.embedded.settings import SPLITS, check_embedded
 from sheap_jax.data.embedded.stage import Stage, build_stage
 from sheap_jax.data.embedded.truth import LANDMARKS_7, Truth, save_truth
 from sheap_jax.data.manifest import MANIFEST, read_manifest
@@ -49,8 +50,6 @@ def generate(directory: str | os.PathLike[str], config: EmbeddedData, *, progres
       ConfigError: a setting has a value that it cannot have.
       FileExistsError: `directory` holds something else; nothing is overwritten.
     """
-    from sheap_jax.config_checks import check_embedded  # workers import this module, and need no networks
-
     check_embedded(config)
     directory = Path(directory).absolute()
     if directory.exists():
