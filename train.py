@@ -31,6 +31,8 @@ from sheap_jax.training.watch import NotFiniteError, StepWatch, StopSignal
 
 log = logging.getLogger("train")
 
+EXPECTED = (config_files.ConfigError, CheckpointError, NotFiniteError, ShardError, OSError)  # one line says all
+
 
 def train(config: Config) -> Path:
     """Run (or go on with) the training that `config` describes; returns the run directory."""
@@ -145,7 +147,7 @@ def main(arguments: list[str]) -> None:
     config = config_files.parse_arguments(arguments, default="configs/quickstart.py", description=__doc__ or "")
     devices = config.devices
     sharding.start_processes(distributed=devices.distributed, heartbeat_seconds=devices.heartbeat_seconds)
-    with sharding.failing_together():
+    with sharding.failing_together(EXPECTED):
         run = train(config)
     if config.data.embedded is not None and jax.process_count() == 1:
         from eval import evaluate
@@ -157,7 +159,7 @@ def main(arguments: list[str]) -> None:
 if __name__ == "__main__":
     try:
         main(sys.argv[1:])
-    except (config_files.ConfigError, CheckpointError, NotFiniteError, ShardError, OSError) as error:
+    except EXPECTED as error:
         sys.exit(f"{type(error).__name__}: {error}")
     except KeyboardInterrupt:  # before the first step; later the run saves first
         sys.exit(130)

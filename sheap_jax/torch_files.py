@@ -1,11 +1,13 @@
 """Reading torch's files without torch and without running what is in them: names and tensors, nothing else."""
 
 import io
+import pickle
 import zipfile
 from pathlib import Path
 from typing import Any
 
-from sheap_jax.safe_pickle import Unpickler, guarded, load_old_torch
+from sheap_jax.file_kinds import strange_kind
+from sheap_jax.safe_pickle import Unpickler, UnsafePickleError, guarded, load_old_torch
 
 
 class _ScriptObject:
@@ -39,16 +41,22 @@ def load_torch(path: str | Path) -> Any:
     Tensors come as NumPy arrays, modules of an archive as dicts of their attributes.
 
     Raises:
-      UnsafePickleError: names the file and why it was refused or what is damaged.
+      UnsafePickleError: names the file and why it was refused, what it is instead, or what is damaged.
     """
+    kind = strange_kind(path)
+    if kind is not None:
+        raise UnsafePickleError(f"{path} is {kind}")
 
     def read() -> Any:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
                 return _read_zip(archive)
         with open(path, "rb") as stream:
-            if stream.read(2) == b"PK":
+            start = stream.read(2)
+            if start == b"PK":
                 raise zipfile.BadZipFile("the archive has no end, the download stopped early: fetch it again")
+            if start[:1] != pickle.PROTO:
+                raise ValueError("it starts like no file of torch.save, and like no whole .safetensors")
             stream.seek(0)
             return load_old_torch(stream)
 

@@ -96,20 +96,27 @@ class Checkpoints:
         """The newest checkpoint that is whole, with the shardings of `like`; None if there is none at all.
 
         A damaged checkpoint is named in the log, moved to `damaged/`, and the one before it is taken. Raises
-        CheckpointError if the architecture differs or no checkpoint is whole.
+        CheckpointError if the architecture differs, no checkpoint is whole, or a whole one cannot be read: then memory
+        or something else is short, and nothing is moved.
         """
         steps = self.steps()
         if not steps:
             return None
         self._check_architecture(like)
         for step in reversed(steps):
+            vouched = False  # for every file, by its checksum
             try:
                 damaged = self.verify(step) if sharding.leads() else None
                 if not _agreed(damaged is None):
                     raise CheckpointError(f"{damaged} does not have the checksum it was written with")
+                vouched = self._checksum_file(step).exists()
                 restored: Any = self._manager.restore(step, args=self._args.StandardRestore(_abstract(like)))
                 return restored
             except Exception as error:
+                if _agreed(vouched):
+                    raise CheckpointError(
+                        f"checkpoint {self.root / str(step)} is whole, but it could not be read: {error}"
+                    ) from error
                 log.warning("checkpoint %s is damaged, trying the one before: %s", self.root / str(step), error)
                 self._set_aside(step)
         raise CheckpointError(

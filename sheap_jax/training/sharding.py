@@ -74,17 +74,20 @@ def leads() -> bool:
 
 
 @contextlib.contextmanager
-def failing_together() -> Iterator[None]:
+def failing_together(expected: tuple[type[Exception], ...] = ()) -> Iterator[None]:
     """Around the work of one process of several: if it fails, it ends at once, and the others notice and stop.
 
-    An orderly end would wait for the others, which wait for this one.
+    An orderly end would wait for the others, which wait for this one. Of `expected` errors the message says all.
     """
     try:
         yield
-    except Exception:
+    except Exception as error:
         if jax.process_count() == 1:
             raise
-        traceback.print_exc()
+        if isinstance(error, expected):
+            print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        else:
+            traceback.print_exc()
         sys.stderr.flush()
         os._exit(1)
 
