@@ -1,7 +1,7 @@
 """Train a head geometry predictor from videos.
 
     python train.py                                        # embedded heads, minutes on two CPU cores
-    python train.py --config configs/small.py --config.seed=1
+    python train.py --config configs/small.py --config.seed=1 --config.name=small-1
     python train.py --config configs/base.py --config.data.directory=SHARDS
 
 The same command goes on from the last checkpoint after a stop of any kind. A start that is refused changes nothing.
@@ -43,6 +43,7 @@ def train(config: Config) -> Path:
 
 
 def train_in(run: run_directory.RunDirectory, config: Config) -> None:
+    """The training itself. Up to `run.begin` it can be refused: cheap reasons first, then data, then what is compiled."""
     # The method: constant arrays, and networks without parameters.
     model = load_morphable(config.morphable)
     networks = setup.build_networks(config, model)

@@ -2,7 +2,8 @@
 
 Layout of a run directory:
 
-    config.json              the configuration
+    config.json              the configuration that the run began with (training/run_directory.py)
+    changes.jsonl            what differed from it in later starts
     architecture.json        path, shape and dtype of every array of the train state
     checkpoints/<step>/      Orbax
     checkpoints/<step>.sha256.json   a checksum of every file: Orbax restores flipped bytes without a word
