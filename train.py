@@ -43,7 +43,7 @@ def train(config: Config) -> Path:
 
 
 def train_in(run: run_directory.RunDirectory, config: Config) -> None:
-    """The training itself. Up to `run.begin` it can be refused: cheap reasons first, then data, then what is compiled."""
+    """The training itself. Up to `run.begin` it can be refused: for cheap reasons first, then for data or state."""
     # The method: constant arrays, and networks without parameters.
     model = load_morphable(config.morphable)
     networks = setup.build_networks(config, model)
