@@ -18,13 +18,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from sheap_jax.config_files import ConfigError
-from sheap_jax.data.records import ShardError
 from sheap_jax.evaluation.benchmarks import BENCHMARKS, Task, check_benchmark, run_benchmark
 from sheap_jax.evaluation.compare import compare_files
 from sheap_jax.evaluation.report import Report, markdown_table, write_reports
 from sheap_jax.inference.predictor import Predictor
-from sheap_jax.training.checkpoint import CheckpointError
 
 
 def evaluate(
@@ -127,5 +124,5 @@ def main(arguments: list[str]) -> None:
 if __name__ == "__main__":
     try:
         main(sys.argv[1:])
-    except (CheckpointError, ConfigError, ShardError, OSError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         sys.exit(f"{type(error).__name__}: {error}")

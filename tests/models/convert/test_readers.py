@@ -182,14 +182,6 @@ def test_files_that_are_no_weights_are_called_what_they_are(name, tmp_path, caps
     assert not (tmp_path / "out.npz").exists()
 
 
-def test_the_pointer_of_the_trials():
-    path = Path(__file__).parents[4] / "shared/trials/lfs_pointer.pth"
-    if not path.exists():
-        pytest.skip("needs ../shared/trials")
-    with pytest.raises(ValueError, match="a Git LFS pointer, not the file"):
-        read_tensors(path)
-
-
 def test_the_format_is_read_off_the_content(tmp_path):
     assert_same(read_tensors(write_safetensors(tmp_path / "named.pth", TENSORS)), TENSORS)
     with zipfile.ZipFile(tmp_path / "other.pth", "w") as archive:
