@@ -10,12 +10,11 @@ from tileraster.validation import IMPLEMENTATIONS, INTERPRETED
 
 from sheap_jax.config import Config
 from sheap_jax.config_ranges import refuse, value_faults
-from sheap_jax.data.embedded.settings import embedded_faults
+from sheap_jax.data.embedded.settings import embedded_faults, head_faults
 from sheap_jax.models.build import ESTIMATOR_STYLES
 from sheap_jax.models.patches import stem_stages
 from sheap_jax.models.regressor import KINDS
 from sheap_jax.models.uv_generator import HEADS, START, map_widths
-from sheap_jax.morphable.named import name_faults
 
 
 def check_config(config: Config) -> None:
@@ -36,7 +35,7 @@ def _choice_faults(config: Config) -> Iterator[str]:
     for path, (value, allowed) in choices.items():
         if value not in allowed:
             yield f"{path} is {value!r}, it must be one of {', '.join(map(str, allowed))}"
-    yield from name_faults(config.morphable, "config.morphable")
+    yield from head_faults(config.morphable, "config.morphable")
 
 
 def _relation_faults(config: Config) -> Iterator[str]:

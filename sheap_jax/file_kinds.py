@@ -1,49 +1,56 @@
-"""What a file is by its first bytes, whatever its name says: for messages about files that are not what they should be.
+"""What a file is by its first bytes, for messages about one that holds no arrays."""
 
-Downloads fail in a few ways that leave a file: an error page of the server, a pointer of Git LFS, nothing at all.
-"""
-
+import zipfile
 from pathlib import Path
 
-_HEAD = 1024  # bytes that are looked at
-_MAGIC = {
-    b"version https://git-lfs.github.com/": "a Git LFS pointer, not the file: run git lfs pull where it comes from",
-    b"\x1f\x8b": "gzip data: unpack it first",
-    b"BZh": "bzip2 data: unpack it first",
-    b"\xfd7zXZ": "xz data: unpack it first",
-    b"7z\xbc\xaf": "a 7z archive: unpack it first",
-    b"Rar!": "a RAR archive: unpack it first",
-    b"%PDF": "a PDF document",
-    b"\x89PNG": "a PNG picture",
-    b"\xff\xd8\xff": "a JPEG picture",
-    b"\x89HDF": "an HDF5 file",
-    b"GGUF": "a GGUF file",
+_AGAIN = "fetch the file itself"
+_STARTS = {  # first bytes, in lower case
+    b"version https://git-lfs": f"a Git LFS pointer, not the file: {_AGAIN}, with git lfs pull or from the page",
+    b"<!doctype": f"a web page, not the file (a download without login gives one): log in, and {_AGAIN}",
+    b"<html": f"a web page, not the file (a download without login gives one): log in, and {_AGAIN}",
+    b"<?xml": f"an XML document, not the file (an error of the server?): {_AGAIN}",
+    b'{"': f"a JSON document, not the file (an error of the server?): {_AGAIN}",
+    b"%pdf": "a PDF document",
+    b"\x1f\x8b": "a gzip archive: unpack it, and give the file in it",
+    b"rar!": "a RAR archive: unpack it, and give the file in it",
+    b"7z\xbc\xaf": "a 7-Zip archive: unpack it, and give the file in it",
+    b"\x89hdf": "an HDF5 file",
+    b"matlab": "a MATLAB file",
+    b"\x89png": "a picture",
+    b"\xff\xd8\xff": "a picture",
+    b"gltf": "a glTF mesh",
+    b"ply": "a PLY mesh",
 }
-_MARKUP = (b"<!doctype", b"<html", b"<head", b"<?xml", b"<!--")
+_OBJ = (b"# ", b"v ", b"vt ", b"mtllib ", b"o ", b"g ")
+_PICKLE_TEXT = (b"(", b"c", b"}", b"]")  # how pickles of protocol 0 start, which are text
 
 
-def strange_kind(path: str | Path) -> str | None:
-    """What a file is that no loader of numbers can use, with the way out; None if it may be one of theirs.
-
-    Raises OSError if it cannot be read.
-    """
+def foreign_kind(path: str | Path) -> str | None:
+    """What a file is that holds no arrays, and what to do; None if it is of no kind that can be told."""
     with open(path, "rb") as stream:
-        head = stream.read(_HEAD)
-    if not head:
-        return "empty: fetch it again"
-    for magic, kind in _MAGIC.items():
-        if head.startswith(magic):
+        start = stream.read(400)
+    if not start:
+        return f"an empty file: {_AGAIN}"
+    for first, kind in _STARTS.items():
+        if start.lstrip(b"\xef\xbb\xbf \r\n\t").lower().startswith(first):
             return kind
-    if head[257:262] == b"ustar":
-        return "a tar archive: unpack it first"
-    text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if text.startswith(_MARKUP):
-        return "a web page, not the file: the server sent it instead, fetch the file with a browser or log in"
+    if zipfile.is_zipfile(path):
+        return _archive(path)
+    if any(line.startswith(_OBJ) for line in start.split(b"\n")[:20]):
+        return "an OBJ mesh"
+    text = "".join(start.decode("latin1").split())
+    if text.isascii() and text.isprintable() and not start.startswith(_PICKLE_TEXT):
+        return f"a text file, which starts with {start.splitlines()[0][:40].decode('ascii')!r}"
     return None
 
 
-def refuse_strange(path: str | Path) -> None:
-    """Raises ValueError, naming the file and what it is, if no loader of numbers can use it."""
-    kind = strange_kind(path)
-    if kind is not None:
-        raise ValueError(f"{path} is {kind}")
+def _archive(path: str | Path) -> str | None:
+    """An archive of other files; None for one that is a file of arrays itself, or not whole."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except Exception:  # zipfile raises various errors on broken archives
+        return None
+    if any(name.endswith((".npy", "/data.pkl")) for name in names):
+        return None
+    return f"a zip archive of {', '.join(names[:5])}: unpack it, and give the file in it"

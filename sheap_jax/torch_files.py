@@ -1,12 +1,10 @@
 """Reading torch's files without torch and without running what is in them: names and tensors, nothing else."""
 
 import io
-import pickle
 import zipfile
 from pathlib import Path
 from typing import Any
 
-from sheap_jax.file_kinds import strange_kind
 from sheap_jax.safe_pickle import Unpickler, UnsafePickleError, guarded, load_old_torch
 
 
@@ -41,22 +39,16 @@ def load_torch(path: str | Path) -> Any:
     Tensors come as NumPy arrays, modules of an archive as dicts of their attributes.
 
     Raises:
-      UnsafePickleError: names the file and why it was refused, what it is instead, or what is damaged.
+      UnsafePickleError: names the file and why it was refused or what is damaged.
     """
-    kind = strange_kind(path)
-    if kind is not None:
-        raise UnsafePickleError(f"{path} is {kind}")
 
     def read() -> Any:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
                 return _read_zip(archive)
         with open(path, "rb") as stream:
-            start = stream.read(2)
-            if start == b"PK":
-                raise zipfile.BadZipFile("the archive has no end, the download stopped early: fetch it again")
-            if start[:1] != pickle.PROTO:
-                raise ValueError("it starts like no file of torch.save, and like no whole .safetensors")
+            if stream.read(2) == b"PK":
+                raise zipfile.BadZipFile("the archive has no end")
             stream.seek(0)
             return load_old_torch(stream)
 
@@ -75,9 +67,8 @@ def _read_zip(archive: zipfile.ZipFile) -> Any:
     """`data.pkl` of either kind of archive; what a frozen TorchScript module made constants has numbers for names."""
     programs = [name for name in archive.namelist() if name.count("/") == 1 and name.endswith("/data.pkl")]
     if len(programs) != 1:
-        first = ", ".join(archive.namelist()[:3]) or "nothing"
-        raise ValueError(f"a zip archive without one data.pkl is not of torch.save; it holds {first}")
-    (program,) = programs
+        raise UnsafePickleError(f"it is a zip archive of {', '.join(archive.namelist()[:5])}, and no file of torch")
+    program = programs[0]
     folder = program.removesuffix("data.pkl")
     scripted = f"{folder}constants.pkl" in archive.namelist()
     kind = _ScriptUnpickler if scripted else Unpickler

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from sheap_jax.file_kinds import refuse_strange
+from sheap_jax.file_kinds import foreign_kind
 
 FORMAT_VERSION = 1
 _METADATA = "metadata"  # name of the JSON entry
@@ -69,7 +69,9 @@ def load_weights(path: str | Path, *networks: str, arrays: bool = True) -> Weigh
             f"the weights {path} do not exist: make them with python -m sheap_jax.models.convert "
             f"{' or '.join(networks)} IN {path}, or leave the path empty to do without"
         )
-    refuse_strange(path)
+    kind = foreign_kind(path)
+    if kind is not None:
+        raise ValueError(f"{path} is {kind}")
     try:
         with np.load(path, allow_pickle=False) as file:
             metadata = json.loads(str(file[_METADATA]))
