@@ -93,21 +93,14 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="gets a folder for each input")
     parser.add_argument("--save", type=kinds, default=["params", "overlay"], help=f"some of {','.join(WRITERS)}")
     add_face_options(parser, required=True)
-    parser.add_argument("--max-faces", type=count, default=8, help="per picture, for --face-landmarker")
+    parser.add_argument("--max-faces", type=int, default=8, help="per picture, for --face-landmarker")
     parser.add_argument("--one-identity", action="store_true", help="one shape for each person in a video")
     parser.add_argument("--smooth", action="store_true", help="One Euro filter over pose and expression of videos")
     parser.add_argument("--min-cutoff", type=float, default=1.5, metavar="HZ", help="of the filter at rest")
     parser.add_argument("--beta", type=float, default=1.0, help="of the filter: how far it opens with speed")
     parser.add_argument("--seconds", type=float, default=10.0, help="of a webcam that are recorded")
-    parser.add_argument("--workers", type=count, default=min(4, os.cpu_count() or 1), help="threads that decode images")
+    parser.add_argument("--workers", type=int, default=min(4, os.cpu_count() or 1), help="threads that decode images")
     return parser.parse_args(arguments)
-
-
-def count(text: str) -> int:
-    """A whole number from 1 on."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} must be a whole number, at least 1")
-    return int(text)
 
 
 def kinds(text: str) -> list[str]:
