@@ -17,13 +17,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from sheap_jax.config_files import ConfigError
-from sheap_jax.data.records import ShardError
-from sheap_jax.evaluation.benchmarks import BENCHMARKS, Task, run_benchmark
+from sheap_jax.data.folders import check_writable
+from sheap_jax.evaluation.benchmarks import BENCHMARKS, Task, check_benchmark, run_benchmark
 from sheap_jax.evaluation.compare import compare_files
 from sheap_jax.evaluation.report import Report, markdown_table, write_reports
 from sheap_jax.inference.predictor import Predictor
-from sheap_jax.training.checkpoint import CheckpointError
 
 
 def evaluate(
@@ -49,15 +47,18 @@ def evaluate(
         CheckpointError, ConfigError: no readable checkpoint or configuration.
         ShardError, OSError, ValueError: missing or damaged data.
     """
+    places = {name: Path(place) for name, place in (data or {}).items()}
+    for name in benchmarks:
+        check_benchmark(name, places.get(name))
     predictor = Predictor.from_checkpoint(checkpoint, step=step)
     directory = Path(output or Path(checkpoint) / "evaluation")
+    check_writable(directory)
     reports = []
     trained = predictor.config.data
     for name in benchmarks:
         bar = functools.partial(tqdm, desc=name, leave=False)
-        place = (data or {}).get(name)
         task = Task(
-            Path(place) if place else None,
+            places.get(name),
             directory,
             predictor.config.image_size,
             allow_missing,
@@ -114,5 +115,5 @@ def main(arguments: list[str]) -> None:
 if __name__ == "__main__":
     try:
         main(sys.argv[1:])
-    except (CheckpointError, ConfigError, ShardError, OSError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         sys.exit(f"{type(error).__name__}: {error}")

@@ -31,11 +31,11 @@ from sheap_jax.training.checkpoint import CheckpointError
 
 def predict(options: argparse.Namespace) -> int:
     """Run the command; returns how many inputs failed."""
-    check_writable(options.output)
+    predictor = Predictor.from_checkpoint(options.checkpoint)
+    check_kinds(options.save, predictor.model)
     with contextlib.ExitStack() as stack:
         finder = stack.enter_context(open_finder(options, max_faces=options.max_faces))
-        predictor = Predictor.from_checkpoint(options.checkpoint)
-        check_kinds(options.save, predictor.model)
+        check_writable(options.output)  # the writers make it
         clips, failures = gather_inputs(options)
         size, faces, unread = predictor.config.image_size, 0, len(failures)
         bar = stack.enter_context(tqdm(unit="face", desc="predicting"))

@@ -1,10 +1,10 @@
 """Train a head geometry predictor from videos.
 
     python train.py                                        # embedded heads, minutes on two CPU cores
-    python train.py --config configs/small.py --config.seed=1
+    python train.py --config configs/small.py --config.seed=1 --config.name=small-1
     python train.py --config configs/base.py --config.data.directory=SHARDS
 
-The same command goes on from the last checkpoint after a stop of any kind.
+The same command goes on from the last checkpoint after a stop of any kind. A start that is refused changes nothing.
 """
 
 import logging
@@ -16,10 +16,11 @@ from tqdm import tqdm
 
 from sheap_jax import config_files
 from sheap_jax.config import Config
+from sheap_jax.config_checks import check_config
 from sheap_jax.data.pairs import pair_batches
-from sheap_jax.data.records import ShardError, Split
+from sheap_jax.data.records import ShardError
 from sheap_jax.morphable.named import load_morphable
-from sheap_jax.training import setup, sharding
+from sheap_jax.training import run_directory, setup, sharding
 from sheap_jax.training.checkpoint import CheckpointError, Checkpoints
 from sheap_jax.training.densify import make_densify
 from sheap_jax.training.metrics import MetricWriter
@@ -30,34 +31,52 @@ from sheap_jax.training.watch import NotFiniteError, StepWatch, StopSignal
 
 log = logging.getLogger("train")
 
+EXPECTED = (config_files.ConfigError, CheckpointError, NotFiniteError, ShardError, OSError)  # one line says all
+
 
 def train(config: Config) -> Path:
     """Run (or go on with) the training that `config` describes; returns the run directory."""
+    check_config(config)
+    with run_directory.claim(config) as run:  # until run.begin nothing of an older run is touched
+        train_in(run, config)
+    return run.path
+
+
+def train_in(run: run_directory.RunDirectory, config: Config) -> None:
+    """The training itself. Up to `run.begin` it can be refused: for cheap reasons first, then for data or state."""
+    # The method: constant arrays, and networks without parameters.
     model = load_morphable(config.morphable)
-    networks = setup.build_networks(config, model)  # before a folder or data is made: it says whether the two fit
-    run = setup.start_run(config)
-    split = Split(setup.ensure_data(config), "train")
-
-    # The method: constant arrays, networks without parameters, and the state that learns.
+    networks = setup.build_networks(config, model)
     assets = setup.build_assets(config, model)
-    state = setup.initial_state(config, networks, assets)
-
     # One program over all devices of all processes: the batch is split, the state whole on each or shared out.
     accumulate = config.optimizer.accumulate
     mesh = sharding.make_mesh(config.batch_size, fsdp=config.devices.fsdp, accumulate=accumulate)
-    state, assets = sharding.place_state(state, mesh), sharding.replicate(assets, mesh)
-    checkpoints = Checkpoints(run, keep=config.log.keep_checkpoints)
+    settings = setup.render_settings(config, mesh)
+    setup.check_fit(config, networks, assets)
+    split = setup.open_data(config)
+
+    # What learns.
+    state = sharding.place_state(setup.initial_state(config, networks, assets), mesh)
+    assets = sharding.replicate(assets, mesh)
+    checkpoints = Checkpoints(run.path, keep=config.log.keep_checkpoints)
     state = checkpoints.restore(state) or setup.start_from_weights(config, state)
     first = int(state.step)
+    run.begin(first)
+    if first == config.steps:
+        log.info("%s has all of its %d steps", run.path, first)
+        if not checkpoints.steps():  # config.steps=0: networks that have not learned can be used as well
+            checkpoints.save(state)
+        checkpoints.close()
+        return
 
     shardings = None if mesh is None else sharding.state_shardings(state, mesh)
-    optimizers, settings = setup.build_optimizers(config), setup.render_settings(config, mesh)
+    optimizers = setup.build_optimizers(config)
     options = {"accumulate": accumulate, "shardings": shardings}
     geometry_step = make_step(networks, optimizers, config.losses, settings, rendered=False, **options)
     full_step = make_step(networks, optimizers, config.losses, settings, rendered=True, **options)
     densify = make_densify(share=config.prototypes.densify_share, shardings=shardings)
 
-    writer = MetricWriter(run, resume_step=first, writes=sharding.leads())
+    writer = MetricWriter(run.path, resume_step=first, writes=sharding.leads())
     batches = pair_batches(
         split.directory,
         split="train",
@@ -75,7 +94,7 @@ def train(config: Config) -> Path:
         process_count=jax.process_count(),
         max_bad_share=config.data.max_bad_share,
     )
-    watch = StepWatch(run, split.key, config.faults, resume_step=first, writes=sharding.leads())
+    watch = StepWatch(run.path, split.key, config.faults, resume_step=first, writes=sharding.leads())
     stop, stall = StopSignal(), StallWatch(config.faults.stall_seconds)
     show = {"unit": "step", "desc": config.name, "disable": not sharding.leads()}
     progress = tqdm(range(first, config.steps), initial=first, total=config.steps, **show)
@@ -105,7 +124,7 @@ def train(config: Config) -> Path:
             if last or setup.is_due(done, config.log.pictures_every):
                 picture = make_pictures(networks, state, assets, batch, settings)
                 if sharding.leads():
-                    setup.save_picture(run / "pictures" / f"{done:07d}.png", picture)
+                    setup.save_picture(run.path / "pictures" / f"{done:07d}.png", picture)
                 writer.write_image(done, "source-target-render-overlay-normals", picture)
             if last or setup.is_due(done, config.log.checkpoint_every):
                 with stall.stage("a checkpoint to be written"):
@@ -120,7 +139,6 @@ def train(config: Config) -> Path:
         checkpoints.close()
         writer.close()
         stall.close()
-    return run
 
 
 def main(arguments: list[str]) -> None:
@@ -130,7 +148,7 @@ def main(arguments: list[str]) -> None:
     config = config_files.parse_arguments(arguments, default="configs/quickstart.py", description=__doc__ or "")
     devices = config.devices
     sharding.start_processes(distributed=devices.distributed, heartbeat_seconds=devices.heartbeat_seconds)
-    with sharding.failing_together():
+    with sharding.failing_together(EXPECTED):
         run = train(config)
     if config.data.embedded is not None and jax.process_count() == 1:
         from eval import evaluate
@@ -142,5 +160,7 @@ def main(arguments: list[str]) -> None:
 if __name__ == "__main__":
     try:
         main(sys.argv[1:])
-    except (config_files.ConfigError, CheckpointError, NotFiniteError, ShardError, OSError) as error:
+    except EXPECTED as error:
         sys.exit(f"{type(error).__name__}: {error}")
+    except KeyboardInterrupt:  # before the first step; later the run saves first
+        sys.exit(130)

@@ -32,7 +32,7 @@ from sheap_jax.config import Config
 from sheap_jax.data.embedded.people import EMBEDDED
 from sheap_jax.evaluation.compare import Interval, load_results, paired_bootstrap, paired_values
 from sheap_jax.morphable.named import load_morphable
-from sheap_jax.training import setup
+from sheap_jax.training import run_directory, setup
 from sheap_jax.training.checkpoint import Checkpoints
 from sheap_jax.training.state import TrainState
 from train import train
@@ -119,12 +119,14 @@ def first_state(config: Config) -> TrainState:
 def start_after(geometry: TrainState, config: Config) -> None:
     """Make the end of the common phase the first checkpoint of a variant; its regressor has not learned yet."""
     state = first_state(config)
-    checkpoints = Checkpoints(setup.start_run(config))
-    if not checkpoints.steps():
-        params = state.params | {"estimator": geometry.params["estimator"]}
-        moments = state.opt_state | {"estimator": geometry.opt_state["estimator"]}
-        checkpoints.save(dataclasses.replace(state, step=geometry.step, params=params, opt_state=moments))
-    checkpoints.close()
+    with run_directory.claim(config) as run:
+        checkpoints = Checkpoints(run.path)
+        if not checkpoints.steps():
+            run.begin(int(geometry.step))
+            params = state.params | {"estimator": geometry.params["estimator"]}
+            moments = state.opt_state | {"estimator": geometry.opt_state["estimator"]}
+            checkpoints.save(dataclasses.replace(state, step=geometry.step, params=params, opt_state=moments))
+        checkpoints.close()
 
 
 def own_test_people(config: Config) -> dict[str, Path]:

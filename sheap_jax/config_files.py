@@ -1,17 +1,20 @@
 """Reading configurations: Python files, command-line overrides and the JSON beside a checkpoint.
 
-All three go through `replace`, so that a typo or a wrong type is the same clear error everywhere.
+All three go through `_convert`, so that a typo or a wrong type is the same clear error everywhere.
 """
 
 import argparse
 import ast
+import contextlib
 import dataclasses
 import difflib
 import importlib.util
 import inspect
 import json
+import traceback
 import types
 import typing
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,7 @@ from sheap_jax.config import Config
 
 
 class ConfigError(ValueError):
-    """A configuration field that does not exist or has the wrong type."""
+    """A configuration that cannot be: a field that does not exist, a value it cannot have, a file that is not there."""
 
 
 def parse_arguments(arguments: list[str], *, default: str, description: str) -> Config:
@@ -28,36 +31,71 @@ def parse_arguments(arguments: list[str], *, default: str, description: str) -> 
     Raises ConfigError for unknown fields and wrong types, naming the field and the nearest existing one.
     """
     parser = argparse.ArgumentParser(description=description, allow_abbrev=False)
-    parser.add_argument("--config", default=default, help=f"Python file with get_config() (default: {default})")
+    parser.add_argument("--config", default=default, help=f"file with get_config(), or a run's config.json ({default})")
     known, rest = parser.parse_known_args(arguments)
     config = load_file(known.config)
     for name, text in _pairs(rest):
-        config = replace(config, name.split("."), _literal(text))
+        names = name.split(".")
+        config = replace(config, names, text if _is_text(config, names) else _literal(text))
     return config
 
 
 def load_file(path: str | Path) -> Config:
-    """The configuration that a Python file's `get_config()` returns.
+    """The configuration that a Python file's `get_config()` returns, or that a run's config.json holds.
 
     "FILE:BASE" is `get_config(BASE)`: files that change another one (configs/ablations) take it as an argument.
+
+    Raises ConfigError, naming the file and, where Python stopped, the line.
     """
     name, _, base = str(path).partition(":")
     path = Path(name)
     if not path.is_file():
         choices = ", ".join(sorted(str(p) for p in path.parent.glob("*.py"))) or "none"
         raise ConfigError(f"there is no configuration file {path}; in {path.parent}/ there are: {choices}")
+    if path.suffix == ".json":
+        return load_json(path)
+    if path.suffix != ".py":
+        raise ConfigError(f"{path} is no configuration: it must be a .py with get_config(), or a run's config.json")
+    get_config = _get_config(path)
+    try:
+        inspect.signature(get_config).bind(*[base] if base else [])
+    except TypeError as error:
+        if base:
+            raise ConfigError(f"{path} changes no other configuration: pass it without :{base}") from error
+        raise ConfigError(f"{path} changes another configuration: pass it as {path}:BASE.py") from error
+    with _python_errors(path):
+        config = get_config(base) if base else get_config()
+    if not isinstance(config, Config):
+        raise ConfigError(f"get_config() of {path} returns {type(config).__name__}, not a sheap_jax.config.Config")
+    return _convert(dataclasses.asdict(config), Config, "config")
+
+
+def _get_config(path: Path) -> Callable[..., Any]:
+    """The function of that name in a Python file."""
     spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    if not hasattr(module, "get_config"):
+    with _python_errors(path):
+        spec.loader.exec_module(module)
+    if not callable(getattr(module, "get_config", None)):
         raise ConfigError(f"{path} defines no get_config() that returns a sheap_jax.config.Config")
+    return module.get_config
+
+
+@contextlib.contextmanager
+def _python_errors(path: Path) -> Iterator[None]:
+    """Whatever is wrong in a user's Python file, with its line, as a ConfigError."""
     try:
-        inspect.signature(module.get_config).bind(*[base] if base else [])
-    except TypeError as error:
-        raise ConfigError(f"{path} changes no other configuration: pass it without :{base}") from error
-    return module.get_config(base) if base else module.get_config()
+        yield
+    except ConfigError:
+        raise
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [frame.lineno for frame in frames if Path(frame.filename).absolute() == path.absolute()]
+        line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
+        what = error.msg if isinstance(error, SyntaxError) else error
+        raise ConfigError(f"{path}{f', line {line}' if line else ''}: {type(error).__name__}: {what}") from error
 
 
 def derive(base: str | Path, name: str, changes: dict[str, Any]) -> Config:
@@ -72,16 +110,34 @@ def derive(base: str | Path, name: str, changes: dict[str, Any]) -> Config:
 
 
 def save_json(config: Config, path: str | Path) -> None:
-    Path(path).write_text(json.dumps(dataclasses.asdict(config), indent=2) + "\n")
+    """Write a configuration; an older file is replaced only once the new one is complete."""
+    temporary = Path(path).with_suffix(".tmp")
+    temporary.write_text(json.dumps(dataclasses.asdict(config), indent=2) + "\n")
+    temporary.replace(path)
 
 
 def load_json(path: str | Path) -> Config:
     """The configuration saved by `save_json`. Fields missing in the file keep their defaults."""
     try:
         values = json.loads(Path(path).read_text())
-    except (OSError, json.JSONDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise ConfigError(f"{path} holds no readable configuration: {error}") from error
     return _convert(values, Config, str(path))
+
+
+def differences(first: Config, second: Config) -> dict[str, tuple[Any, Any]]:
+    """Values of both by dotted field name, where they differ."""
+    ours, theirs = _flat(dataclasses.asdict(first)), _flat(dataclasses.asdict(second))
+    names = dict.fromkeys([*ours, *theirs])
+    return {name: (ours.get(name), theirs.get(name)) for name in names if ours.get(name) != theirs.get(name)}
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dicts as one, with dotted names."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return flat
 
 
 def replace(config: Any, names: list[str], value: Any, *, where: str = "config") -> Any:
@@ -120,7 +176,12 @@ def _convert(value: Any, kind: Any, path: str) -> Any:
             for name in value:
                 if name not in hints:
                     raise ConfigError(_unknown(path, name, list(hints)))
-            return kind(**{name: _convert(v, hints[name], f"{path}.{name}") for name, v in value.items()})
+            values = {name: _convert(v, hints[name], f"{path}.{name}") for name, v in value.items()}
+            needed = [field.name for field in dataclasses.fields(kind) if _is_needed(field)]
+            lacking = [name for name in needed if name not in values]
+            if lacking:
+                raise ConfigError(f"{path} lacks {', '.join(lacking)}")
+            return kind(**values)
     elif origin is tuple and isinstance(value, (list, tuple)):
         return tuple(_convert(v, arguments[0], f"{path}[{i}]") for i, v in enumerate(value))
     elif kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
@@ -129,6 +190,19 @@ def _convert(value: Any, kind: Any, path: str) -> Any:
         return value
     wanted = kind.__name__ if isinstance(kind, type) else str(kind)
     raise ConfigError(f"{path} must be {wanted}, not {value!r} ({type(value).__name__})")
+
+
+def _is_needed(field: dataclasses.Field) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
+def _is_text(config: Any, names: list[str]) -> bool:
+    """Whether a field takes any text as it is: a name of digits is no number there."""
+    hints = typing.get_type_hints(type(config))
+    name, *rest = names
+    if rest:
+        return _is_text(getattr(config, name, None), rest)
+    return hints.get(name) is str
 
 
 def _literal(text: str) -> Any:

@@ -55,6 +55,14 @@ def load_torch(path: str | Path) -> Any:
     return guarded(path, read)
 
 
+def is_torchscript(path: str | Path) -> bool:
+    """Whether a file is an archive of torch.jit.save."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.count("/") == 1 and name.endswith("/constants.pkl") for name in archive.namelist())
+
+
 def _read_zip(archive: zipfile.ZipFile) -> Any:
     """`data.pkl` of either kind of archive; what a frozen TorchScript module made constants has numbers for names."""
     programs = [name for name in archive.namelist() if name.count("/") == 1 and name.endswith("/data.pkl")]

@@ -85,3 +85,47 @@ def test_an_ablation_changes_one_thing_of_any_base():
 def test_a_base_for_a_file_that_takes_none_is_refused():
     with pytest.raises(ConfigError, match="changes no other configuration"):
         config_files.load_file(f"{QUICKSTART}:{QUICKSTART}")
+
+
+def test_text_fields_take_any_text():
+    config = parse("--config.name=123", "--config.log.directory=none", "--config.weights.lpips=1e5")
+    assert (config.name, config.log.directory, config.weights.lpips) == ("123", "none", "1e5")
+
+
+def test_a_runs_stored_configuration_can_be_trained_with(tmp_path):
+    config = parse("--config.seed=3")
+    config_files.save_json(config, tmp_path / "config.json")
+    assert parse("--config", str(tmp_path / "config.json"), "--config.steps=5") == dataclasses.replace(config, steps=5)
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("def get_config(:\n", r"mine\.py, line 1: SyntaxError: "),
+        ("\nimport no_such_module\n", r"mine\.py, line 2: ModuleNotFoundError: No module named 'no_such_module'"),
+        ("from sheap_jax.config import Config\ndef get_config():\n    return Config('a', stepps=3)\n",
+         r"mine\.py, line 3: TypeError: .*unexpected keyword argument 'stepps'"),
+        ("def get_config():\n    return 3\n", r"get_config\(\) of .*mine\.py returns int, not"),
+        ("x = 3\n", r"mine\.py defines no get_config\(\)"),
+        ("def get_config(base):\n    return base\n", r"changes another configuration: pass it as .*mine\.py:BASE\.py"),
+        ("from sheap_jax.config import Config\ndef get_config():\n    return Config('a', steps='5')\n",
+         r"config\.steps must be int, not '5'"),
+    ],
+)  # fmt: skip
+def test_mistakes_in_a_python_file_are_one_line(tmp_path, text, message):
+    (tmp_path / "mine.py").write_text(text)
+    with pytest.raises(ConfigError, match=message) as caught:
+        config_files.load_file(tmp_path / "mine.py")
+    assert "\n" not in str(caught.value)
+
+
+def test_files_of_another_kind_are_no_configurations(tmp_path):
+    (tmp_path / "config.toml").write_text("steps = 3")
+    with pytest.raises(ConfigError, match=r"config\.toml is no configuration: it must be a \.py"):
+        config_files.load_file(tmp_path / "config.toml")
+    (tmp_path / "config.json").write_text("[]")
+    with pytest.raises(ConfigError, match=r"config\.json must be Config, not \[\]"):
+        config_files.load_file(tmp_path / "config.json")
+    with pytest.raises(ConfigError, match="there is no configuration file"):
+        config_files.load_file(tmp_path)

@@ -5,10 +5,12 @@ from pathlib import Path
 
 
 def check_writable(folder: str | Path) -> None:
-    """Make a folder and, for a moment, a file in it, before hours of work. OSError that names it if that fails."""
+    """Raise OSError if nothing could be written to a folder, there or still to be made; before hours of work."""
+    path = Path(folder).absolute()
+    existing = next(parent for parent in (path, *path.parents) if parent.exists())
     try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
+        with tempfile.TemporaryFile(dir=existing):
             pass
     except OSError as error:
-        raise OSError(f"{folder} cannot be written to ({error.strerror}): choose another folder") from error
+        reason = f"{existing}: {error.strerror}"
+        raise OSError(f"{folder} cannot be written to ({reason}): choose another folder") from error

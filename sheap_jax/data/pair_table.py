@@ -31,8 +31,10 @@ def build_pair_table(index: SplitIndex, *, across_clips: bool, allow_self_pairs:
       allow_self_pairs: a frame without a partner is its own target (stills), else it is left out.
 
     Raises:
-      ValueError: no pair is left.
+      ValueError: there are no records, or no pair is left.
     """
+    if not len(index.identity):
+        raise ValueError("the split has no records: prepare the data again")
     group = index.identity if across_clips else index.clip
     has_partner = np.bincount(group)[group] > 1
     order = np.argsort(index.identity, kind="stable")

@@ -27,12 +27,22 @@ class Task(NamedTuple):
 
 
 def run_benchmark(name: str, predictor: Predictor, task: Task) -> Report:
-    """Run one of BENCHMARKS. Raises ValueError for an unknown one, or one that needs `data`; else what it raises."""
+    """Run one of BENCHMARKS. Raises what `check_benchmark` raises, then what the benchmark does."""
+    check_benchmark(name, task.data)
+    return BENCHMARKS[name](predictor, task)
+
+
+def check_benchmark(name: str, data: Path | None) -> None:
+    """Whether a benchmark can be begun with; costs nothing.
+
+    Raises ValueError for an unknown one, or one that needs `data`; FileNotFoundError if these are not there.
+    """
     if name not in BENCHMARKS:
         raise ValueError(f"there is no benchmark {name!r}; choose from {', '.join(BENCHMARKS)}")
-    if task.data is None and name not in ("embedded", "clips"):
+    if data is None and name not in ("embedded", "clips"):
         raise ValueError(f"the benchmark {name} needs its data: pass --data {name}=PATH")
-    return BENCHMARKS[name](predictor, task)
+    if data is not None and not data.exists():
+        raise FileNotFoundError(f"--data {name}={data}: there is no such file or folder")
 
 
 def _embedded(predictor: Predictor, task: Task) -> Report:

@@ -89,19 +89,27 @@ def write_submission(
 ) -> list[SvfrFrame]:
     """Posed and neutral heads of all photographs below `directory` as one zip; returns the frames in it.
 
-    The photographs are taken as they are, scaled to `image_size`: the benchmark has cropped them.
+    The photographs are taken as they are, scaled to `image_size`: the benchmark has cropped them. An older archive is
+    replaced only once the new one is complete.
 
     Raises FileNotFoundError or ValueError for missing, misnamed or damaged input.
     """
     frames = list_frames(directory)
     model, faces = predictor.model, np.asarray(predictor.model.faces)
-    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
-        for start in progress(range(0, len(frames), BATCH_SIZE)):
-            batch = frames[start : start + BATCH_SIZE]
-            params = predictor(_load_images(Path(directory), batch, image_size))
-            for kind, shown in (("posed", params), ("neutral", neutral(model, params))):
-                for frame, mesh in zip(batch, pose_heads(model, shown).meshes(), strict=True):
-                    add_head(file, frame, kind, mesh, faces)
+    archive = Path(archive)
+    archive.parent.mkdir(parents=True, exist_ok=True)
+    temporary = archive.with_name(f".{archive.name}.tmp")
+    try:
+        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as file:
+            for start in progress(range(0, len(frames), BATCH_SIZE)):
+                batch = frames[start : start + BATCH_SIZE]
+                params = predictor(_load_images(Path(directory), batch, image_size))
+                for kind, shown in (("posed", params), ("neutral", neutral(model, params))):
+                    for frame, mesh in zip(batch, pose_heads(model, shown).meshes(), strict=True):
+                        add_head(file, frame, kind, mesh, faces)
+        temporary.replace(archive)
+    finally:
+        temporary.unlink(missing_ok=True)
     return frames
 
 
@@ -114,7 +122,6 @@ def nersemble_report(
     progress: Callable[[Iterable], Iterable] = iter,
 ) -> Report:
     """`write_submission`, and what to say of it: there are no numbers before the server has scored it."""
-    Path(archive).parent.mkdir(parents=True, exist_ok=True)
     frames = write_submission(predictor, directory, archive, image_size=image_size, progress=progress)
     people = {frame.participant for frame in frames}
     return Report("nersemble", "svfr", {"frames to be scored by the server": len(frames), "people": len(people)}, [])

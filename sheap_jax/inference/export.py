@@ -7,6 +7,7 @@ docs/avatars.md shows the ten lines that load it.
 """
 
 import argparse
+import importlib.util
 import sys
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,10 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("checkpoint", metavar="RUN", help="directory of a training run")
     parser.add_argument("output", metavar="OUT", help="the artefact's file")
     options = parser.parse_args(arguments)
+    if Path(options.output).is_dir():
+        parser.error(f"{options.output} is a directory: name the file to write")
+    if importlib.util.find_spec("flatbuffers") is None:
+        parser.error("jax.export writes its files with flatbuffers: pip install flatbuffers")
     check_writable(Path(options.output).parent)
     predictor = Predictor.from_checkpoint(options.checkpoint)
     artefact = export_predictor(predictor)

@@ -18,9 +18,12 @@ from sheap_jax.models.transformer import STYLES, Dtype
 from sheap_jax.models.vit import Vit
 from sheap_jax.models.weights import Params, load_weights, merge
 from sheap_jax.morphable import MorphableModel
+from sheap_jax.morphable.model import JOINT_NAMES
 from sheap_jax.prototypes import MAX_PER_FACE
 
 log = logging.getLogger(__name__)
+
+ESTIMATOR_STYLES = ("plain", "farl")
 
 
 class HeadSizes(NamedTuple):
@@ -39,14 +42,12 @@ def head_sizes(model: MorphableModel) -> HeadSizes:
 def build_estimator(config: Config, head: HeadSizes) -> Estimator:
     """The estimator, sized for the morphable model.
 
-    Raises ValueError for a model without root, an unknown style, or weights that the settings cannot take.
+    Raises ValueError for joints that the model cannot have, an unknown style, or weights that the settings cannot take.
     """
     size = config.estimator
-    missing = [name for name in size.free_joints if name not in head.joint_names]
-    if "root" in missing:
-        raise ValueError(f"the morphable model {head.name} has no root joint, only {', '.join(head.joint_names)}")
-    if size.style not in ("plain", "farl"):
-        raise ValueError(f"config.estimator.style is {size.style!r}, it must be 'plain' or 'farl'")
+    free = free_joints(size.free_joints, head)
+    if size.style not in ESTIMATOR_STYLES:
+        raise ValueError(f"config.estimator.style is {size.style!r}, it must be one of {', '.join(ESTIMATOR_STYLES)}")
     if config.weights.estimator and (size.style != "farl" or size.from_scratch):
         raise ValueError("config.weights.estimator needs config.estimator.style='farl' and from_scratch=False")
     eyelids = tuple(i for i, name in enumerate(head.expression_names) if name.startswith("eyelid"))
@@ -55,7 +56,7 @@ def build_estimator(config: Config, head: HeadSizes) -> Estimator:
         num_expression=len(head.expression_names),
         num_light=size.light_components,
         num_joints=len(head.joint_names),
-        free_joints=tuple(head.joint_names.index(name) for name in size.free_joints if name not in missing),
+        free_joints=free,
         fixed_expressions=() if size.eyelids else eyelids,
         feature_dim=size.feature_dim,
         patch=size.patch,
@@ -70,6 +71,24 @@ def build_estimator(config: Config, head: HeadSizes) -> Estimator:
         nonnegative_expression=size.nonnegative_expression,
         style=STYLES[size.style],
     )
+
+
+def free_joints(names: tuple[str, ...], head: HeadSizes) -> tuple[int, ...]:
+    """Indices of the joints that `config.estimator.free_joints` names.
+
+    A joint that only other head models have is left out, and the log says so: ICT has no jaw, its expressions open the
+    mouth. Raises ValueError for a name that no model has, and for a model without root.
+    """
+    has = f"the joints of {head.name} are {', '.join(head.joint_names)}"
+    if "root" in names and "root" not in head.joint_names:
+        raise ValueError(f"the morphable model {head.name} has no root joint: {has}")
+    unknown = [name for name in names if name not in (*head.joint_names, *JOINT_NAMES)]
+    if unknown:
+        raise ValueError(f"config.estimator.free_joints names {', '.join(unknown)}, which no model has: {has}")
+    absent = [name for name in names if name not in head.joint_names]
+    if absent:
+        _say_once(f"{', '.join(absent)} of config.estimator.free_joints left out: {has}")
+    return tuple(head.joint_names.index(name) for name in names if name not in absent)
 
 
 def build_regressor(config: Config) -> GaussianRegressor:
@@ -118,6 +137,20 @@ def frozen_params(config: Config, *, training: bool) -> dict[str, Params]:
     """Parameters of the frozen networks by name, "dinov2" and "lpips"; LPIPS only serves training."""
     paths = {"dinov2": config.weights.dinov2, "lpips": config.weights.lpips if training else ""}
     return {name: load_weights(path, name).params for name, path in paths.items() if path}
+
+
+def check_estimator_weights(config: Config, params: Params) -> None:
+    """Raises OSError or ValueError if the weights that the configuration names for the estimator do not fit `params`.
+
+    Shapes alone do not tell: the number of heads is in none, and a deeper network would take a shallower one's blocks.
+    """
+    path, size = config.weights.estimator, config.estimator
+    sizes = load_weights(path, "farl", "sheap", arrays=False).architecture
+    names = [name for name in ("patch", "width", "depth", "heads") if sizes.get(name) != getattr(size, name)]
+    if names:
+        rows = [f"config.estimator.{name} is {getattr(size, name)}, not {sizes.get(name)}" for name in names]
+        raise ValueError(f"the weights {path} are of another size: {', '.join(rows)}")
+    pretrained_estimator(path, params)
 
 
 def pretrained_estimator(path: str | Path, params: Params) -> Params:

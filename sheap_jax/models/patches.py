@@ -14,6 +14,12 @@ def split_patches(images: Float[Array, "b h w c"], patch: int) -> Float[Array, "
     return blocks.transpose(0, 1, 3, 2, 4, 5).reshape(batch, -1, patch * patch * channels)
 
 
+def stem_stages(patch: int) -> int:
+    """Stages of a MergeStem for a patch size; 0 if it has none, which is so unless it is a power of two from 4 on."""
+    stages = patch.bit_length() - 2
+    return stages if stages > 0 and patch == 2 ** (stages + 1) else 0
+
+
 class MergeStem(nn.Module):
     """Patch embedding in stages: patches of 4 pixels, then of 2 x 2 neighbours until the patch size is reached.
 
@@ -29,8 +35,8 @@ class MergeStem(nn.Module):
     @nn.compact
     def __call__(self, images: Float[Array, "b h w 3"]) -> Float[Array, "b t d"]:
         """Tokens in row-major order; ValueError if `patch` is no power of two from 4 on."""
-        stages = self.patch.bit_length() - 2
-        if stages < 1 or self.patch != 2 ** (stages + 1):
+        stages = stem_stages(self.patch)
+        if not stages:
             raise ValueError(f"a stem in stages needs a patch size of 4, 8, 16, ..., not {self.patch}")
         maps = images
         for stage in range(stages):

@@ -15,6 +15,7 @@ from sheap_jax.models.uv_generator import UvGenerator, sample_uv
 from sheap_jax.prototypes import MAX_PER_FACE
 from sheap_jax.types import LocalSurfels, Prototypes
 
+KINDS = ("graph", "mlp", "cnn")
 OUTPUTS = 14  # offset 3, scale 3, rotation 4, albedo 3, opacity 1
 
 
@@ -56,8 +57,8 @@ class GaussianRegressor(nn.Module):
 
         Raises ValueError for another kind than graph, mlp and cnn.
         """
-        if self.kind not in ("graph", "mlp", "cnn"):
-            raise ValueError(f"the kind of a regressor is graph, mlp or cnn, not {self.kind!r}")
+        if self.kind not in KINDS:
+            raise ValueError(f"the kind of a regressor is one of {', '.join(KINDS)}, not {self.kind!r}")
         if self.kind == "cnn":
             maps = self._uv_map(features, context)
             maps = UvCnn(self.width, self.depth, OUTPUTS, self.dtype, name="cnn")(maps)

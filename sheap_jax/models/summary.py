@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from sheap_jax import config_files
 from sheap_jax.config import Config
+from sheap_jax.config_checks import check_config
 from sheap_jax.models import build
 from sheap_jax.models.dinov2 import dinov2_network, patch_features
 from sheap_jax.models.graph_network import FaceNeighbourhood, GraphNetwork, face_neighbourhood
@@ -184,6 +185,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     try:
         config = config_files.load_file(options.config)
+        check_config(config)
         costs = summarize(config)
     except (OSError, ValueError) as error:
         parser.exit(1, f"error: {error}\n")

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Int
 from sheap_jax.models.transformer import Attention, Dtype, gelu
 
 START = 4  # side of the first map
+HEADS = 4  # of the cross-attention
 EXCITATION_STEP = 8  # a map gates the one that is this many times larger
 
 
@@ -25,22 +26,17 @@ class UvGenerator(nn.Module):
     channels: int
     widest: int = 128  # channels of the coarsest maps; each doubling below halves them down to `channels`
     attention_size: int = 8  # maps up to this side attend to the context
-    heads: int = 4
+    heads: int = HEADS
     dtype: Dtype = jnp.float32
 
     @nn.compact
     def __call__(self, features: Float[Array, "b d"], context: Float[Array, "b t e"]) -> Float[Array, "b u u c"]:
         """UV map of `features`, conditioned on the tokens `context`. ValueError for a size that is not 4 * 2^k."""
-        sides = [START]
-        while sides[-1] < self.size:
-            sides.append(2 * sides[-1])
-        if sides[-1] != self.size:
-            raise ValueError(f"the size of a UV map must be {START} times a power of two, not {self.size}")
-        widths = [min(self.widest, self.channels * self.size // side) for side in sides]
+        widths = map_widths(self.size, self.channels, self.widest)
         context = nn.LayerNorm(dtype=self.dtype, name="context_norm")(context)
-        seed = nn.Dense(START * START * widths[0], dtype=self.dtype, name="seed")(features)
-        maps = {START: seed.reshape(-1, START, START, widths[0])}
-        for side, width in zip(sides, widths, strict=True):
+        seed = nn.Dense(START * START * widths[START], dtype=self.dtype, name="seed")(features)
+        maps = {START: seed.reshape(-1, START, START, widths[START])}
+        for side, width in widths.items():
             current = maps[START] if side == START else self._grow(maps[side // 2], width)
             if side <= self.attention_size:
                 current = CrossAttention(self.heads, self.dtype, name=f"attention_{side}")(current, context)
@@ -85,6 +81,16 @@ class Excitation(nn.Module):
         pooled = jnp.mean(coarse, axis=(1, 2), keepdims=True)
         hidden = gelu(nn.Dense(self.width, dtype=self.dtype, name="hidden")(pooled))
         return 2 * jax.nn.sigmoid(nn.Dense(self.width, dtype=self.dtype, name="gate")(hidden))
+
+
+def map_widths(size: int, channels: int, widest: int) -> dict[int, int]:
+    """Channels of a generator's maps, by their side. ValueError for a size that is not 4 * 2^k."""
+    sides = [START]
+    while sides[-1] < size:
+        sides.append(2 * sides[-1])
+    if sides[-1] != size:
+        raise ValueError(f"the size of a UV map must be {START} times a power of two, not {size}")
+    return {side: min(widest, channels * size // side) for side in sides}
 
 
 def sample_uv(uv_map: Float[Array, "b u u c"], uv: Float[Array, "n 2"]) -> Float[Array, "b n c"]:

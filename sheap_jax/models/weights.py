@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from sheap_jax.file_kinds import foreign_kind
+
 FORMAT_VERSION = 1
 _METADATA = "metadata"  # name of the JSON entry
 
@@ -24,8 +26,17 @@ class Weights(NamedTuple):
     params: Params  # nested, arrays at the leaves
 
 
+def check_output(path: str | Path) -> None:
+    """Raises ValueError if weights cannot be written under this name: what reads them wants an .npz."""
+    if Path(path).suffix != ".npz":
+        raise ValueError(f"{path}: converted weights are one .npz, choose a name that ends in .npz")
+    if Path(path).is_dir():
+        raise ValueError(f"{path} is a directory: choose another name")
+
+
 def save_weights(path: str | Path, weights: Weights) -> None:
-    """Write `weights`; an older file is replaced only once the new one is complete."""
+    """Write `weights`; an older file is replaced only once the new one is complete. ValueError as `check_output`."""
+    check_output(path)
     path = Path(path)
     metadata = {
         "format_version": FORMAT_VERSION,
@@ -58,18 +69,23 @@ def load_weights(path: str | Path, *networks: str, arrays: bool = True) -> Weigh
             f"the weights {path} do not exist: make them with python -m sheap_jax.models.convert "
             f"{' or '.join(networks)} IN {path}, or leave the path empty to do without"
         )
+    kind = foreign_kind(path)
+    if kind is not None:
+        raise ValueError(f"{path} is {kind}")
     try:
         with np.load(path, allow_pickle=False) as file:
             metadata = json.loads(str(file[_METADATA]))
+            version, network, architecture = (metadata[key] for key in ("format_version", "network", "architecture"))
             names = [name for name in file.files if name != _METADATA] if arrays else []
             params = unflatten({name: file[name] for name in names})
     except Exception as error:  # zip, zlib, JSON and NumPy raise various errors on damaged files
-        raise ValueError(f"{path} is damaged or no converted weights ({error}): convert them again") from error
-    if metadata["format_version"] != FORMAT_VERSION:
-        raise ValueError(f"{path} has format {metadata['format_version']}, not {FORMAT_VERSION}: convert it again")
-    if metadata["network"] not in networks:
-        raise ValueError(f"{path} holds weights of {metadata['network']}, wanted are those of {' or '.join(networks)}")
-    return Weights(metadata["network"], metadata["architecture"], params)
+        how = f"make it with python -m sheap_jax.models.convert {' or '.join(networks)} IN OUT.npz"
+        raise ValueError(f"{path} is damaged or no converted weights ({error}): {how}") from error
+    if version != FORMAT_VERSION:
+        raise ValueError(f"{path} has format {version}, not {FORMAT_VERSION}: convert it again")
+    if network not in networks:
+        raise ValueError(f"{path} holds weights of {network}, wanted are those of {' or '.join(networks)}")
+    return Weights(network, architecture, params)
 
 
 def flatten(params: Params, prefix: str = "") -> dict[str, Float[np.ndarray, "..."]]:
@@ -102,7 +118,8 @@ def merge(params: Params, start: Params, *, where: str) -> Params:
     """
     flat, wanted = flatten(params), flatten(start)
     shapes = {name: np.shape(value) for name, value in wanted.items()}
-    wrong = [f"{name} {shape}" for name, shape in shapes.items() if name not in flat or flat[name].shape != shape]
+    ours = {name: tuple(flat[name].shape) if name in flat else "not there" for name in shapes}
+    wrong = [f"{name} is {shape} there, {ours[name]} here" for name, shape in shapes.items() if ours[name] != shape]
     if wrong:
         raise ValueError(f"{where} does not fit this network: {', '.join(wrong[:4])}{' ...' if wrong[4:] else ''}")
     return unflatten(flat | wanted)

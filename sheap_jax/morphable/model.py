@@ -12,6 +12,7 @@ from sheap_jax.geometry import rotation_vector_to_matrix
 from sheap_jax.types import HeadParams
 
 CONTOUR_LANDMARKS = 17  # iBUG 0-16, the jaw line
+JOINT_NAMES = ("root", "neck", "jaw", "left_eye", "right_eye")  # that a head model may have, FLAME's; ICT has no jaw
 
 
 @flax.struct.dataclass

@@ -7,6 +7,7 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 
+from sheap_jax.file_kinds import foreign_kind
 from sheap_jax.morphable.model import MorphableModel
 
 FORMAT_VERSION = 2  # 1 did not say whether joints follow the expression
@@ -45,6 +46,9 @@ def load_model(path: str | os.PathLike[str]) -> MorphableModel:
         raise FileNotFoundError(
             f"{path} does not exist: convert a model with python -m sheap_jax.morphable.ict (or .flame)"
         )
+    kind = foreign_kind(path)
+    if kind is not None:
+        raise ValueError(f"{path} is {kind}")
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {key: file[key] for key in file.files}

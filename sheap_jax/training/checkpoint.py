@@ -2,7 +2,8 @@
 
 Layout of a run directory:
 
-    config.json              the configuration
+    config.json              the configuration that the run began with (training/run_directory.py)
+    changes.jsonl            what differed from it in later starts
     architecture.json        path, shape and dtype of every array of the train state
     checkpoints/<step>/      Orbax
     checkpoints/<step>.sha256.json   a checksum of every file: Orbax restores flipped bytes without a word
@@ -96,20 +97,27 @@ class Checkpoints:
         """The newest checkpoint that is whole, with the shardings of `like`; None if there is none at all.
 
         A damaged checkpoint is named in the log, moved to `damaged/`, and the one before it is taken. Raises
-        CheckpointError if the architecture differs or no checkpoint is whole.
+        CheckpointError if the architecture differs, no checkpoint is whole, or a whole one cannot be read: then memory
+        or something else is short, and nothing is moved.
         """
         steps = self.steps()
         if not steps:
             return None
         self._check_architecture(like)
         for step in reversed(steps):
+            vouched = False  # for every file, by its checksum
             try:
                 damaged = self.verify(step) if sharding.leads() else None
                 if not _agreed(damaged is None):
                     raise CheckpointError(f"{damaged} does not have the checksum it was written with")
+                vouched = self._checksum_file(step).exists()
                 restored: Any = self._manager.restore(step, args=self._args.StandardRestore(_abstract(like)))
                 return restored
             except Exception as error:
+                if _agreed(vouched):
+                    raise CheckpointError(
+                        f"checkpoint {self.root / str(step)} is whole, but it could not be read: {error}"
+                    ) from error
                 log.warning("checkpoint %s is damaged, trying the one before: %s", self.root / str(step), error)
                 self._set_aside(step)
         raise CheckpointError(
@@ -129,9 +137,8 @@ class Checkpoints:
         rows = _differences(self.run, like)
         if rows:
             raise CheckpointError(
-                f"the checkpoints in {self.root} are of another architecture ({len(rows)} arrays differ):\n"
-                + "\n".join(rows[:5])
-                + "\nTrain with the configuration saved beside them, or choose another --config.log.directory."
+                f"the checkpoints in {self.root} are of another architecture: {_shown(rows)}. The code has changed "
+                "since they were made: go back to it, or train beside them with another --config.name"
             )
 
     def _set_aside(self, step: int) -> None:
@@ -191,12 +198,11 @@ def read_checkpoint(directory: str | Path, like: TrainState, *, step: int | None
         steps = [step]
     if not steps:
         return None
-    rows = [row for row in _differences(run, like) if not row.lstrip().startswith(".opt_state")]
+    rows = [row for row in _differences(run, like) if not row.startswith(".opt_state")]
     if rows:
         raise CheckpointError(
-            f"the checkpoints in {root} are of another architecture ({len(rows)} arrays differ):\n"
-            + "\n".join(rows[:5])
-            + "\nThe code or config.json has changed since they were made: go back to it, or train again."
+            f"the checkpoints in {root} are of another architecture: {_shown(rows)}. The code or config.json has "
+            "changed since they were made: go back to it, or train again"
         )
     fields = {field.name: getattr(like, field.name) for field in dataclasses.fields(like) if field.name != "opt_state"}
     wanted = ocp.args.PyTreeRestore(
@@ -233,7 +239,13 @@ def _differences(run: Path, like: TrainState) -> list[str]:
         return []
     saved, wanted = json.loads(file.read_text()), json.loads(json.dumps(describe(like)))
     different = [name for name in sorted(saved.keys() | wanted.keys()) if saved.get(name) != wanted.get(name)]
-    return [f"  {n}: saved {saved.get(n, 'nothing')}, wanted {wanted.get(n, 'nothing')}" for n in different]
+    return [f"{n} saved {saved.get(n, 'nothing')}, wanted {wanted.get(n, 'nothing')}" for n in different]
+
+
+def _shown(rows: list[str]) -> str:
+    """How many arrays differ, and the first of them; those of the optimizers follow from the parameters'."""
+    first = sorted(rows, key=lambda row: row.startswith(".opt_state"))[:3]
+    return f"{len(rows)} arrays differ, first {'; '.join(first)}"
 
 
 def _agreed(answer: bool) -> bool:

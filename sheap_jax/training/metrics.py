@@ -68,7 +68,11 @@ def read_metrics(path: str | Path) -> list[dict[str, float]]:
 
 
 def drop_lines_after(path: Path, step: int) -> None:
-    """Take out the lines of steps that a resumed run does again."""
-    if path.exists():
-        kept = [json.dumps(row) for row in read_metrics(path) if row["step"] <= step]
-        path.write_text("".join(line + "\n" for line in kept))
+    """Take out the lines of steps that a resumed run does again; a stop in between loses none of the others."""
+    if not path.exists():
+        return
+    kept = "".join(json.dumps(row) + "\n" for row in read_metrics(path) if row["step"] <= step)
+    if kept != path.read_text():
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text(kept)
+        temporary.replace(path)

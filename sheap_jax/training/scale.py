@@ -21,6 +21,7 @@ from jax.sharding import PartitionSpec as P
 
 from sheap_jax import config_files
 from sheap_jax.config import Config
+from sheap_jax.config_checks import check_config
 from sheap_jax.training import program_cost, setup, sharding
 from sheap_jax.training.abstract_run import abstract_run
 from sheap_jax.training.roofline import CHIPS, ENTRIES_PER_SURFEL, Assumptions, StepTime, Work, step_time
@@ -67,6 +68,13 @@ def compile_step(config: Config, topology_name: str, *, batch_per_chip: int) -> 
     target = find_target(topology_name)
     kind, devices = target.chip, target.devices
     fsdp, accumulate = config.devices.fsdp, config.optimizer.accumulate
+    if devices.size % fsdp:
+        raise ValueError(f"--fsdp {fsdp} does not divide the {devices.size} chips of {topology_name}")
+    if batch_per_chip < 1 or batch_per_chip % accumulate:
+        raise ValueError(
+            f"--batch-per-chip is {batch_per_chip}, it must be at least 1 and a multiple of "
+            f"config.optimizer.accumulate {accumulate}"
+        )
     mesh = Mesh(devices.reshape(-1, fsdp), sharding.AXES, axis_types=(jax.sharding.AxisType.Auto,) * 2)
     run = abstract_run(config, batch_size=batch_per_chip * devices.size)
     shardings = sharding.state_shardings(run.state, mesh)
@@ -241,6 +249,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         config = config_files.load_file(options.config)
         config = config_files.replace(config, ["devices", "fsdp"], options.fsdp)
+        check_config(config)
         report = compile_step(config, options.topology, batch_per_chip=options.batch_per_chip)
     except (OSError, ValueError) as error:
         parser.exit(1, f"error: {error}\n")

@@ -7,17 +7,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key, UInt8
+from tileraster.validation import choose_implementation
 
-from sheap_jax import basel_prior, config_files, geometry, lighting, prototypes, reanimation
+from sheap_jax import basel_prior, geometry, lighting, prototypes, reanimation
 from sheap_jax.config import Config
 from sheap_jax.config_files import ConfigError
+from sheap_jax.data.pair_table import build_pair_table
+from sheap_jax.data.records import Split
 from sheap_jax.lighting import LightPrior
 from sheap_jax.models import build
 from sheap_jax.models.graph_network import face_neighbourhood
 from sheap_jax.morphable import MorphableModel
 from sheap_jax.reanimation import Assets, Networks
 from sheap_jax.rendering import SCALED_AXES
-from sheap_jax.training import sharding
+from sheap_jax.training.checkpoint import finished_steps
 from sheap_jax.training.objective import RenderSettings
 from sheap_jax.training.optimizer import make_optimizer, make_schedule
 from sheap_jax.training.state import Optimizers, TrainState, init_state
@@ -56,11 +59,11 @@ def light_prior(name: str, components: int) -> LightPrior:
     """The prior that a configuration names: "generated", "none", or the folder of a Basel Illumination Prior."""
     if name == "none":
         return lighting.ambient_light_prior(components)
-    return (
-        lighting.default_light_prior(components)
-        if name == "generated"
-        else basel_prior.load_basel_prior(name, components)
-    )
+    if name == "generated":
+        return lighting.default_light_prior(components)
+    if not Path(name).is_dir():
+        raise ValueError(f"config.light is {name!r}, it must be generated, none or a folder of the Basel prior")
+    return basel_prior.load_basel_prior(name, components)
 
 
 def build_optimizers(config: Config) -> Optimizers:
@@ -87,8 +90,6 @@ def build_optimizers(config: Config) -> Optimizers:
         restart_share=1.0,
         **shared,
     )
-    if config.devices.fsdp > 1 and options.flat_moments:
-        raise ValueError("config.devices.fsdp shares out optimiser state: it needs config.optimizer.flat_moments=False")
     rest = {
         "weight_decay": options.weight_decay,
         "clip_norm": options.clip_norm,
@@ -155,16 +156,18 @@ def render_settings(config: Config, mesh: jax.sharding.Mesh | None) -> RenderSet
     return RenderSettings(config.image_size, config.rasterizer, mesh, primitive)
 
 
-def start_run(config: Config) -> Path:
-    """Make the run directory and write the configuration into it. Raises OSError if that cannot be done."""
-    run = Path(config.run_directory)
+def check_fit(config: Config, networks: Networks, assets: Assets) -> None:
+    """Whether networks, head model and weights fit together, by shapes alone.
+
+    Raises ValueError if they do not, or if the rasteriser does not run on this device.
+    """
     try:
-        run.mkdir(parents=True, exist_ok=True)
-        if sharding.leads():
-            config_files.save_json(config, run / "config.json")
-    except OSError as error:
-        raise OSError(f"cannot write the run to {run} ({error}); choose another --config.log.directory") from error
-    return run
+        choose_implementation(config.rasterizer, jnp.float32)
+    except ValueError as error:
+        raise ValueError(f"config.rasterizer: {error}") from error
+    state = jax.eval_shape(lambda: initial_state(config, networks, assets))
+    if config.weights.estimator and not finished_steps(config.run_directory):
+        build.check_estimator_weights(config, state.params["estimator"])
 
 
 def ensure_data(config: Config) -> Path:
@@ -178,6 +181,20 @@ def ensure_data(config: Config) -> Path:
     if jax.process_count() > 1 and not directory.exists():
         raise OSError(f"{directory} is not there: several processes share it, start one alone first to generate it")
     return generate(directory, embedded)
+
+
+def open_data(config: Config) -> Split:
+    """The split to train on; embedded clips are generated on first use.
+
+    Raises ShardError, OSError or ValueError if it is not there, is damaged or has no pairs.
+    """
+    split = Split(ensure_data(config), "train")
+    data = config.data
+    try:
+        build_pair_table(split.index, across_clips=data.across_clips, allow_self_pairs=data.allow_self_pairs)
+    except ValueError as error:
+        raise ValueError(f"{split.directory}, split 'train': {error}") from error
+    return split
 
 
 def is_due(step: int, every: int) -> bool:

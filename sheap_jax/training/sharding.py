@@ -25,6 +25,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from sheap_jax.config_files import ConfigError
 from sheap_jax.data.augment import float_batch
 from sheap_jax.training.state import TrainState
 from sheap_jax.types import Batch, RawBatch
@@ -40,17 +41,31 @@ def start_processes(*, distributed: bool, heartbeat_seconds: int) -> None:
     Where they are: the environment variables JAX_COORDINATOR_ADDRESS (host:port of process 0), JAX_NUM_PROCESSES and
     JAX_PROCESS_ID, or, with `distributed`, what JAX finds out by itself on Cloud TPU, SLURM and Open MPI. A process
     that is silent for `heartbeat_seconds` counts as dead and the others stop.
+
+    Raises ConfigError if one of the variables is no number, or JAX finds no device.
     """
-    names = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
-    address, count, index = map(os.environ.get, names)
-    if not distributed and address is None:
-        return
-    jax.distributed.initialize(
-        address,
-        num_processes=None if count is None else int(count),
-        process_id=None if index is None else int(index),
-        heartbeat_timeout_seconds=heartbeat_seconds,
-    )
+    address = os.environ.get("JAX_COORDINATOR_ADDRESS")
+    if distributed or address is not None:
+        jax.distributed.initialize(
+            address,
+            num_processes=_number("JAX_NUM_PROCESSES"),
+            process_id=_number("JAX_PROCESS_ID"),
+            heartbeat_timeout_seconds=heartbeat_seconds,
+        )
+    try:
+        jax.devices()
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        asked = os.environ.get("JAX_PLATFORMS", "")
+        raise ConfigError(f"JAX finds no device: {reason} (JAX_PLATFORMS is {asked!r}; cpu is always there)") from error
+
+
+def _number(variable: str) -> int | None:
+    """The whole number in an environment variable, if it is set."""
+    text = os.environ.get(variable)
+    if text is not None and not text.isdecimal():
+        raise ConfigError(f"the environment variable {variable} is {text!r}, it must be a whole number")
+    return None if text is None else int(text)
 
 
 def leads() -> bool:
@@ -59,17 +74,20 @@ def leads() -> bool:
 
 
 @contextlib.contextmanager
-def failing_together() -> Iterator[None]:
+def failing_together(expected: tuple[type[Exception], ...] = ()) -> Iterator[None]:
     """Around the work of one process of several: if it fails, it ends at once, and the others notice and stop.
 
-    An orderly end would wait for the others, which wait for this one.
+    An orderly end would wait for the others, which wait for this one. Of `expected` errors the message says all.
     """
     try:
         yield
-    except Exception:
+    except Exception as error:
         if jax.process_count() == 1:
             raise
-        traceback.print_exc()
+        if isinstance(error, expected):
+            print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        else:
+            traceback.print_exc()
         sys.stderr.flush()
         os._exit(1)
 

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -51,15 +52,18 @@ def prepare(name: str) -> None:
 def find_target(name: str) -> Target:
     """The devices of a TPU slice such as "v5p:4x8x8", or of a machine of GPUs such as "h200" or "h200:8".
 
-    Raises ValueError for a chip that CHIPS lacks or whose compiler is not installed.
+    Raises ValueError for a chip that CHIPS lacks or whose compiler is not installed, and for what is no shape.
     """
     from jax.experimental import topologies
 
     kind = _kind(name)
     if kind not in CHIPS:
         raise ValueError(f"topology {name}: known chips are {', '.join(CHIPS)}")
-    gpu = kind in GPUS
-    options = {"topology": f"1x1x{name.partition(':')[2] or 1}", "target_config": gpu_config(kind)} if gpu else {}
+    gpu, shape = kind in GPUS, name.partition(":")[2]
+    if not re.fullmatch(r"([1-9]\d*)?" if gpu else r"[1-9]\d*(x[1-9]\d*)+", shape):
+        wanted = f"{kind} or {kind}:8, the number of GPUs" if gpu else f"{kind}:4x4, the shape of the slice"
+        raise ValueError(f"topology {name}: write it as in {wanted}")
+    options = {"topology": f"1x1x{shape or 1}", "target_config": gpu_config(kind)} if gpu else {}
     try:
         found = topologies.get_topology_desc(platform="cuda" if gpu else "tpu", topology_name=name, **options)
     except (NotImplementedError, RuntimeError) as error:

@@ -175,12 +175,26 @@ def test_overfit(run, load, tiny_config, tiny_run, monkeypatch, capsys):
 
 def test_ablation_trains_and_compares(load, monkeypatch, tiny_config, tmp_path):
     ablation = load("ablation")
-    data = {"embedded": tiny_config.parent / "shards"}
-    monkeypatch.setattr(ablation, "own_test_people", lambda config: data)
-    arguments = ["--config", tiny_config, "--variants", "mean_head", "--seeds", 1, "--output", tmp_path]
+    scored = []
+
+    def evaluate(run, *, data):
+        """The evaluation has tests of its own."""
+        scored.append(run)
+        values = {quantity: [1.0, 2.0, 3.0 + len(scored)] for quantity in ablation.SHOWN}
+        rows = [{"quantity": name, "ours": 2.0, "baseline": "mean head", "baseline_value": 3.0} for name in values]
+        scores = {"images": ["a", "b", "c"], "people": ["a", "b", "c"], "values": values}
+        report = {"benchmark": "embedded", "version": "v1", "comparisons": rows, "per_image": [scores]}
+        file = Path(run) / "evaluation/results.json"
+        file.parent.mkdir()
+        file.write_text(json.dumps({"reports": [report]}))
+
+    monkeypatch.setattr(ablation, "evaluate", evaluate)
+    arguments = ["--config", tiny_config, "--variants", "no_consistency", "--seeds", 1, "--output", tmp_path]
     monkeypatch.setattr(sys, "argv", ["ablation.py", *map(str, arguments)])
     ablation.main()
-    assert "| mean_head |" in (tmp_path / "ablation.md").read_text()
+    assert len(scored) == 2
+    assert "| no_consistency |" in (tmp_path / "ablation.md").read_text()
+    assert (tmp_path / "ablation.png").stat().st_size > 1000
 
 
 def test_gpu_truth_trains_scores_and_draws(run, load, monkeypatch, tiny_config, tiny_run):
@@ -251,6 +265,9 @@ def test_faults(load, monkeypatch, capsys):
     assert '"bit_equal_rounds": 1' in capsys.readouterr().out
 
 
-def test_faults_writes_a_configuration_that_loads(load, tmp_path):
+def test_faults_writes_a_configuration_that_loads(load, monkeypatch, tmp_path):
+    from sheap_jax.data import embedded
+
     faults = load("faults")
+    monkeypatch.setattr(embedded, "generate", lambda directory, data: directory)
     assert config_files.load_file(faults.write_config(tmp_path)).steps == faults.STEPS

@@ -9,6 +9,7 @@ import pytest
 
 from sheap_jax.config import EmbeddedData
 from sheap_jax.data.embedded import generate, load_truth, settings_name
+from sheap_jax.data.embedded.__main__ import main as generate_command
 from sheap_jax.data.embedded.people import cast_person, load_people
 from sheap_jax.data.records import Split
 from sheap_jax.geometry import official_camera, project
@@ -107,15 +108,34 @@ def test_people_are_distinct_and_do_not_depend_on_how_many_there_are():
     assert spread > 0.0005
 
 
+def test_the_command_says_mistakes_in_one_line(tmp_path, capsys):
+    (tmp_path / "other").mkdir()
+    for arguments, words in (
+        (["new", "--train-identities", "0"], "EmbeddedData.train_identities is 0, it must be at least 1"),
+        (["new", "--processes", "0"], "EmbeddedData.processes is 0"),
+        (["new", "--people", "no.npz"], "no.npz does not exist: convert a model"),
+        (["new", "--people", "embedded:x"], "it must be one of embedded:coarse, embedded:fine"),
+        (["other"], "exists but was not generated with these settings"),
+    ):
+        with pytest.raises(SystemExit) as stopped:
+            generate_command([str(tmp_path / arguments[0]), *arguments[1:]])
+        assert stopped.value.code == 1
+        error = capsys.readouterr().err
+        assert words in error
+        assert error.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["other"]
+
+
 def test_missing_truth_names_the_setting(generated):
     with pytest.raises(FileNotFoundError, match="truth_splits"):
         load_truth(generated, "train")
 
 
 @pytest.mark.parametrize("field", ["train_identities", "frames_per_clip", "image_size"])
-def test_config_refuses_nonsense(field):
-    with pytest.raises(ValueError, match=field):
-        dataclasses.replace(TINY, **{field: 0})
+def test_nonsense_is_refused(field, tmp_path):
+    with pytest.raises(ValueError, match=rf"EmbeddedData\.{field} is 0"):
+        generate(tmp_path / "new", dataclasses.replace(TINY, **{field: 0}))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_name_of_a_cache_tells_settings_apart_but_not_processes():

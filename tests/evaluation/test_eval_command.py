@@ -9,9 +9,11 @@ from tiny_benchmark import SIZE, FakePredictor
 
 import eval as command
 from sheap_jax.config import Config
+from sheap_jax.config_files import ConfigError
 from sheap_jax.data.embedded.dataset import generator_settings, settings_digest
 from sheap_jax.evaluation.benchmarks import Task, run_benchmark
 from sheap_jax.evaluation.embedded_set import VERSIONS, version_of
+from sheap_jax.training.checkpoint import CheckpointError
 
 
 @pytest.fixture
@@ -51,6 +53,42 @@ def test_benchmarks_without_data_say_what_to_pass(predictor, tmp_path):
             run_benchmark(name, predictor, task)
     with pytest.raises(ValueError, match="choose from embedded, clips, now, expressive, nersemble, affectnet"):
         run_benchmark("ffhq", predictor, task)
+
+
+def test_what_cannot_be_evaluated_is_said_before_anything_is_loaded(tmp_path, monkeypatch):
+    def load(*_, **__):
+        raise AssertionError("the run was read")
+
+    monkeypatch.setattr(command.Predictor, "from_checkpoint", load)
+    run = ["--checkpoint", str(tmp_path / "run")]
+    for arguments, words in (
+        (["--benchmark", "embedded,ffhq"], "there is no benchmark 'ffhq'; choose from embedded, clips"),
+        (["--benchmark", "embedded,now"], "the benchmark now needs its data: pass --data now=PATH"),
+        (["--benchmark", "embedded,now", "--data", f"now={tmp_path / 'no'}"], "no: there is no such file or folder"),
+        (["--data", f"now={tmp_path}"], "now is not asked for"),
+    ):
+        with pytest.raises((ValueError, OSError), match=words):
+            command.main([*run, *arguments])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_report_that_cannot_be_written_is_said_before_it_is_made(predictor, tmp_path):
+    (tmp_path / "file").write_text("")
+    arguments = ["--checkpoint", str(tmp_path), "--output", str(tmp_path / "file" / "report")]
+    with pytest.raises(OSError, match=r"file/report cannot be written to .*choose another folder"):
+        command.main(arguments)
+
+
+def test_a_step_that_is_not_there_and_runs_without_any(tmp_path):
+    with pytest.raises(CheckpointError, match="is no run directory"):
+        command.main(["--checkpoint", str(tmp_path)])
+    (tmp_path / "config.json").write_text('{"stepps": 1}')
+    with pytest.raises(ConfigError, match="no field 'stepps'; did you mean 'steps'"):
+        command.main(["--checkpoint", str(tmp_path)])
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ConfigError, match=r"config\.json lacks name"):
+        command.main(["--checkpoint", str(tmp_path)])
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
 
 
 def test_versions_of_generated_people(tiny_benchmark):

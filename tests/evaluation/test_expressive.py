@@ -89,3 +89,10 @@ def test_the_submission_holds_posed_and_neutral_heads(tmp_path, tiny_benchmark):
                     np.testing.assert_allclose(np.load(stream), landmarks, atol=1e-6)
     with pytest.raises(FileNotFoundError, match=r"rgb\.png"):
         list_frames(tmp_path / "out")
+    whole = archive.read_bytes()
+    (tmp_path / "svfr/060/EMO-1-shout+laugh_156_221501007/rgb.png").write_bytes(b"")
+    for output in (archive, tmp_path / "new/submission.zip"):
+        with pytest.raises(ValueError, match="EMO-1"):
+            nersemble_report(predictor, tmp_path / "svfr", output, image_size=SIZE)
+    assert archive.read_bytes() == whole
+    assert [path.name for path in archive.parent.iterdir()] == ["submission.zip"]

@@ -52,3 +52,12 @@ def test_the_artefact_predicts_what_the_predictor_does_without_this_package(tmp_
 
 def test_the_loading_script_has_ten_lines():
     assert len(loading_script().strip().splitlines()) <= 10
+
+
+def test_what_cannot_be_written_is_said_before_anything_is_read(tmp_path, capsys):
+    from sheap_jax.inference import export
+
+    with pytest.raises(SystemExit) as stopped:
+        export.main([str(tmp_path / "no-run"), str(tmp_path)])
+    assert stopped.value.code == 2
+    assert "is a directory: name the file to write" in capsys.readouterr().err

@@ -10,6 +10,7 @@ from PIL import Image
 import predict as command
 from sheap_jax.data.cropping import crop_box
 from sheap_jax.data.prepare.decoding import VideoDecoder
+from sheap_jax.training.checkpoint import CheckpointError
 from tests.data.odd_videos import write_frames
 from tests.data.tiny_videos import FRAMES, all_points, write_video
 from tests.inference.fake_predictor import FakePredictor, scaled_points, write_face, write_photograph_landmarks
@@ -216,3 +217,10 @@ def test_numbers_that_make_no_sense_are_refused_at_once(tmp_path, capsys, option
 def test_what_cannot_be_saved_is_refused_at_once(tmp_path, capsys):
     assert run(["a.png"], tmp_path, "--cropped", "--save", "params,stl") == 2
     assert "stl cannot be saved; choose from params," in capsys.readouterr().err
+
+
+def test_a_refused_command_leaves_no_output(tmp_path):
+    write_face(tmp_path / "a.png", RED)
+    with pytest.raises(CheckpointError, match="is no run directory"):
+        run([tmp_path / "a.png"], tmp_path / "out", "--cropped")
+    assert not (tmp_path / "out").exists()

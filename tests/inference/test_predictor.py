@@ -12,7 +12,7 @@ import pytest
 from sheap_jax import Predictor, config_files
 from sheap_jax.inference.predictor import BUCKETS, in_buckets
 from sheap_jax.morphable.named import load_morphable
-from sheap_jax.training import setup
+from sheap_jax.training import run_directory, setup
 from sheap_jax.training.checkpoint import CheckpointError, Checkpoints
 from tests.training.conftest import SIZE, make_config
 
@@ -28,11 +28,12 @@ def predictor(tmp_path_factory) -> Predictor:
     state = setup.initial_state(config, networks, assets)
     rng = np.random.default_rng(0)
     drawn = jax.tree.map(lambda x: x + 0.1 * rng.normal(size=x.shape).astype(x.dtype), state.params["estimator"])
-    run = setup.start_run(config)
-    checkpoints = Checkpoints(run)
-    checkpoints.save(state.replace(params=state.params | {"estimator": drawn}))
-    checkpoints.close()
-    return Predictor.from_checkpoint(run)
+    with run_directory.claim(config) as run:
+        run.begin(0)
+        checkpoints = Checkpoints(run.path)
+        checkpoints.save(state.replace(params=state.params | {"estimator": drawn}))
+        checkpoints.close()
+    return Predictor.from_checkpoint(run.path)
 
 
 @pytest.fixture(scope="module")

@@ -114,6 +114,18 @@ def test_nothing_whole_is_an_error(saved):
         Checkpoints(saved).restore(make_state(0))
 
 
+def test_a_whole_checkpoint_that_cannot_be_read_stays_where_it_is(saved, monkeypatch):
+    checkpoints, before = Checkpoints(saved), checksums(saved)
+
+    def fail(*args, **kwargs):
+        raise RuntimeError("RESOURCE_EXHAUSTED: out of memory")
+
+    monkeypatch.setattr(checkpoints._manager, "restore", fail)
+    with pytest.raises(CheckpointError, match=r"checkpoints/2 is whole, but it could not be read: RESOURCE_EXHAUSTED"):
+        checkpoints.restore(make_state(0))
+    assert checksums(saved) == before
+
+
 def test_another_architecture_is_named(saved):
     with pytest.raises(CheckpointError, match="another architecture") as caught:
         Checkpoints(saved).restore(make_state(0, width=6))

@@ -1,5 +1,7 @@
 """The metric files."""
 
+from pathlib import Path
+
 import pytest
 
 from sheap_jax.training.metrics import MetricWriter, read_metrics
@@ -24,6 +26,24 @@ def test_resume_drops_what_came_after_the_checkpoint(tmp_path):
     writer.close()
     rows = read_metrics(tmp_path / "metrics.jsonl")
     assert [(row["step"], row["loss"]) for row in rows] == [(1, 1), (2, 2), (3, 3), (4, 44)]
+
+
+def test_a_stop_while_lines_are_dropped_loses_none_of_the_others(tmp_path, monkeypatch):
+    writer = MetricWriter(tmp_path)
+    for step in range(1, 6):
+        writer.write(step, {"loss": step})
+    writer.close()
+    before = (tmp_path / "metrics.jsonl").read_text()
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", full)
+        with pytest.raises(OSError, match="No space left"):
+            MetricWriter(tmp_path, resume_step=3)
+        MetricWriter(tmp_path, resume_step=5).close()  # nothing to drop, nothing is written
+    assert (tmp_path / "metrics.jsonl").read_text() == before
 
 
 def test_tensorboard_files_are_written(tmp_path):

@@ -122,7 +122,11 @@ def test_weights_that_cannot_be_used_are_refused(pretrained, weights):
         parts(change(pretrained, weights=change(weights, dinov2="gone.npz")))
     with pytest.raises(ValueError, match="style='farl'"):
         parts(change(pretrained, estimator=change(pretrained.estimator, style="plain")))
-    with pytest.raises(ValueError, match="must be 'plain' or 'farl'"):
+    with pytest.raises(ValueError, match="must be one of plain, farl"):
         parts(change(pretrained, estimator=change(pretrained.estimator, style="clip")))
+    for field, value in (("depth", 2), ("heads", 2)):  # shapes alone would not tell
+        other = change(pretrained, estimator=change(pretrained.estimator, **{field: value}))
+        with pytest.raises(ValueError, match=rf"another size: config\.estimator\.{field} is {value}, not 1"):
+            build.check_estimator_weights(other, {})
     with pytest.raises(ValueError, match=r"estimator\.npz does not fit this network: .*\(64"):
         build.pretrained_estimator(weights.estimator, {"vit": {"positions": np.zeros((2, 2, 64))}})

@@ -1,14 +1,17 @@
 """The scale report: what it says of a step whose numbers are known, and, slowly, of one that is compiled."""
 
+import dataclasses
 import importlib.util
 import json
 
+import jax
+import numpy as np
 import pytest
 
 from sheap_jax.training import scale
 from sheap_jax.training.program_cost import Collective, Traffic
 from sheap_jax.training.roofline import CHIPS
-from sheap_jax.training.targets import TPU_VARIABLES
+from sheap_jax.training.targets import TPU_VARIABLES, Target, find_target
 
 REPORT = scale.Report(
     config="known",
@@ -73,6 +76,24 @@ def test_gpus_are_estimated_alone():
 def test_a_chip_that_is_not_known_is_said(tiny_config):
     with pytest.raises(ValueError, match=f"known chips are {', '.join(CHIPS)}"):
         scale.compile_step(tiny_config, "v2:2x2", batch_per_chip=1)
+
+
+@pytest.mark.parametrize("name", ["v5p", "v5p:axb", "v5e:4", "h200:x", "h200:0"])
+def test_a_topology_without_a_shape_is_said(name):
+    with pytest.raises(ValueError, match=f"topology {name}: write it as in {name[:3]}"):
+        find_target(name)
+
+
+def test_chips_that_do_not_divide_are_said(tiny_config, monkeypatch):
+    target = Target("v5e", np.array(jax.devices() * 4), "xla")
+    monkeypatch.setattr(scale, "find_target", lambda name: target)
+    shared = dataclasses.replace(tiny_config, devices=dataclasses.replace(tiny_config.devices, fsdp=3))
+    with pytest.raises(ValueError, match="--fsdp 3 does not divide the 4 chips of v5e:2x2"):
+        scale.compile_step(shared, "v5e:2x2", batch_per_chip=2)
+    parts = dataclasses.replace(tiny_config, optimizer=dataclasses.replace(tiny_config.optimizer, accumulate=2))
+    for batch in (0, 3):
+        with pytest.raises(ValueError, match=f"--batch-per-chip is {batch}, it must be at least 1 and a multiple of"):
+            scale.compile_step(parts, "v5e:2x2", batch_per_chip=batch)
 
 
 @pytest.mark.slow

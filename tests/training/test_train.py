@@ -1,12 +1,12 @@
 """train.py as its user meets it: exact resume, faults, progress."""
 
-import dataclasses
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +15,13 @@ import pytest
 import train
 from sheap_jax import config_files
 from sheap_jax.config import Faults
-from sheap_jax.training.checkpoint import CheckpointError, Checkpoints
+from sheap_jax.config_files import ConfigError
+from sheap_jax.data.records import ShardError, write_split
+from sheap_jax.inference.predictor import Predictor
+from sheap_jax.training.checkpoint import Checkpoints
 from sheap_jax.training.metrics import read_metrics
 from sheap_jax.training.watch import NotFiniteError
+from tests.training.conftest import frames
 
 ROOT = Path(__file__).parents[2]
 
@@ -36,8 +40,8 @@ def start(config, directory: Path) -> subprocess.Popen:
 
 
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(tiny_config, tmp_path):
-    whole = dataclasses.replace(tiny_config.log, directory=str(tmp_path / "whole"))
-    train.train(dataclasses.replace(tiny_config, log=whole))
+    whole = replace(tiny_config.log, directory=str(tmp_path / "whole"))
+    train.train(replace(tiny_config, log=whole))
     expected = read_metrics(tmp_path / "whole" / "metrics.jsonl")
 
     metrics = tmp_path / "run" / "metrics.jsonl"
@@ -56,8 +60,8 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(tiny_config, tmp_path):
 
 
 def test_loss_falls(tiny_config):
-    faster = dataclasses.replace(tiny_config.optimizer, learning_rate=1e-2)
-    config = dataclasses.replace(tiny_config, steps=80, geometry_steps=80, optimizer=faster)
+    faster = replace(tiny_config.optimizer, learning_rate=1e-2)
+    config = replace(tiny_config, steps=80, geometry_steps=80, optimizer=faster)
     run = train.train(config)
     losses = [row["loss"] for row in read_metrics(run / "metrics.jsonl")]
     assert np.mean(losses[-10:]) < 0.85 * np.mean(losses[:10])
@@ -90,7 +94,7 @@ def test_nan_in_a_batch_is_skipped_or_stops_with_the_record_and_keeps_the_checkp
         batch.target.landmarks[1, 3, 0] = np.nan
 
     interpose(monkeypatch, poison)
-    strict = dataclasses.replace(tiny_config, faults=Faults(max_skipped=0))
+    strict = replace(tiny_config, faults=Faults(max_skipped=0))
     with pytest.raises(NotFiniteError, match=r"step 5: the data hold NaN.*person\d/clip/\d"):
         train.train(strict)
     run = Path(tiny_config.run_directory)
@@ -115,24 +119,77 @@ def test_sigterm_saves_and_exits_with_zero(tiny_config, monkeypatch):
     assert Checkpoints(tiny_config.run_directory).steps()[-1] == 5
 
 
-def test_another_architecture_is_refused(tiny_config):
-    train.train(dataclasses.replace(tiny_config, steps=3, geometry_steps=3))
-    wider = dataclasses.replace(tiny_config.estimator, width=24)
-    with pytest.raises(CheckpointError, match="another architecture"):
-        train.train(dataclasses.replace(tiny_config, estimator=wider))
+def test_a_refused_start_leaves_a_finished_run_as_it_was(tiny_config):
+    config = replace(tiny_config, steps=3, geometry_steps=3)
+    run = train.train(config)
+    images = np.random.default_rng(0).uniform(size=(1, 32, 32, 3)).astype(np.float32)
+    before, predicted = contents(run), Predictor.from_checkpoint(run)(images)
+    refused = {
+        "config.estimator.width is 16 there, 24 here": {"estimator": replace(config.estimator, width=24)},
+        "config.seed is 0 there, 7 here; config.losses.ssim is 0.2 there": {
+            "seed": 7,
+            "losses": replace(config.losses, ssim=0.5),
+        },
+        "has 3 steps done, config.steps is 2": {"steps": 2},
+        "config.batch_size is 0": {"batch_size": 0},
+        "nothing.npz": {"morphable": "nothing.npz"},
+        "nowhere": {"data": replace(config.data, directory="nowhere")},
+    }
+    for words, changes in refused.items():
+        with pytest.raises((ConfigError, ShardError, OSError), match=words):
+            train.train(replace(config, **changes))
+        assert contents(run) == before
+    for ours, expected in zip(Predictor.from_checkpoint(run)(images), predicted, strict=True):
+        np.testing.assert_array_equal(ours, expected)
+    assert train.train(config) == run  # all of its steps are done
+    assert contents(run) == before
 
 
-def test_missing_data_name_the_directory(tiny_config, tmp_path):
-    data = dataclasses.replace(tiny_config.data, directory=str(tmp_path / "nothing"))
-    with pytest.raises((OSError, ValueError, RuntimeError), match="nothing"):
-        train.train(dataclasses.replace(tiny_config, data=data))
+def contents(run: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(run)): path.read_bytes() for path in run.rglob("*") if path.is_file()}
+
+
+def test_a_refused_start_leaves_no_directory(tiny_config, tmp_path):
+    new = replace(tiny_config, log=replace(tiny_config.log, directory=str(tmp_path / "a" / "b" / "{name}")))
+    single = tmp_path / "single"
+    write_split(single, "train", frames()[::4], settings={})  # one frame of each person
+    data = new.data
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    for words, changes in {
+        r"single, split 'train': none of the 3 identities has two frames": {
+            "data": replace(data, directory=str(single))
+        },
+        r"empty/manifest\.json is missing": {"data": replace(data, directory=str(empty))},
+        "free_joints names chin, which no model has: the joints of ellipsoid are root, jaw": {
+            "estimator": replace(new.estimator, free_joints=("root", "chin"))
+        },
+        r"weights lpips\.npz do not exist": {"weights": replace(new.weights, lpips="lpips.npz")},
+        "config.light is 'sunny'": {"light": "sunny"},
+        "config.rasterizer: .*needs a TPU": {"rasterizer": "pallas_tpu"},
+        "config.primitive is .cubes., it must be one of surfels": {"primitive": "cubes"},
+    }.items():
+        with pytest.raises((ConfigError, ShardError, OSError), match=words):
+            train.train(replace(new, **changes))
+        assert not (tmp_path / "a").exists()
+
+
+def test_no_steps_give_a_run_that_can_be_used_and_gone_on_with(tiny_config, tmp_path):
+    untrained = train.train(replace(tiny_config, steps=0))
+    assert Checkpoints(untrained).steps() == [0]
+    images = np.zeros((1, 32, 32, 3), np.float32)
+    np.testing.assert_array_equal(Predictor.from_checkpoint(untrained)(images).shape, 0)  # the mean head
+    train.train(replace(tiny_config, steps=2))
+    whole = replace(tiny_config.log, directory=str(tmp_path / "whole"))
+    train.train(replace(tiny_config, steps=2, log=whole))
+    assert read_metrics(untrained / "metrics.jsonl") == read_metrics(tmp_path / "whole" / "metrics.jsonl")
 
 
 def test_a_run_directory_that_cannot_be_written_is_said_before_anything_is_computed(tiny_config, tmp_path):
     (tmp_path / "file").write_text("")
-    log = dataclasses.replace(tiny_config.log, directory=str(tmp_path / "file" / "run"))
+    log = replace(tiny_config.log, directory=str(tmp_path / "file" / "run"))
     with pytest.raises(OSError, match=r"cannot write the run to .*file/run.*choose another"):
-        train.train(dataclasses.replace(tiny_config, log=log))
+        train.train(replace(tiny_config, log=log))
 
 
 def test_a_typo_on_the_command_line_is_one_clear_line(tiny_config, tmp_path):

@@ -8,9 +8,10 @@ import time
 
 from sheap_jax.config import EmbeddedData
 from sheap_jax.data.embedded.dataset import generate
+from sheap_jax.data.records import ShardError
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m sheap_jax.data.embedded", description=__doc__)
     parser.add_argument("directory", help="where the splits go; reused if it was made with the same settings")
     for field in dataclasses.fields(EmbeddedData):
@@ -21,14 +22,17 @@ def main() -> None:
             parser.add_argument(option, type=int, default=None, help="worker processes, default one per core")
         else:
             parser.add_argument(option, type=type(field.default), default=field.default)
-    arguments = vars(parser.parse_args())
-    directory = arguments.pop("directory")
-    arguments["truth_splits"] = tuple(arguments["truth_splits"])
+    settings = vars(parser.parse_args(arguments))
+    directory = settings.pop("directory")
+    settings["truth_splits"] = tuple(settings["truth_splits"])
     logging.basicConfig(format="%(message)s")
     logging.getLogger("sheap_jax").setLevel(logging.INFO)
     start = time.perf_counter()
-    path = generate(directory, EmbeddedData(**arguments))
-    print(f"{path}: {json.dumps(arguments)} in {time.perf_counter() - start:.0f} s")
+    try:
+        path = generate(directory, EmbeddedData(**settings))
+    except (OSError, ValueError, ShardError) as error:
+        parser.exit(1, f"error: {error}\n")
+    print(f"{path}: {json.dumps(settings)} in {time.perf_counter() - start:.0f} s")
 
 
 if __name__ == "__main__":

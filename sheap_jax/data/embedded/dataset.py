@@ -19,8 +19,9 @@ import numpy as np
 from sheap_jax.config import EmbeddedData
 from sheap_jax.data.codec import Record
 from sheap_jax.data.embedded.clip import Footage, film
-from sheap_jax.data.embedded.people import SPLITS, Cast, cast_person, load_people, people_settings
+from sheap_jax.data.embedded.people import Cast, cast_person, load_people, people_settings
 from sheap_jax.data.embedded.samples import SampleSheet
+from sheap_jax.data.embedded.settings import SPLITS, check_embedded
 from sheap_jax.data.embedded.stage import Stage, build_stage
 from sheap_jax.data.embedded.truth import LANDMARKS_7, Truth, save_truth
 from sheap_jax.data.manifest import MANIFEST, read_manifest
@@ -46,8 +47,10 @@ def generate(directory: str | os.PathLike[str], config: EmbeddedData, *, progres
     on `config` alone, not on the number of processes. Also saves `samples.png` to look at.
 
     Raises:
+      ConfigError: a setting has a value that it cannot have.
       FileExistsError: `directory` holds something else; nothing is overwritten.
     """
+    check_embedded(config)
     directory = Path(directory).absolute()
     if directory.exists():
         if _finished(directory, config):
@@ -149,8 +152,8 @@ def _for_many_processes() -> Iterator[None]:
 
     NumPy's: the spinning threads of several processes eat up the cores.
     """
-    settings = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    settings["JAX_PLATFORMS"] = "cpu"
+    threads = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+    settings = {"JAX_PLATFORMS": "cpu"} | dict.fromkeys(threads, "1")
     before = {name: os.environ.get(name) for name in settings}
     os.environ.update(settings)
     try:

@@ -10,13 +10,13 @@ import numpy as np
 from jaxtyping import Float32
 
 from sheap_jax.config import EmbeddedData
+from sheap_jax.data.embedded.settings import SPLITS
 from sheap_jax.morphable.embedded import embedded_person
 from sheap_jax.morphable.embedded_population import Population, draw_population
 from sheap_jax.morphable.model import MorphableModel, neutral_vertices, points_on_faces
 from sheap_jax.morphable.named import load_morphable
 
 EMBEDDED = "embedded:"
-SPLITS = {"train": 0, "test": 1}  # their codes in seeds
 # Metres: middle between the eyes of the generated head. Hair, paint and garment are placed about its origin.
 EYES = np.array([0.0, 0.019, 0.061], np.float32)
 _EYE_LANDMARKS = slice(36, 48)

@@ -1,15 +1,17 @@
 """`python -m sheap_jax.models.convert {farl,dinov2,lpips,sheap} IN OUT`: published weights into ours."""
 
 import argparse
+import contextlib
 from pathlib import Path
 
 from sheap_jax.models.convert.dinov2 import convert_dinov2
 from sheap_jax.models.convert.farl import convert_farl
 from sheap_jax.models.convert.lpips import convert_lpips
-from sheap_jax.models.convert.mapping import Conversion
+from sheap_jax.models.convert.mapping import Conversion, ConversionError, Tensors
 from sheap_jax.models.convert.readers import read_tensors
 from sheap_jax.models.convert.sheap import convert_sheap
-from sheap_jax.models.weights import flatten, save_weights
+from sheap_jax.models.weights import check_output, flatten, save_weights
+from sheap_jax.torch_files import is_torchscript
 
 CONVERTERS = {"farl": convert_farl, "dinov2": convert_dinov2, "lpips": convert_lpips, "sheap": convert_sheap}
 SOURCES = {  # what, from where, under which licence; see NOTICE
@@ -32,18 +34,45 @@ def main(arguments: list[str] | None = None) -> None:
         "--vgg", type=Path, metavar="vgg16.pth", help="lpips: torchvision's VGG16, if IN has not got it"
     )
     options = parser.parse_args(arguments)
+    if options.vgg is not None and options.network != "lpips":
+        parser.error(f"--vgg is for lpips, {options.network} needs one file")
     try:
-        tensors = read_tensors(options.input)
-        if options.vgg is not None:
-            tensors |= read_tensors(options.vgg)
-        converted = CONVERTERS[options.network](tensors)
-        save_weights(options.output, converted.weights)
-    except FileNotFoundError as error:
-        source = SOURCES[options.network]
-        parser.exit(1, f"error: {error.filename} does not exist. Fetch it from its owner: {source}\n")
+        print(report(convert(options.network, options.input, options.output, vgg=options.vgg)))
     except (OSError, ValueError) as error:
-        parser.exit(1, f"error: {options.input}: {error}\n")
-    print(report(converted))
+        parser.exit(1, f"error: {error}\n")
+
+
+def convert(network: str, source: Path, output: Path, *, vgg: Path | None) -> Conversion:
+    """Read, convert and write; an older output stays until the new one is complete.
+
+    Raises:
+      OSError: a file is not there, or cannot be read or written.
+      ValueError: the output is no .npz, or a file is damaged or of another network; the message names it.
+    """
+    check_output(output)
+    for path in (source, vgg):
+        if path is not None and not path.exists():
+            raise FileNotFoundError(f"{path} does not exist. Fetch it from its owner: {SOURCES[network]}")
+    tensors = read_tensors(source)
+    if vgg is not None:
+        tensors |= read_tensors(vgg)
+    try:
+        converted = CONVERTERS[network](tensors)
+    except ConversionError as error:
+        raise ConversionError(f"{source}: {error}{_hint(network, source, tensors)}") from error
+    save_weights(output, converted.weights)
+    return converted
+
+
+def _hint(network: str, source: Path, tensors: Tensors) -> str:
+    """Which converter a file is for, if it is not the one that was asked for."""
+    for other, converter in CONVERTERS.items():
+        with contextlib.suppress(ConversionError):
+            if other != network and converter(tensors):
+                return f". It can be converted as {other}"
+    if network != "sheap" and is_torchscript(source):
+        return ". It is a TorchScript archive, as the official SHeaP release is: that is converted as sheap"
+    return ""
 
 
 def report(converted: Conversion) -> str:

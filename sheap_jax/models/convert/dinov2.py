@@ -42,6 +42,7 @@ def convert_dinov2(
 
     Raises ConversionError for another network than a DINOv2 of one of `sizes`.
     """
+    tensors = mapping.unwrapped(tensors)
     hub = any(name.split(".")[-1] == "pos_embed" for name in tensors)
     names = _HUB if hub else _TRANSFORMERS
     prefix, own = mapping.without_prefix(tensors, names.positions, what=WHAT)
@@ -54,7 +55,7 @@ def convert_dinov2(
         what=WHAT,
     )
     if size not in sizes:
-        raise mapping.ConversionError(f"this is no {WHAT}: its sizes are {size}")
+        raise mapping.ConversionError(f"this is no {WHAT}: {vit_tables.other_sizes(size, *sizes)}")
     converted = mapping.apply_table(_table(size, names), own, what=WHAT)
     others = [name for name in tensors if not name.startswith(prefix)]
     style = "dinov2_registers" if size.registers else "dinov2"

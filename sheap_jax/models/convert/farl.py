@@ -9,12 +9,14 @@ from sheap_jax.models.convert.mapping import (
     apply_table,
     layer_norm,
     linear,
+    unwrapped,
     without_prefix,
 )
 from sheap_jax.models.convert.vit_tables import (
     ATTENTION_INPUTS,
     VitSize,
     mlp,
+    other_sizes,
     patch_kernel,
     position_entries,
     stacked_linear,
@@ -31,6 +33,7 @@ def convert_farl(tensors: Tensors, *, size: VitSize = VIT_B16) -> Conversion:
 
     Raises ConversionError for another network than a CLIP image network of `size`.
     """
+    tensors = unwrapped(tensors)
     prefix, visual = without_prefix(tensors, "class_embedding", what=WHAT)
     converted = convert_clip(visual, size=size)
     others = [name for name in tensors if not name.startswith(prefix)]
@@ -41,11 +44,11 @@ def convert_farl(tensors: Tensors, *, size: VitSize = VIT_B16) -> Conversion:
 def convert_clip(visual: Tensors, *, size: VitSize) -> Converted:
     """The names of CLIP's image network, prefix removed. Raises ConversionError if it has not `size`."""
     if "positional_embedding" not in visual:
-        raise ConversionError(f"this is no {WHAT}:\n  missing: positional_embedding")
+        raise ConversionError(f"this is no {WHAT}; missing: positional_embedding")
     positions = visual["positional_embedding"].shape
     found = vit_size(visual, kernel="conv1.weight", blocks="transformer.resblocks.", positions=positions[0], what=WHAT)
     if found != size:
-        raise ConversionError(f"this is no {WHAT}: its sizes are {found}, wanted are {size}")
+        raise ConversionError(f"this is no {WHAT}: {other_sizes(found, size)}")
     return apply_table(clip_table(size), visual, what=WHAT)
 
 

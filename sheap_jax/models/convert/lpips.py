@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from sheap_jax.models.convert.mapping import Conversion, Entry, Tensors, apply_table
+from sheap_jax.models.convert.mapping import Conversion, Entry, Tensors, apply_table, unwrapped, without_prefix
 from sheap_jax.models.perceptual import VGG16_STAGES, VggStages
 from sheap_jax.models.weights import Weights
 
@@ -15,15 +15,21 @@ def convert_lpips(tensors: Tensors, *, stages: VggStages = VGG16_STAGES) -> Conv
 
     Raises ConversionError if a convolution or a linear layer is missing or of another shape.
     """
-    names = {_published_name(name): name for name in tensors}
-    converted = apply_table(_table(stages), {name: tensors[own] for name, own in names.items()}, what=WHAT)
+    tensors = {_published_name(name): tensor for name, tensor in unwrapped(tensors).items()}
+    own: dict[str, Any] = {}
+    for anchor in ("lin0.model.1.weight", "features.0.weight"):  # of two files, each with a prefix of its own
+        prefix, under = without_prefix(tensors, anchor, what=WHAT)
+        family = anchor.split(".")[0].rstrip("0")
+        own |= {name: tensor for name, tensor in under.items() if name.startswith(family)}
+        tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(f"{prefix}{family}")}
+    converted = apply_table(_table(stages), own, what=WHAT)
     architecture: dict[str, Any] = {"stages": [list(stage) for stage in stages]}
-    return Conversion(Weights("lpips", architecture, converted.params), sorted(names[n] for n in converted.unused))
+    return Conversion(Weights("lpips", architecture, converted.params), sorted([*converted.unused, *tensors]))
 
 
 def _published_name(name: str) -> str:
     """A whole LPIPS module calls torchvision's `features.5` `net.slice2.5`."""
-    return re.sub(r"^net\.slice\d+\.", "features.", name)
+    return re.sub(r"(^|\.)net\.slice\d+\.", r"\1features.", name)
 
 
 def _table(stages: VggStages) -> list[Entry]:

@@ -8,6 +8,7 @@ import ml_dtypes
 import numpy as np
 from jaxtyping import Shaped
 
+from sheap_jax.file_kinds import foreign_kind
 from sheap_jax.torch_files import load_torch
 
 Tensors = dict[str, Shaped[np.ndarray, "..."]]
@@ -33,12 +34,16 @@ def read_tensors(path: str | Path) -> Tensors:
       FileNotFoundError: there is no such file.
       ValueError: the file is damaged, of an unknown format, or names what is not on the allow-list (safe_pickle).
     """
+    kind = foreign_kind(path)
+    if kind is not None:
+        raise ValueError(f"{path} is {kind}")
     with open(path, "rb") as stream:
         start = stream.read(9)
-    content = read_safetensors(path) if start[8:9] == b"{" else load_torch(path)
+    # The length of a safetensors header is far below 4 GiB: the upper half of its eight bytes is zero.
+    content = read_safetensors(path) if start[4:] == b"\0\0\0\0{" else load_torch(path)
     tensors = _named(content, "")
     if not tensors:
-        raise ValueError(f"{path} holds no tensors")
+        raise ValueError(f"{path} holds no tensors: it is no file of weights")
     floats = (np.float16, np.float64, ml_dtypes.bfloat16)
     return {name: array.astype(np.float32) if array.dtype in floats else array for name, array in tensors.items()}
 

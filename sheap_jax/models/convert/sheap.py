@@ -11,7 +11,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sheap_jax.models.convert.farl import VIT_B16, convert_clip
-from sheap_jax.models.convert.mapping import Conversion, Entry, Tensors, apply_table, layer_norm, linear, without_prefix
+from sheap_jax.models.convert.mapping import (
+    Conversion,
+    Entry,
+    Tensors,
+    apply_table,
+    layer_norm,
+    linear,
+    unwrapped,
+    without_prefix,
+)
 from sheap_jax.models.convert.vit_tables import VitSize
 from sheap_jax.models.weights import Weights, flatten, unflatten
 
@@ -43,6 +52,7 @@ def convert_sheap(tensors: Tensors, *, size: VitSize = VIT_B16) -> Conversion:
 
     Raises ConversionError if not even the transformer can be found.
     """
+    tensors = unwrapped(tensors)
     prefix, visual = without_prefix(tensors, "class_embedding", what=WHAT)
     converted = convert_clip(visual, size=size)
     params = {f"vit/{name}": value for name, value in flatten(converted.params).items()}

@@ -31,12 +31,25 @@ def vit_size(tensors: Tensors, *, kernel: str, blocks: str, positions: int, regi
     Raises ConversionError, naming `what` the file should be, if they cannot be read.
     """
     if kernel not in tensors:
-        raise ConversionError(f"this is no {what}:\n  missing: {kernel}")
-    width, _, patch, _ = tensors[kernel].shape
+        raise ConversionError(f"this is no {what}; missing: {kernel}")
+    shape = tuple(tensors[kernel].shape)
+    if len(shape) != 4:
+        raise ConversionError(f"this is no {what}; of another shape: {kernel} is {shape}, not (width, 3, patch, patch)")
+    width, _, patch, _ = shape
     side = math.isqrt(positions - 1)
     if side * side != positions - 1:
         raise ConversionError(f"this is no {what}: {positions - 1} patch positions are no square grid")
     return VitSize(patch, width, _count(tensors, blocks), side, registers)
+
+
+def other_sizes(found: VitSize, *wanted: VitSize) -> str:
+    """What of a network's sizes is not among those wanted."""
+    names = [name for name in VitSize._fields if getattr(found, name) not in {getattr(size, name) for size in wanted}]
+    rows = []
+    for name in names or VitSize._fields:
+        known = dict.fromkeys(getattr(size, name) for size in wanted)
+        rows.append(f"{name} is {getattr(found, name)}, not {' or '.join(map(str, known))}")
+    return ", ".join(rows) if names else f"{found} is none of those published"
 
 
 def _count(names: Iterable[str], prefix: str) -> int:

@@ -150,3 +150,84 @@ def test_damaged_and_other_converted_files_are_named(tmp_path):
         load_weights(path, "lpips")
     with pytest.raises(FileNotFoundError, match=r"models\.convert dinov2 IN"):
         load_weights(tmp_path / "no.npz", "dinov2")
+
+
+IMPOSTORS = {
+    "pointer": (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "a Git LFS pointer, not the file"),
+    "page": (b"\n<!DOCTYPE html><html><body>Log in</body></html>", "a web page, not the file"),
+    "empty": (b"", "an empty file"),
+    "packed": (b"\x1f\x8b\x08\x00", "a gzip archive: unpack it"),
+    "text": (b"file,left,top\na.png,1,2\n", "a text file, which starts with 'file,left,top'"),
+    "picture": (b"\x89PNG\r\n\x1a\n", "a picture"),
+}
+
+
+@pytest.mark.parametrize("name", IMPOSTORS)
+def test_files_that_are_no_weights_are_called_what_they_are(name, tmp_path, capsys):
+    content, words = IMPOSTORS[name]
+    for file in ("w.pth", "w.safetensors", "w.npz"):
+        (tmp_path / file).write_bytes(content)
+    for file in ("w.pth", "w.safetensors"):
+        with pytest.raises(SystemExit) as stopped:
+            command.main(["farl", str(tmp_path / file), str(tmp_path / "out.npz")])
+        assert stopped.value.code == 1
+        error = capsys.readouterr().err
+        assert error.startswith(f"error: {tmp_path / file} is {words}")
+        assert error.count("\n") == 1
+    with pytest.raises(ValueError, match=rf"w\.npz is {words}"):
+        load_weights(tmp_path / "w.npz", "farl")
+    assert not (tmp_path / "out.npz").exists()
+
+
+def test_the_format_is_read_off_the_content(tmp_path):
+    assert_same(read_tensors(write_safetensors(tmp_path / "named.pth", TENSORS)), TENSORS)
+    with zipfile.ZipFile(tmp_path / "other.pth", "w") as archive:
+        archive.writestr("readme.txt", "not weights")
+    with pytest.raises(ValueError, match=r"other\.pth is a zip archive of readme\.txt: unpack it"):
+        read_tensors(tmp_path / "other.pth")
+
+
+def test_a_failed_conversion_keeps_the_older_output(tmp_path, capsys):
+    vit = {
+        "visual.class_embedding": np.zeros(8, np.float32),
+        "visual.conv1.weight": np.zeros((8, 3, 16, 16), np.float32),
+    }
+    source = write_safetensors(tmp_path / "vit.safetensors", vit)
+    output = tmp_path / "out.npz"
+    output.write_bytes(b"older")
+    for arguments, words in (
+        (["farl", str(source), str(output)], "vit.safetensors: this is no FaRL"),
+        (["farl", str(source), str(tmp_path / "out.pth")], "choose a name that ends in .npz"),
+        (["farl", str(source), str(tmp_path / "out")], "choose a name that ends in .npz"),
+        (["farl", str(source), str(output), "--vgg", str(source)], "--vgg is for lpips"),
+        (["farl", str(tmp_path), str(output)], "Is a directory"),
+        (["lpips", str(source), str(output), "--vgg", str(tmp_path / "no.pth")], "no.pth does not exist. Fetch it"),
+    ):
+        with pytest.raises(SystemExit) as stopped:
+            command.main(arguments)
+        assert stopped.value.code in (1, 2)
+        assert words in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.npz", "vit.safetensors"]
+    assert output.read_bytes() == b"older"
+
+
+def test_a_file_for_another_converter_says_which(tmp_path, capsys, monkeypatch):
+    small = tuple((4,) * count for count in (2, 2, 3, 3, 3))
+    convert = command.CONVERTERS["lpips"]
+    monkeypatch.setitem(command.CONVERTERS, "lpips", lambda tensors: convert(tensors, stages=small))
+    source = write_safetensors(tmp_path / "all.safetensors", TENSORS)
+    with pytest.raises(SystemExit):
+        command.main(["dinov2", str(source), str(tmp_path / "o.npz")])
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {source}: this is no DINOv2")
+    assert error.endswith("It can be converted as lpips\n")
+    assert error.count("\n") == 1
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_torchscript_where_a_state_dict_is_expected(tmp_path, capsys):
+    torch = pytest.importorskip("torch", reason="needs torch to write TorchScript (pip install -e '.[parity]')")
+    torch.jit.trace(torch.nn.Linear(3, 2), torch.ones(1, 3)).save(str(tmp_path / "model.pt"))
+    with pytest.raises(SystemExit):
+        command.main(["farl", str(tmp_path / "model.pt"), str(tmp_path / "o.npz")])
+    assert "It is a TorchScript archive, as the official SHeaP release is" in capsys.readouterr().err

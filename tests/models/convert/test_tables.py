@@ -127,10 +127,10 @@ def test_sheap_with_five_named_tokens_and_without_heads():
     [
         (lambda t: t.pop("state_dict.visual.ln_post.bias"), r"missing: ln_post\.bias"),
         (lambda t: t.pop("state_dict.visual.conv1.weight"), r"missing: conv1\.weight"),
-        (lambda t: t.pop("state_dict.visual.class_embedding"), "should end in class_embedding"),
+        (lambda t: t.pop("state_dict.visual.class_embedding"), "missing: class_embedding"),
         (lambda t: t.update({"state_dict.visual.ln_pre.bias": np.zeros(3)}), r"ln_pre\.bias is \(3,\), not \(64,\)"),
-        (lambda t: t.update({"state_dict.visual.conv1.weight": np.zeros((64, 3, 32, 32))}), "its sizes are.*patch=32"),
-        (lambda t: t.update({"state_dict.visual.transformer.resblocks.2.x": np.zeros(3)}), "its sizes are.*depth=3"),
+        (lambda t: t.update({"state_dict.visual.conv1.weight": np.zeros((64, 3, 32, 32))}), "patch is 32, not 16"),
+        (lambda t: t.update({"state_dict.visual.transformer.resblocks.2.x": np.zeros(3)}), "depth is 3, not 2"),
     ],
 )
 def test_other_networks_are_refused_by_name(change, message):
@@ -145,8 +145,68 @@ def test_a_network_of_another_kind_is_refused():
     tensors = random_tensors(published.dinov2_hub(**TINY))
     with pytest.raises(ConversionError, match="FaRL or CLIP"):
         convert_farl(tensors)
-    with pytest.raises(ConversionError, match=r"DINOv2.*width=64"):
+    with pytest.raises(ConversionError, match=r"DINOv2.*width is 64, not 384 or 768 or 1024"):
         convert_dinov2(tensors)
     with pytest.raises(ConversionError, match=r"missing: lin0\.model\.1\.weight"):
         convert_lpips(random_tensors(published.vgg16((2,) * 13)))
     assert VIT_B16.depth == 12
+
+
+WRAPPED = {
+    "module": lambda name: f"module.{name}",
+    "model and compile": lambda name: f"model._orig_mod.{name}",
+    "state_dict": lambda name: f"state_dict.module.{name}",
+    "any": lambda name: f"ema.loss.net.{name}",
+    "in the middle": lambda name: name.replace(".", "._orig_mod.", 1),
+}
+
+
+@pytest.mark.parametrize("wrap", WRAPPED.values(), ids=WRAPPED.keys())
+@pytest.mark.parametrize("network", ["farl", "dinov2", "lpips", "whole lpips", "sheap"])
+def test_prefixes_and_wrappers_change_nothing(network, wrap):
+    vgg = published.vgg16((2,) * 13) | published.lpips_linear((2,) * 5)
+    whole = {name.replace("features.", "net.slice1."): shape for name, shape in vgg.items()}
+    stages = ((2, 2), (2, 2), (2, 2, 2), (2, 2, 2), (2, 2, 2))
+    shapes, convert = {
+        "farl": (published.clip_visual(**TINY), lambda t: convert_farl(t, size=TINY_CLIP)),
+        "dinov2": (published.dinov2_hub(**TINY), lambda t: convert_dinov2(t, sizes=(VitSize(14, 64, 2, 3),))),
+        "lpips": (vgg, lambda t: convert_lpips(t, stages=stages)),
+        "whole lpips": (whole, lambda t: convert_lpips(t, stages=stages)),
+        "sheap": (sheap_release(width=64, depth=2, grid=3, hidden=8), lambda t: convert_sheap(t, size=TINY_CLIP)),
+    }[network]
+    tensors = random_tensors(shapes)
+    expected = convert(tensors)
+    found = convert({wrap(name): tensor for name, tensor in tensors.items()})
+    ours, theirs = flatten(found.weights.params), flatten(expected.weights.params)
+    assert ours.keys() == theirs.keys()
+    for name, array in theirs.items():
+        np.testing.assert_array_equal(ours[name], array)
+    assert len(found.unused) == len(expected.unused)
+
+
+def test_the_two_files_of_lpips_may_have_prefixes_of_their_own():
+    vgg = {f"vgg.{name}": shape for name, shape in published.vgg16((2,) * 13).items()}
+    linear = {f"module.{name}": shape for name, shape in published.lpips_linear((2,) * 5).items()}
+    stages = ((2, 2), (2, 2), (2, 2, 2), (2, 2, 2), (2, 2, 2))
+    converted = convert_lpips(random_tensors(vgg | linear), stages=stages)
+    assert converted.unused == ["vgg.classifier.6.bias", "vgg.classifier.6.weight"]
+
+
+def test_larger_networks_are_named_with_what_was_expected():
+    large = random_tensors(published.clip_visual(width=128, depth=3, patch=14, grid=4))
+    with pytest.raises(ConversionError) as caught:
+        convert_farl(large, size=TINY_CLIP)
+    assert str(caught.value).endswith("patch is 14, not 16, width is 128, not 64, depth is 3, not 2, grid is 4, not 3")
+    mixed = random_tensors(published.dinov2_hub(width=384, depth=24, grid=37))
+    with pytest.raises(ConversionError, match=r"width=384, depth=24.* is none of those published"):
+        convert_dinov2(mixed)
+
+
+def test_what_is_missing_is_one_line():
+    tensors = random_tensors(published.farl_checkpoint(**TINY))
+    few = {name: tensor for name, tensor in tensors.items() if "resblocks.1.mlp" not in name}
+    with pytest.raises(ConversionError, match=r"missing: transformer\.resblocks\.1\.mlp\.c_fc\.weight.* and 1 more$"):
+        convert_farl(few, size=TINY_CLIP)
+    both = tensors | {name.replace("state_dict.", "ema."): tensor for name, tensor in tensors.items()}
+    with pytest.raises(ConversionError, match=r"2 networks are in the file, one is wanted: state_dict\.visual"):
+        convert_farl(both, size=TINY_CLIP)

@@ -1,0 +1,165 @@
+"""The run directory: one training at a time writes to it, and it stays the run that its configuration says.
+
+A start asks here first (`claim`). Until it is accepted (`RunDirectory.begin`) it changes nothing: a refused one leaves
+a run as it was, and no directory where there was none.
+"""
+
+import contextlib
+import json
+import logging
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from sheap_jax import config_files
+from sheap_jax.config import Config
+from sheap_jax.config_files import ConfigError
+from sheap_jax.training import sharding
+from sheap_jax.training.checkpoint import finished_steps
+
+log = logging.getLogger(__name__)
+
+CONFIG = "config.json"  # as the run began; never written again once there is a checkpoint
+CHANGES = "changes.jsonl"  # what differed from it in later starts: {"step": ..., "changes": {field: [stored, new]}}
+LOCK = ".lock"  # held by the process that trains; an empty file
+
+# What may differ from the stored configuration when a run goes on, and why: all else would make it another run under
+# the name of the first. A name stands for everything below it.
+MAY_CHANGE = {
+    "steps": "a run may go on for longer; the learning rate follows the new length from there on",
+    "optimizer.learning_rate": "the way out where a training diverges",
+    "optimizer.regressor_learning_rate": "the same",
+    "log": "what is written where and how often, not what is learned",
+    "faults": "what the run puts up with",
+    "devices": "where it is computed",
+    "rasterizer": "the same pictures by another program",
+    "estimator.remat": "the same numbers with less memory",
+    "data.directory": "shards move between disks; that they are the same ones is the user's word",
+    "data.workers": "the batches do not depend on it",
+    "data.max_bad_share": "what the run puts up with",
+    "data.embedded.processes": "the clips do not depend on it",
+    "weights.estimator": "only where a run starts from; later its checkpoints hold them",
+}
+
+
+class RunDirectory:
+    """A run directory that this process may write to once its start is accepted."""
+
+    def __init__(self, path: Path, config: Config) -> None:
+        self.path, self.begun, self._config = path, False, config
+        done = finished_steps(path)
+        if done and done[-1] > config.steps:
+            raise ConfigError(
+                f"{path} has {done[-1]} steps done, config.steps is {config.steps}: nothing is left to train. "
+                "Ask for more steps, or train beside it with another --config.name"
+            )
+        self._changes = self._check_stored() if done else None
+
+    def begin(self, step: int) -> None:
+        """The start is accepted and goes on after `step`: store the configuration, or what differs from the stored."""
+        self.begun = True
+        if not sharding.leads():
+            return
+        if self._changes is None:
+            config_files.save_json(self._config, self.path / CONFIG)
+            (self.path / CHANGES).unlink(missing_ok=True)
+            return
+        changes = json.loads(json.dumps(self._changes))
+        if changes != _last_changes(self.path / CHANGES):
+            with (self.path / CHANGES).open("a") as file:
+                file.write(json.dumps({"step": step, "changes": changes}) + "\n")
+
+    def _check_stored(self) -> dict[str, tuple[Any, Any]] | None:
+        """What differs from the stored configuration; None without one. Raises ConfigError if it may not."""
+        file = self.path / CONFIG
+        if not file.exists():
+            return None
+        changes = config_files.differences(config_files.load_json(file), self._config)
+        refused = {name: values for name, values in changes.items() if not _may_change(name)}
+        if refused:
+            rows = [f"config.{name} is {old!r} there, {new!r} here" for name, (old, new) in refused.items()]
+            more = f" and {len(rows) - 4} fields more" if len(rows) > 4 else ""
+            raise ConfigError(
+                f"{self.path} holds a run of another configuration: {'; '.join(rows[:4])}{more}. Go on with the stored "
+                f"values (--config {file}), or train beside it with another --config.name"
+            )
+        return changes
+
+
+@contextlib.contextmanager
+def claim(config: Config) -> Iterator[RunDirectory]:
+    """The run directory of a configuration, for this process alone while the `with` block runs.
+
+    Until `begin`, a ValueError in the block is about what the configuration names, and becomes a ConfigError.
+
+    Raises:
+      ConfigError: the run there has another configuration or more steps, or another training writes to it.
+      OSError: it cannot be written.
+    """
+    path = Path(config.run_directory)
+    made = [parent for parent in (path, *path.parents) if not parent.exists()]
+    lock, run = None, None
+    try:
+        with _write_errors(path):
+            path.mkdir(parents=True, exist_ok=True)
+            lock = _lock(path) if sharding.leads() else None
+        run = RunDirectory(path, config)
+        yield run
+    except BaseException as error:
+        if (run is None or not run.begun) and sharding.leads():
+            _remove(made)
+        if type(error) is ValueError and run is not None and not run.begun:
+            log.debug("refused by", exc_info=True)
+            raise ConfigError(str(error)) from error
+        raise
+    finally:
+        if lock is not None:
+            lock.close()
+
+
+@contextlib.contextmanager
+def _write_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OSError(f"cannot write the run to {path} ({error}); choose another --config.log.directory") from error
+
+
+def _lock(path: Path) -> IO[str]:
+    """The open file whose lock the system takes back when this process ends, however it ends."""
+    file = (path / LOCK).open("a")
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return file
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        file.close()
+        raise ConfigError(
+            f"another training is writing to {path}: wait for its end, or train beside it with another --config.name"
+        ) from None
+    except OSError as error:
+        log.warning("%s has no locks (%s): see to it that one training alone writes to it", path, error)
+    return file
+
+
+def _remove(made: list[Path]) -> None:
+    """Take away the directories that a refused start made, and what it put there."""
+    for number, path in enumerate(made):
+        if number == 0:
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            with contextlib.suppress(OSError):  # not there, or somebody else's by now
+                path.rmdir()
+
+
+def _may_change(name: str) -> bool:
+    return any(name == allowed or name.startswith(f"{allowed}.") for allowed in MAY_CHANGE)
+
+
+def _last_changes(file: Path) -> dict[str, Any]:
+    """What differed in the start before."""
+    lines = file.read_text().splitlines() if file.exists() else []
+    return json.loads(lines[-1])["changes"] if lines else {}
