@@ -6,7 +6,7 @@ know in training/setup.py, what depends on devices in training/sharding.py.
 
 from collections.abc import Iterator
 
-from tileraster.validation import IMPLEMENTATIONS, INTERPRETED
+from tileraster.validation import GPU_BACKENDS, IMPLEMENTATIONS, INTERPRETED
 
 from sheap_jax.config import Config
 from sheap_jax.config_ranges import refuse, value_faults
@@ -28,7 +28,7 @@ def check_config(config: Config) -> None:
 def _choice_faults(config: Config) -> Iterator[str]:
     """Fields that name one of a few things."""
     choices = {
-        "config.rasterizer": (config.rasterizer, (None, *IMPLEMENTATIONS, *INTERPRETED)),
+        "config.rasterizer": (config.rasterizer, (None, *IMPLEMENTATIONS, *GPU_BACKENDS, *INTERPRETED)),
         "config.estimator.style": (config.estimator.style, ESTIMATOR_STYLES),
         "config.regressor.kind": (config.regressor.kind, KINDS),
     }

@@ -55,7 +55,7 @@ def test_objects_in_npz_are_read_with_the_allow_list(tmp_path):
         (b"<HTML>", "a web page"),
         (b'{"error": "Not Found"}', "a JSON document"),
         (b"%PDF-1.5 ...", "a PDF document"),
-        (gzip.compress(b"a"), "a gzip archive"),
+        (gzip.compress(b"a", mtime=0), "a gzip archive"),
         (b"\x89HDF\r\n\x1a\n\0\0", "an HDF5 file"),
         (b"\x89PNG\r\n\x1a\n\0\0", "a picture"),
         (b"# Blender\nv 1 2 3\n", "an OBJ mesh"),
