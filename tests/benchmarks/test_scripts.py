@@ -173,14 +173,14 @@ def test_overfit(run, load, tiny_config, tiny_run, monkeypatch, capsys):
     assert found["pictures"]["seen_psnr_db"] > 0
 
 
-def test_ablation_trains_and_compares(load, monkeypatch, tiny_config, tmp_path):
+def test_ablation_trains_and_scores(load, monkeypatch, tiny_config, tmp_path):
     ablation = load("ablation")
     scored = []
 
     def evaluate(run, *, data):
         """The evaluation has tests of its own."""
         scored.append(run)
-        values = {quantity: [1.0, 2.0, 3.0 + len(scored)] for quantity in ablation.SHOWN}
+        values = {quantity: [1.0, 2.0, 3.0] for quantity in ablation.SHOWN}
         rows = [{"quantity": name, "ours": 2.0, "baseline": "mean head", "baseline_value": 3.0} for name in values]
         scores = {"images": ["a", "b", "c"], "people": ["a", "b", "c"], "values": values}
         report = {"benchmark": "embedded", "version": "v1", "comparisons": rows, "per_image": [scores]}
@@ -189,12 +189,11 @@ def test_ablation_trains_and_compares(load, monkeypatch, tiny_config, tmp_path):
         file.write_text(json.dumps({"reports": [report]}))
 
     monkeypatch.setattr(ablation, "evaluate", evaluate)
-    arguments = ["--config", tiny_config, "--variants", "no_consistency", "--seeds", 1, "--output", tmp_path]
+    arguments = ["--config", tiny_config, "--variants", "full", "--seeds", 1, "--output", tmp_path]
     monkeypatch.setattr(sys, "argv", ["ablation.py", *map(str, arguments)])
     ablation.main()
-    assert len(scored) == 2
-    assert "| no_consistency |" in (tmp_path / "ablation.md").read_text()
-    assert (tmp_path / "ablation.png").stat().st_size > 1000
+    assert len(scored) == 1
+    assert "| full |" in (tmp_path / "ablation.md").read_text()
 
 
 def test_gpu_truth_trains_scores_and_draws(run, load, monkeypatch, tiny_config, tiny_run):

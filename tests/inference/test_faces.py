@@ -160,7 +160,7 @@ def test_mediapipe_finds_all_faces_through_its_adapter(tmp_path, monkeypatch):
     asked = {}
 
     def point(i, scale):
-        return SimpleNamespace(x=0.25 + scale * 0.001 * (i % 50), y=0.5 + scale * 0.0005 * i)
+        return SimpleNamespace(x=0.25 + scale * 0.001 * i, y=0.5 + scale * 0.0005 * (i % 50))
 
     class Landmarker:
         @staticmethod

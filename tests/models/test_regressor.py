@@ -110,5 +110,5 @@ def test_the_ablations_kinds_start_like_the_graph_network_and_see_what_they_shou
 
 
 def test_an_unknown_kind_is_refused():
-    with pytest.raises(ValueError, match="graph, mlp or cnn, not 'rnn'"):
+    with pytest.raises(ValueError, match="graph, mlp, cnn, not 'rnn'"):
         jax.eval_shape(REGRESSOR.clone(kind="rnn").apply, {}, FEATURES, CONTEXT, PROTOTYPES, UV, NEIGHBOURHOOD)
