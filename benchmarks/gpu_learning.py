@@ -12,6 +12,7 @@ eval.py scores it on embedded-v1. Beside `--output` its newest checkpoint is pac
 import argparse
 import dataclasses
 import functools
+import os
 import tarfile
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -71,7 +72,7 @@ def film(config: EmbeddedData, path: Path, *, size: int) -> None:
             weights[person, frame] = record.weights
     whole = drop_far_landmarks(RawFrame(images, landmarks, weights))
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(".tmp.npz")
+    unfinished = path.with_name(f".{path.stem}.{os.getpid()}.npz")
     np.savez(unfinished, allow_pickle=False, **whole._asdict())
     unfinished.replace(path)
 

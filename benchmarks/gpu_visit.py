@@ -29,6 +29,7 @@ from visit_items import BACKGROUND, LISTS, TOY_BACKGROUND, Item
 ROOT = Path(__file__).resolve().parents[1]
 POLL_SECONDS = 2.0
 LEAST_SECONDS = 5.0  # an item is not started with less
+MOST_PATIENCE = 120.0  # seconds that an item waits for the background
 
 
 class Visit(NamedTuple):
@@ -75,6 +76,7 @@ def run_item(visit: Visit, item: Item, results: dict[str, Any], background: dict
     if visit.left() < LEAST_SECONDS:
         found["state"] = "left out: no time"
         return
+    found["waited"] = wait_for([background[name] for name in item.prepares if name in background], visit)
     file = visit.work / f"{item.name}.json"
     limit = visit.left() if visit.toy else min(item.seconds, visit.left())
     found["beside"] = [name for name, process in background.items() if process.poll() is None]
@@ -92,6 +94,16 @@ def run_item(visit: Visit, item: Item, results: dict[str, Any], background: dict
         found["state"] = state or "running"
         found["result"] = read_json(file) or {}
         write(visit, results)
+
+
+def wait_for(processes: list[subprocess.Popen], visit: Visit) -> float:
+    """Wait a while for what an item goes on from; without it the item would do the same work once more."""
+    begin = time.monotonic()
+    while any(process.poll() is None for process in processes):
+        if time.monotonic() - begin > MOST_PATIENCE or visit.left() < LEAST_SECONDS:
+            break
+        time.sleep(POLL_SECONDS)
+    return round(time.monotonic() - begin, 1)
 
 
 def fill_in(command: list[str], visit: Visit, limit: float) -> list[str]:
@@ -124,10 +136,10 @@ def write(visit: Visit, results: dict[str, Any]) -> None:
     unfinished = visit.work / "visit.json"
     unfinished.write_text(json.dumps(results, indent=1) + "\n")
     (visit.output / "visit.json").write_text(unfinished.read_text())
-    for archive in visit.work.glob("*.tar"):
-        target = visit.output / archive.name
-        if not target.exists() or target.stat().st_mtime < archive.stat().st_mtime:
-            target.write_bytes(archive.read_bytes())
+    for file in (*visit.work.glob("*.tar"), *visit.work.glob("*.png")):
+        target = visit.output / file.name
+        if not target.exists() or target.stat().st_mtime < file.stat().st_mtime:
+            target.write_bytes(file.read_bytes())
 
 
 def table(items: list[Item], results: dict[str, Any]) -> str:

@@ -116,7 +116,7 @@ TOY_BACKGROUND = {"compile 64 xla": [*TOY_STEP, "--compile-only"], "film": [*TOY
 FIRST = [
     Item(
         "kernels",
-        100,
+        150,
         ["gpu_kernels.py"],
         ["gpu_kernels.py", *TOY_SHELL, "--runs", "2", "--implementations", "xla"],
         _kernels,

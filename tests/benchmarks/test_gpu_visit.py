@@ -27,6 +27,7 @@ def visit(load, monkeypatch, tmp_path):
     """visit(items, minutes): table and results of made-up items."""
     gpu_visit = load("gpu_visit")
     monkeypatch.setattr(gpu_visit, "POLL_SECONDS", 0.05)
+    monkeypatch.setattr(gpu_visit, "MOST_PATIENCE", 0.5)
 
     def item(name, *, seconds=30.0, needs=(), prepares=()):
         script = tmp_path / f"{name}.py"
@@ -76,6 +77,7 @@ def test_background_work_is_named_and_ended(visit, tmp_path):
     script.write_text(f"import os, time\nopen({str(place)!r}, 'w').write(str(os.getpid()))\ntime.sleep(60)")
     found = visit({"slow": {"seconds": 1.0, "prepares": ("compiling",)}}, background={"compiling": [str(script)]})
     assert found["slow"]["beside"] == ["compiling"]
+    assert found["slow"]["waited"] >= 0.5
     assert not Path(f"/proc/{place.read_text()}").exists()
 
 

@@ -1,0 +1,1 @@
+"""A package, so that no other one of this name is imported in its place."""
