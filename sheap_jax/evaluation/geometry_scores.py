@@ -56,13 +56,13 @@ class Statistics(NamedTuple):
 
 
 def scan_errors(
-    scan: Scan, mesh: Mesh, faces: Int[np.ndarray, "f 3"], *, rigid: bool = True, max_points: int = COARSE_POINTS
+    scan: Scan, mesh: Mesh, faces: Int[np.ndarray, "f 3"], *, rigid: bool = True, max_points: int | None = COARSE_POINTS
 ) -> ScanErrors:
     """Errors of one head: landmark alignment, refinement, distances (NoW's protocol and its metrical variant).
 
     The rigid search starts from the similarity's optimum at scale 1, not from the landmarks again: it ends in the same
     place after a third of the steps. Without `rigid` it is left out: the mesh may then have any unit. `max_points` of
-    the scan steer the refinement, all are measured.
+    the scan (None: all) steer the refinement, all are measured.
     """
     surface = Surface(mesh.vertices, faces)
 

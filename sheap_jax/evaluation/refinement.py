@@ -39,14 +39,17 @@ def refine(
     start: Similarity,
     *,
     with_scale: bool,
-    max_points: int = COARSE_POINTS,
+    max_points: int | None = COARSE_POINTS,
 ) -> Refinement:
     """The motion of the mesh, near `start`, with the least mean squared distance of the scan's points.
 
-    At most `max_points` evenly chosen points steer it. With more than COARSE_POINTS it first settles on that many.
+    At most `max_points` evenly chosen points steer it, None: all. It first settles on a tenth of them, at least on
+    COARSE_POINTS.
     """
+    max_points = len(scan) if max_points is None else max_points
     if max_points > COARSE_POINTS and len(scan) > COARSE_POINTS:
-        start = refine(scan, surface, start, with_scale=with_scale).motion
+        fewer = max(COARSE_POINTS, min(max_points, len(scan)) // 10)
+        start = refine(scan, surface, start, with_scale=with_scale, max_points=fewer).motion
     steering = scan[:: -(-len(scan) // max_points)]
     center = steering.mean(axis=0)
     motion, matches = start, _match(steering, surface, start)

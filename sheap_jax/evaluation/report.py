@@ -12,7 +12,7 @@ from jaxtyping import Float, UInt8
 from sheap_jax.evaluation.geometry_scores import cumulative_curve
 
 CURVE_LIMIT = 8.0  # mm, as in the NoW benchmark's plots
-SHOWN_MISSING = 20  # missing predictions that a table names; the JSON has them all
+SHOWN = 20  # missing or doubtful predictions that a table names; the JSON has them all
 
 
 class Comparison(NamedTuple):
@@ -66,6 +66,7 @@ class Report(NamedTuple):
     curves: Mapping[str, Mapping[str, Float[np.ndarray, "n"]]] = {}  # panel -> method -> pooled errors in mm
     published: Mapping[str, float] = {}  # medians of other methods in mm: marks in the first panel
     missing: Sequence[str] = ()  # what could not be evaluated, and why
+    doubtful: Sequence[str] = ()  # what was evaluated and is probably a mistake, and why
     settings: Mapping[str, Any] = {}  # what the version stands for, as JSON values
     samples: UInt8[np.ndarray, "h w 3"] | None = None  # a grid of pictures
 
@@ -85,12 +86,17 @@ def markdown_table(report: Report) -> str:
         name = f"{row.quantity}{f' [{row.unit}]' if row.unit else ''} {'↑' if row.higher_is_better else '↓'}"
         rest = f"{row.baseline} | {row.baseline_value:.3f} | {row.ratio:.2f}" if row.baseline else " | | "
         lines.append(f"| {name} | {row.ours:.3f} | {rest} |")
-    if report.missing:
-        lines += ["", f"**{len(report.missing)} missing, not in any number above:**", ""]
-        lines += [f"- {line}" for line in report.missing[:SHOWN_MISSING]]
-        if len(report.missing) > SHOWN_MISSING:
-            lines.append(f"- and {len(report.missing) - SHOWN_MISSING} more, in results.json")
+    lines += _listed(f"{len(report.missing)} missing, not in any number above", report.missing)
+    lines += _listed(f"{len(report.doubtful)} doubtful, in the numbers above", report.doubtful)
     return "\n".join(lines) + "\n"
+
+
+def _listed(title: str, entries: Sequence[str]) -> list[str]:
+    """A title and the first entries below it; nothing where there are none."""
+    if not entries:
+        return []
+    more = [f"- and {len(entries) - SHOWN} more, in results.json"] if len(entries) > SHOWN else []
+    return ["", f"**{title}:**", "", *(f"- {entry}" for entry in entries[:SHOWN]), *more]
 
 
 def write_reports(reports: Sequence[Report], directory: str | Path) -> list[Path]:
@@ -129,6 +135,7 @@ def _as_json(report: Report) -> dict[str, Any]:
         "counts": dict(report.counts),
         "comparisons": rows,
         "missing": list(report.missing),
+        "doubtful": list(report.doubtful),
         "per_image": [_per_image_as_json(one) for one in report.per_image],
     }
 

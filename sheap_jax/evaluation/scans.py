@@ -10,7 +10,7 @@ from sheap_jax.evaluation.mesh_files import read_landmarks7, read_vertices
 
 # NoW's landmarks: outer and inner corners of the right eye, inner and outer of the left, nose base, mouth corners.
 RIGHT_OUTER, RIGHT_INNER, LEFT_INNER, LEFT_OUTER, NOSE = range(5)
-STEERING_POINTS = 5_000  # of a real scan, in the refinement: more move the median by less than 0.01 mm
+STEERING_POINTS = 5_000  # of a real scan, in the refinement; what more would change is in docs/benchmarks.md
 FEWEST_POINTS = 50  # in the face; fewer mean that landmarks and scan do not belong together
 
 

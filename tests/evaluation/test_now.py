@@ -20,6 +20,7 @@ from sheap_jax.evaluation.now import (
 )
 from sheap_jax.evaluation.now.__main__ import main
 from sheap_jax.evaluation.now.predict import FaceBox, crop_face, read_box
+from sheap_jax.evaluation.report import markdown_table
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +62,8 @@ def test_the_right_shapes_have_no_error_whatever_the_expression(run):
                 assert row.baseline == "mean head"
                 assert row.baseline_value > 0.2, row
     assert report.version == "now-validation"
-    assert report.published["SHeaP"] == 0.97
+    assert report.published == {"SHeaP": 0.93}  # nothing of the other list
+    assert not report.doubtful
 
 
 def test_what_is_missing_is_listed_with_its_reason(run, now, tiny_benchmark, tmp_path):
@@ -237,3 +239,56 @@ def test_a_network_sees_crops_of_its_own_size(now, tiny_benchmark, tmp_path):
     missing = predict_now(predictor, folder, tmp_path, image_size=48)
     assert seen == [(5, 48, 48, 3)]
     assert [one.image.name for one in missing] == [BROKEN_BOX]
+
+
+def _shifted_landmarks(mesh, landmarks):
+    return mesh, landmarks + np.array([0.0, 0.0, 0.02])
+
+
+def _in_inches(mesh, landmarks):
+    return mesh._replace(vertices=mesh.vertices / 0.0254), landmarks / 0.0254
+
+
+def _mirrored(mesh, landmarks):
+    flip = np.array([-1.0, 1.0, 1.0])
+    return mesh._replace(vertices=mesh.vertices * flip), landmarks * flip
+
+
+@pytest.mark.parametrize(
+    ("mistake", "unit", "line"),
+    [
+        (_shifted_landmarks, 1.0, "eye distances off the mesh: are mesh and landmarks of one pose"),
+        (_in_inches, 1.0, "it must grow 0.0254 times to fit, for the --unit given: wrong unit"),
+        (_in_inches, None, "it must grow 2.54 times to fit, for metres, centimetres, millimetres: wrong unit"),
+        (_mirrored, 1.0, "its landmarks fit better mirrored"),
+    ],
+)
+def test_predictions_that_are_probably_a_mistake_get_a_line(whole, run, tmp_path, mistake, unit, line):
+    predictions = tmp_path / "predictions"
+    shutil.copytree(run[1], predictions)
+    stem = predictions / GOOD[0].removesuffix(".jpg")
+    mesh, landmarks = mistake(read_mesh(f"{stem}.obj"), read_landmarks7(f"{stem}.npy"))
+    write_obj(f"{stem}.obj", mesh.vertices, mesh.faces)
+    np.save(f"{stem}.npy", landmarks)
+    found = score_predictions(NowFolder(whole), predictions, unit=unit)
+    assert len(found.images) == len(GOOD)
+    (doubt,) = found.doubtful
+    assert doubt.startswith(GOOD[0])
+    assert line in doubt
+    assert "doubtful, in the numbers above" in markdown_table(now_report(found))
+
+
+@pytest.mark.parametrize("factor", [1.0, 100.0, 1000.0])
+def test_heads_of_any_usual_unit_are_not_doubted(whole, run, tmp_path, factor):
+    predictions = tmp_path / "predictions"
+    shutil.copytree(run[1], predictions)
+    for path in predictions.rglob("*.obj"):
+        mesh, landmarks = read_mesh(path), read_landmarks7(path.with_suffix(".npy"))
+        write_obj(path, 1.1 * factor * mesh.vertices, mesh.faces)
+        np.save(path.with_suffix(".npy"), 1.1 * factor * landmarks)
+    assert not score_predictions(NowFolder(whole), predictions).doubtful
+
+
+def test_all_points_may_steer(whole, run, tmp_path, capsys):
+    main([str(run[1]), str(whole), "--unit", "m", "--all-points", "--output", str(tmp_path)])
+    assert "| all images, similarity, median [mm] ↓ | 0.000 |" in capsys.readouterr().out

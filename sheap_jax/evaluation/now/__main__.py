@@ -16,6 +16,7 @@ from tqdm import tqdm
 from sheap_jax.evaluation.now.layout import NowFolder
 from sheap_jax.evaluation.now.score import now_report, score_predictions
 from sheap_jax.evaluation.report import markdown_table, write_reports
+from sheap_jax.evaluation.scans import STEERING_POINTS
 
 METRES = {"m": 1.0, "cm": 0.01, "mm": 0.001}
 
@@ -30,6 +31,9 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("now", metavar="NOW_DIR", help="the official folder of the benchmark")
     parser.add_argument("--unit", choices=sorted(METRES), help="of the meshes: also measure the metrical variant")
     parser.add_argument("--allow-missing", action="store_true", help="list images without prediction, score the rest")
+    parser.add_argument(
+        "--all-points", action="store_true", help="let all points of a scan steer its alignment: six times as long"
+    )
     parser.add_argument("--output", metavar="DIR", help="where the report goes (default: PRED_DIR/evaluation)")
     options = parser.parse_args(arguments)
     found = score_predictions(
@@ -37,6 +41,7 @@ def main(arguments: list[str]) -> None:
         options.predictions,
         unit=METRES.get(options.unit),
         allow_missing=options.allow_missing,
+        steering=None if options.all_points else STEERING_POINTS,
         progress=functools.partial(tqdm, desc="scan-to-mesh errors", unit="mesh", leave=False),
     )
     report = now_report(found)

@@ -10,6 +10,7 @@ from sheap_jax.data.photographs import first_existing
 from sheap_jax.evaluation.geometry_report import geometry_comparisons, geometry_curves, values_per_image
 from sheap_jax.evaluation.geometry_scores import Mesh, Scan, ScanErrors, in_threads, scan_errors
 from sheap_jax.evaluation.mesh_files import MeshFile, read_landmarks7, read_mesh
+from sheap_jax.evaluation.now.doubts import doubts
 from sheap_jax.evaluation.now.layout import CHALLENGES, Missing, MissingPredictionsError, NowFolder, NowImage
 from sheap_jax.evaluation.now.published import PUBLISHED_MEDIANS
 from sheap_jax.evaluation.predictions import OURS
@@ -27,6 +28,7 @@ class NowErrors(NamedTuple):
     images: Sequence[NowImage]
     errors: Sequence[ScanErrors]
     missing: Sequence[Missing]
+    doubtful: Sequence[str] = ()  # images whose prediction is probably a mistake, and why; they are scored
 
 
 def score_predictions(
@@ -36,6 +38,7 @@ def score_predictions(
     unit: float | None = None,
     allow_missing: bool = False,
     unpredicted: Sequence[Missing] = (),
+    steering: int | None = STEERING_POINTS,
     progress: Callable[[Iterable], Iterable] = iter,
 ) -> NowErrors:
     """Errors of every image of the list.
@@ -46,6 +49,7 @@ def score_predictions(
         unit: of the predictions, in metres; None: unknown, the rigid (metrical) variant is left out.
         allow_missing: score what there is; otherwise anything missing is an error.
         unpredicted: images of which the reason is already known that they have no prediction.
+        steering: points of a scan that steer the refinement; None: all, which takes six times as long.
         progress: wraps the longest iteration, for a bar.
 
     Raises MissingPredictionsError, a ValueError, that names the images without prediction or scan.
@@ -62,24 +66,25 @@ def score_predictions(
     if missing and (not allow_missing or not jobs):
         raise MissingPredictionsError(missing, len(folder.images))
 
-    def score(image: NowImage) -> ScanErrors | Missing:
+    def score(image: NowImage) -> tuple[ScanErrors, list[str]] | Missing:
         try:
             mesh, landmarks = load_prediction(Path(predictions) / image.stem)
             factor = unit or 1.0
             head = Mesh(factor * mesh.vertices, factor * landmarks)
-            errors = scan_errors(
-                scans[image.subject], head, mesh.faces, rigid=unit is not None, max_points=STEERING_POINTS
-            )
+            scan = scans[image.subject]
+            errors = scan_errors(scan, head, mesh.faces, rigid=unit is not None, max_points=steering)
+            lines = [f"{image.name}: {line}" for line in doubts(head, scan.landmarks, known_unit=unit is not None)]
         except (OSError, ValueError) as error:
             return Missing(image, str(error))
-        return ScanErrors(*(values.astype(np.float32) for values in errors))  # two thousand images must fit
+        return ScanErrors(*(values.astype(np.float32) for values in errors)), lines  # two thousand images must fit
 
     found = dict(zip(jobs, in_threads(score, jobs, progress=progress), strict=True))
     missing += [result for result in found.values() if isinstance(result, Missing)]
-    scored = {image: result for image, result in found.items() if isinstance(result, ScanErrors)}
+    scored = {image: result for image, result in found.items() if not isinstance(result, Missing)}
     if missing and (not allow_missing or not scored):
         raise MissingPredictionsError(missing, len(folder.images))
-    return NowErrors(list(scored), list(scored.values()), missing)
+    errors, lines = zip(*scored.values(), strict=True)
+    return NowErrors(list(scored), list(errors), missing, [line for one in lines for line in one])
 
 
 class Prediction(NamedTuple):
@@ -125,8 +130,9 @@ def now_report(
             )
         ],
         curves=geometry_curves({ALL_IMAGES: methods}),
-        published=PUBLISHED_MEDIANS,
+        published=PUBLISHED_MEDIANS.get(split, {}),
         missing=[str(one) for one in found.missing],
+        doubtful=found.doubtful,
     )
 
 
