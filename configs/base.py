@@ -1,12 +1,13 @@
 """The paper's configuration: ViT-B/16 at 224 pixels, FLAME, VoxCeleb2 prepared into shards.
 
 Needs assets that users fetch themselves (NOTICE), converted by sheap_jax.morphable.flame, sheap_jax.data.prepare and
-sheap_jax.models.convert; a weight's path left empty is a run without it (DINOv2's size is not known, ours is B).
-Loss weights, optimiser, batch and widths are ours: the authors published none. Never run by us at this size: no result
-is stated.
+sheap_jax.models.convert, and the unpacked Basel Illumination Prior. A weight's path left empty is a run without it;
+`--config.light=generated` is one without Basel's prior. docs/method.md says what is known of the paper's settings and
+lists every choice of ours with its reason ("What is known, and what is ours"). Never run by us at this size: no result is
+stated.
 """
 
-from sheap_jax.config import Config, Data, Estimator, Log, Optimizer, Prototypes, Regressor, Weights
+from sheap_jax.config import Config, Data, Estimator, Log, LossWeights, Optimizer, Prototypes, Regressor, Weights
 
 
 def get_config() -> Config:
@@ -17,6 +18,7 @@ def get_config() -> Config:
         batch_size=64,
         image_size=224,
         morphable="assets/flame2020.npz",
+        light="assets/bip2017",
         data=Data(directory="assets/voxceleb2", embedded=None, workers=8),
         weights=Weights(estimator="assets/farl.npz", dinov2="assets/dinov2_vitb14.npz", lpips="assets/lpips.npz"),
         estimator=Estimator(style="farl", bfloat16=True),
@@ -30,6 +32,7 @@ def get_config() -> Config:
             graph_depth=4,
         ),
         prototypes=Prototypes(per_face=2, capacity_per_face=4.0, densify_every=1_000, densify_until=150_000),
+        losses=LossWeights(landmarks=0.5, contour=0.5),
         optimizer=Optimizer(
             learning_rate=1e-4,
             regressor_learning_rate=1e-3,

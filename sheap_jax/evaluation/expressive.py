@@ -1,6 +1,6 @@
 """Expressive heads: NoW's metric on posed meshes against posed scans.
 
-The method's own protocol on NeRSemble is unpublished. Ours needs a folder
+We have not found the method's own protocol on NeRSemble. Ours needs a folder
 
     frames.txt                            lines person/frame, without a suffix
     images/<person>/<frame>.jpg or .png   the photograph
