@@ -2,8 +2,8 @@
 
 Needs assets that users fetch themselves (NOTICE), converted by sheap_jax.morphable.flame, sheap_jax.data.prepare and
 sheap_jax.models.convert, and the unpacked Basel Illumination Prior. A weight's path left empty is a run without it;
-`--config.light=generated` is one without Basel's prior. docs/method.md says what is known of the paper's settings and
-lists every choice of ours with its reason ("What is known, and what is ours"). Never run by us at this size: no result is
+`--config.light=generated` is one without Basel's prior. What is known of the paper's settings, and every choice of ours
+with its reason, is in docs/method.md, "What is known, and what is ours". Never run by us at this size: no result is
 stated.
 """
 
