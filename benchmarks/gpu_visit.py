@@ -6,8 +6,9 @@
     python benchmarks/gpu_visit.py --minutes 9 --output toy --toy        # a rehearsal, on any device
 
 Each item is a process of its own with its own time limit; one that fails does not stop the others. `visit.json` holds
-what every item has measured so far, and is written anew every few seconds. `log.txt` has their output. The training
-step is compiled, and people are filmed, in the background from the start: items name what ran beside them.
+what every item has measured so far, and is written anew every few seconds; it keeps items of an earlier call into the
+same folder. `log.txt` has their output. The exit code is 1 if an item failed or was stopped. The training step is
+compiled, and clips of generated people are rendered, in the background from the start: items name what ran beside them.
 Needs jax, flax, optax, orbax-checkpoint, opencv, scipy, matplotlib and tqdm; items that need more are left out with the
 names of what is missing. The package need not be installed.
 """
@@ -18,6 +19,7 @@ import os
 import signal
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 from pathlib import Path
@@ -157,28 +159,36 @@ def table(items: list[Item], results: dict[str, Any]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=9.0)
+    parser.add_argument("--minutes", type=float, default=9.0, help="for everything (default: %(default)s)")
     parser.add_argument("--output", type=Path, required=True, help="folder; made if it is not there")
     parser.add_argument("--list", choices=sorted(LISTS), default="first")
     parser.add_argument("--only", nargs="+", metavar="ITEM", help="of the list")
     parser.add_argument(
         "--resume", type=Path, metavar="learning.tar", help="training of an earlier visit to go on with"
     )
-    parser.add_argument("--toy", action="store_true", help="tiny sizes and no limits, to try the visit on any device")
+    parser.add_argument(
+        "--toy", action="store_true", help="tiny sizes, to try the visit on any device; only --minutes limits"
+    )
     options = parser.parse_args()
     items = [item for item in LISTS[options.list] if not options.only or item.name in options.only]
     unknown = set(options.only or []) - {item.name for item in items}
     if unknown:
         names = ", ".join(item.name for item in LISTS[options.list])
         parser.error(f"no item {', '.join(sorted(unknown))}; the list has {names}")
-    if options.resume and not options.resume.exists():
-        parser.error(f"{options.resume} does not exist")
+    if not 0 < options.minutes < 1e4:
+        parser.error(f"--minutes is {options.minutes}, it must be more than 0")
+    if options.resume and not (options.resume.is_file() and tarfile.is_tarfile(options.resume)):
+        parser.error(f"--resume: {options.resume} is no learning.tar of an earlier visit")
+    if options.output.exists() and not options.output.is_dir():
+        parser.error(f"--output: {options.output} is a file, name a folder")
     options.output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as work:
         end = time.monotonic() + 60 * options.minutes
         resume = options.resume.absolute() if options.resume else None
         visit = Visit(options.output.absolute(), Path(work), end, options.toy, resume)
-        results: dict[str, Any] = {}
+        results: dict[str, Any] = read_json(visit.output / "visit.json") or {}
+        for item in items:
+            results.pop(item.name, None)
         wanted = {name for item in items for name in item.prepares}
         background = {
             name: visit.start(fill_in(command, visit, visit.left()))
@@ -193,6 +203,8 @@ def main() -> None:
                 stop(process)
             write(visit, results)
     print(table(items, results))
+    states = [results.get(item.name, {}).get("state", "") for item in items]
+    sys.exit(int(any(state.startswith(("failed", "stopped")) for state in states)))
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from sheap_jax.training.checkpoint import CheckpointError, read_checkpoint
 from sheap_jax.training.state import TrainState
 from sheap_jax.types import HeadParams
 
+ROUNDING = 0.1  # how far images may leave [0, 1]: resizing overshoots
 BUCKETS = (1, 4, 16)  # batch sizes that are compiled, each on its first use; other sizes are padded to one of them
 
 
@@ -49,13 +50,22 @@ class Predictor:
         return cls(config, model, assets, networks, _restore(directory, config, networks, assets, step))
 
     def __call__(self, images: Float[Array | np.ndarray, "n h w 3"]) -> HeadParams:
-        """Head parameters of each image as NumPy arrays: radians and metres, in the frame of the official camera."""
+        """Head parameters of each image as NumPy arrays: radians and metres, in the frame of the official camera.
+
+        Raises ValueError for images of another kind than the class says.
+        """
+        check_images(images, size=self.config.image_size)
         return in_buckets(lambda images: self._estimate(self.state.params["estimator"], images), np.asarray(images))
 
     def reanimate(
         self, source: Float[Array | np.ndarray, "n h w 3"], target: Float[Array | np.ndarray, "n h w 3"]
     ) -> Float[np.ndarray, "n h w 3"]:
-        """The person of each source image with the target's pose and expression, rendered in [0, 1]."""
+        """The person of each source image with the target's pose and expression, rendered in [0, 1].
+
+        Raises ValueError for images of another kind than the class says.
+        """
+        for images in (source, target):
+            check_images(images, size=self.config.image_size)
         pairs = np.asarray(source), np.asarray(target)
         return in_buckets(lambda pair: self._render(self.state, self.assets, *pair), pairs)
 
@@ -72,6 +82,21 @@ class Predictor:
         background = reanimation.border_color(target)
         rendering = reanimation.render(assets, avatar, pair.target.vertices, background, **settings._asdict())
         return jnp.clip(rendering.surfels.color, 0.0, 1.0)
+
+
+def check_images(images: Array | np.ndarray, *, size: int) -> None:
+    """Raises ValueError that says what came unless `images` are floating-point [n, size, size, 3] in [0, 1]."""
+    shape, dtype = np.shape(images), getattr(images, "dtype", type(images).__name__)
+    found = f"{dtype} {list(shape)}"
+    if shape[1:] == (size, size, 3) and len(shape) == 4 and jnp.issubdtype(dtype, jnp.floating):
+        low, high = (float(bound(images)) if images.size else 0.5 for bound in (np.min, np.max))
+        if low >= -ROUNDING and high <= 1 + ROUNDING:
+            return
+        found += f" from {low:.3g} to {high:.3g}"
+    raise ValueError(
+        f"images are {found}, they must be floating-point [n, {size}, {size}, 3] in [0, 1]: divide bytes by 255, crop "
+        "and resize as predict.py does"
+    )
 
 
 def in_buckets(function: Callable[[Any], Any], rows: Any) -> Any:

@@ -70,11 +70,14 @@ class RunDirectory:
             with (self.path / CHANGES).open("a") as file:
                 file.write(json.dumps({"step": step, "changes": changes}) + "\n")
 
-    def _check_stored(self) -> dict[str, tuple[Any, Any]] | None:
-        """What differs from the stored configuration; None without one. Raises ConfigError if it may not."""
+    def _check_stored(self) -> dict[str, tuple[Any, Any]]:
+        """What differs from the stored configuration. Raises ConfigError if it may not, or without a stored one."""
         file = self.path / CONFIG
         if not file.exists():
-            return None
+            raise ConfigError(
+                f"{self.path} has checkpoints but no {CONFIG}, which says what they are: put it back, or train beside "
+                "them with another --config.name"
+            )
         changes = config_files.differences(config_files.load_json(file), self._config)
         refused = {name: values for name, values in changes.items() if not _may_change(name)}
         if refused:

@@ -39,7 +39,10 @@ def visit(load, monkeypatch, tmp_path):
         monkeypatch.setitem(gpu_visit.LISTS, "first", made)
         monkeypatch.setattr(gpu_visit, "BACKGROUND", background or {})
         monkeypatch.setattr(sys, "argv", ["gpu_visit.py", "--output", str(tmp_path / "out"), *arguments])
-        gpu_visit.main()
+        with pytest.raises(SystemExit) as end:
+            gpu_visit.main()
+        states = [one["state"] for one in json.loads((tmp_path / "out/visit.json").read_text()).values()]
+        assert end.value.code == any(state.startswith(("failed", "stopped")) for state in states)
         return json.loads((tmp_path / "out/visit.json").read_text())
 
     return call
@@ -81,10 +84,30 @@ def test_background_work_is_named_and_ended(visit, tmp_path):
     assert not Path(f"/proc/{place.read_text()}").exists()
 
 
-def test_an_item_that_does_not_exist_is_named_with_those_that_do(visit, capsys):
-    with pytest.raises(SystemExit):
-        visit({"good": {}}, "--only", "goood")
-    assert "no item goood; the list has good" in capsys.readouterr().err
+def test_a_second_visit_keeps_the_other_items_of_the_first(visit):
+    visit({"good": {}})
+    assert set(visit({"bad": {}})) == {"good", "bad"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (("--only", "goood"), "no item goood; the list has good"),
+        (("--minutes", "nan"), "--minutes is nan, it must be more than 0"),
+        (("--minutes", "-1"), "--minutes is -1.0, it must be more than 0"),
+        (("--resume", __file__), "is no learning.tar of an earlier visit"),
+        (("--output", __file__), "is a file, name a folder"),
+    ],
+)
+def test_wrong_options_are_named_before_anything_starts(load, monkeypatch, tmp_path, capsys, arguments, line):
+    gpu_visit = load("gpu_visit")
+    monkeypatch.setitem(gpu_visit.LISTS, "first", [gpu_visit.Item("good", 1.0, [], [], str)])
+    monkeypatch.setattr(sys, "argv", ["gpu_visit.py", "--output", str(tmp_path / "out"), *arguments])
+    with pytest.raises(SystemExit) as end:
+        gpu_visit.main()
+    assert end.value.code == 2
+    assert line in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("which", ["first", "deeper"])

@@ -55,6 +55,25 @@ def test_any_number_of_images_gives_what_each_gives_alone(predictor, images):
         predictor(images[:0])
 
 
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (lambda images: (255 * images).astype(np.uint8), r"uint8 \[1, 32, 32, 3\]"),
+        (lambda images: 255 * images, r"float32 \[1, 32, 32, 3\] from .* to 25\d"),
+        (lambda images: np.full_like(images, np.nan), "from nan to nan"),
+        (lambda images: images[:, :20], r"\[1, 20, 32, 3\], they must be floating-point \[n, 32, 32, 3\] in \[0, 1\]"),
+        (lambda images: np.moveaxis(images, -1, 1), r"\[1, 3, 32, 32\]"),
+        (lambda images: images[0], r"\[32, 32, 3\]"),
+    ],
+)
+def test_images_of_another_kind_are_refused(predictor, images, change, found):
+    wrong = change(images[:1])
+    with pytest.raises(ValueError, match=found):
+        predictor(wrong)
+    with pytest.raises(ValueError, match=found):
+        predictor.reanimate(images[:1], wrong)
+
+
 def test_threads_share_what_is_compiled(predictor, images):
     expected = predictor(images)
     with ThreadPoolExecutor(4) as pool:

@@ -99,6 +99,13 @@ def test_a_damaged_stored_configuration_is_named(config, finished):
         start(config)
 
 
+def test_checkpoints_without_a_configuration_are_not_relabelled(config, finished):
+    (finished / "config.json").unlink()
+    with pytest.raises(ConfigError, match=r"has checkpoints but no config\.json"):
+        start(dataclasses.replace(config, seed=7))
+    assert not (finished / "config.json").exists()
+
+
 def test_only_what_a_refused_start_made_is_removed(config, tmp_path):
     def refuse(run: run_directory.RunDirectory) -> None:
         (run.path / "checkpoints").mkdir()
