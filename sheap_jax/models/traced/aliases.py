@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sheap_jax.models.traced.program import Argument, Result, Step
+from sheap_jax.models.traced.program import Argument, Result, Step, read_results
 
 # Operations whose results may share memory with their first argument.
 _MEMORY_SHARED = (
@@ -22,8 +22,8 @@ def overwritten(steps: Sequence[Step], outputs: Sequence[Argument]) -> str | Non
     owner: dict[int, int] = {}  # of the memory of each value
     last: dict[int, int] = {}  # step that reads a value last
     for place, step in enumerate(steps):
-        last |= dict.fromkeys(_read(list(step.arguments.values())), place)
-    last |= dict.fromkeys(_read(list(outputs)), len(steps))
+        last |= dict.fromkeys(read_results(list(step.arguments.values())), place)
+    last |= dict.fromkeys(read_results(list(outputs)), len(steps))
     for place, step in enumerate(steps):
         changes = step.operation.endswith("_") and not step.operation.endswith("__")
         first = next(iter(step.arguments.values()), None)
@@ -35,13 +35,3 @@ def overwritten(steps: Sequence[Step], outputs: Sequence[Argument]) -> str | Non
                 return step.operation
         owner |= {number: number if memory is None else memory for number in step.results}
     return None
-
-
-def _read(arguments: list[Argument]) -> list[int]:
-    found = []
-    for value in arguments:
-        if isinstance(value, Result):
-            found.append(value.number)
-        elif isinstance(value, list):
-            found += _read(value)
-    return found

@@ -1,6 +1,7 @@
 """A recorded computation as data: steps in order, and the arrays that they read."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -49,6 +50,40 @@ class Program(NamedTuple):
 
     steps: tuple[Step, ...]
     outputs: dict[str, Argument]
+
+
+def without_the_rest(program: Program, names: Iterable[str]) -> Program:
+    """The program with only these of its outputs, and the steps that they need."""
+    outputs = {name: program.outputs[name] for name in names}
+    needed, kept = set(read_results(list(outputs.values()))), []
+    for step in reversed(program.steps):
+        if needed.intersection(step.results):
+            kept.append(step)
+            needed.update(read_results(list(step.arguments.values())))
+    return Program(tuple(reversed(kept)), outputs)
+
+
+def read_results(arguments: list[Argument]) -> list[int]:
+    """Numbers of the results among arguments, also those in lists."""
+    found = []
+    for value in arguments:
+        if isinstance(value, Result):
+            found.append(value.number)
+        elif isinstance(value, list):
+            found += read_results(value)
+    return found
+
+
+def read_weights(program: Program) -> set[str]:
+    """Names of the arrays that a program reads."""
+    found, waiting = set(), [list(program.outputs.values()), *(list(step.arguments.values()) for step in program.steps)]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, Weight):
+            found.add(value.name)
+        elif isinstance(value, list):
+            waiting += value
+    return found
 
 
 def save_program(path: str | Path, program: Program, weights: Weights, **facts: Any) -> None:

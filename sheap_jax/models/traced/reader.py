@@ -1,13 +1,23 @@
 """A TorchScript trace as a `Program`. Needs torch; what comes out does not."""
 
-from collections.abc import Iterator
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from sheap_jax.models.traced.aliases import overwritten
-from sheap_jax.models.traced.program import INPUT, Argument, Program, Result, Step, Weight, Weights
+from sheap_jax.models.traced.program import (
+    INPUT,
+    Argument,
+    Program,
+    Result,
+    Step,
+    Weight,
+    Weights,
+    read_weights,
+    without_the_rest,
+)
 from sheap_jax.models.traced.runner import OPERATIONS
 
 # Where something is computed, how it lies in memory, how gradients go: of no meaning here.
@@ -32,12 +42,16 @@ class Trace(NamedTuple):
 
     program: Program
     weights: Weights
+    all_outputs: tuple[str, ...]  # names, also of those that were left out
     graph: Any  # torch's graph without calls, for CPU; its first input is `module`
     module: Any
 
 
-def read_trace(path: str | Path) -> Trace:
+def read_trace(path: str | Path, *, outputs: Collection[str] | None = None) -> Trace:
     """Read a file of `torch.jit.save` that computes from one batch of images.
+
+    Args:
+      outputs: names of those that are wanted, as far as they are there; what only others need is left out. None: all.
 
     Raises:
       FileNotFoundError: there is no such file.
@@ -59,24 +73,29 @@ def read_trace(path: str | Path) -> Trace:
     except RuntimeError as error:
         raise TraceError(f"{path} is no TorchScript archive that torch can read ({_first_line(error)})") from error
     torch._C._jit_pass_dce(graph)  # type: ignore[reportAttributeAccessIssue]
-    for node in _with_inner(graph.nodes()):
+    for node in graph.nodes():
         if node.kind() == "prim::Constant" and str(node.output().type()) == "Device":
             node.s_("value", "cpu")  # a trace of a GPU asks for it by name
     try:
         program, weights = _translate(torch, graph, module)
+        kept = [name for name in program.outputs if outputs is None or name in outputs]
+        reduced = without_the_rest(program, kept)
+        _refuse_unknown(reduced)
     except TraceError as error:
         raise TraceError(f"{path}: {error}") from error
-    return Trace(program, weights, graph, module)
+    used = read_weights(reduced)
+    weights = {name: array for name, array in weights.items() if name in used}
+    return Trace(reduced, weights, tuple(program.outputs), graph, module)
 
 
 def run_torch(trace: Trace, images: np.ndarray) -> dict[str, np.ndarray]:
-    """What torch computes of `images` [n, 3, h, w], under the names of the program's outputs."""
+    """What torch computes of `images` [n, 3, h, w]: the outputs that the program has."""
     import torch
 
     run = torch._C._create_function_from_graph("forward", trace.graph)  # type: ignore[reportAttributeAccessIssue]
     with torch.no_grad():
         found = _leaves(run(trace.module._c, torch.from_numpy(images)))
-    return {name: value.float().numpy() for name, value in found.items()}
+    return {name: found[name].float().numpy() for name in trace.program.outputs}
 
 
 def _leaves(value: Any, prefix: str = "") -> dict[str, Any]:
@@ -90,25 +109,19 @@ def _leaves(value: Any, prefix: str = "") -> dict[str, Any]:
     return {name: leaf for key, item in items for name, leaf in _leaves(item, f"{prefix}{key}.").items()}
 
 
-def _with_inner(nodes: Any) -> Iterator[Any]:
-    """The nodes and those of their branches and loops."""
-    for node in nodes:
-        yield node
-        for block in node.blocks():
-            yield from _with_inner(block.nodes())
+def _refuse_unknown(program: Program) -> None:
+    unknown = sorted({step.operation for step in program.steps} - set(OPERATIONS))
+    if unknown:
+        raise TraceError(
+            f"the trace has operations that are not known here: {', '.join(unknown)}; report them, or add them to "
+            "sheap_jax/models/traced"
+        )
 
 
 def _translate(torch: Any, graph: Any, module: Any) -> tuple[Program, Weights]:
     inputs = list(graph.inputs())
     if len(inputs) != 2:
         raise TraceError(f"the trace takes {len(inputs) - 1} inputs, expected one: a batch of images")
-    kinds = {_plain_name(node.kind()) for node in _with_inner(graph.nodes())}
-    unknown = sorted(kinds - set(OPERATIONS) - {"prim::Constant", "prim::GetAttr", "prim::DictConstruct"})
-    if unknown:
-        raise TraceError(
-            f"the trace has operations that are not known here: {', '.join(unknown)}; report them, or add them to "
-            "sheap_jax/models/traced"
-        )
     translation = _Translation(torch)
     translation.modules[inputs[0].debugName()] = ("", module)
     translation.values[inputs[1].debugName()] = Result(INPUT)
