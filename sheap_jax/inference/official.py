@@ -21,7 +21,7 @@ class OfficialPredictor(Predictor):
 
     def __init__(self, directory: Path, release: official.Release, model: MorphableModel) -> None:
         self.config = Config(directory.name, image_size=official.IMAGE_SIZE, morphable=release.morphable)
-        self.model, self._directory = model, directory
+        self.model, self.framing, self._directory = model, release.framing, directory
         self._weights = {name: jnp.asarray(array) for name, array in release.weights.items()}
         self._heads = jax.jit(
             lambda weights, model, images: official.estimate_heads(release.program, weights, model, images)

@@ -63,6 +63,7 @@ def head_arrays(model: MorphableModel, prediction: Prediction) -> dict[str, np.n
         "box_center": prediction.box.center,
         "box_half": prediction.box.half,
         "box_turns": prediction.box.turns,
+        "box_stretch": np.asarray(prediction.box.stretch),
         "camera": heads.picture_cameras(prediction.box).matrix,
         "model": np.array(model.name),
         "joint_names": np.array(model.joint_names),

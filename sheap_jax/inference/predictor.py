@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 
 from sheap_jax import config_files, reanimation
 from sheap_jax.config import Config
+from sheap_jax.data.cropping import Framing
 from sheap_jax.models import official
 from sheap_jax.morphable import MorphableModel
 from sheap_jax.morphable.named import load_morphable
@@ -29,6 +30,8 @@ class Predictor:
     Images are float32 [n, h, w, 3] in [0, 1], any n, crops as in training and of the training's size. Calls from
     several threads are safe.
     """
+
+    framing: Framing = "pixels"  # of the crops
 
     def __init__(
         self, config: Config, model: MorphableModel, assets: Assets, networks: Networks, state: TrainState

@@ -6,12 +6,13 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from sheap_jax.data.cropping import Framing
 from sheap_jax.models.traced.program import Program, Weights, load_program, save_program
 from sheap_jax.models.traced.runner import run_program
 from sheap_jax.morphable import MorphableModel
@@ -39,11 +40,12 @@ class Release(NamedTuple):
     weights: Weights
     source: str  # name of the file that it was
     morphable: str  # path of the converted FLAME
+    framing: Framing  # of its crops
 
 
 def save_release(directory: Path, release: Release) -> None:
     """Write a release into its directory; an older one is replaced only once the new one is complete."""
-    facts = {"source": release.source, "morphable": release.morphable}
+    facts = {"source": release.source, "morphable": release.morphable, "framing": release.framing}
     save_program(directory / FILE, release.program, release.weights, **facts)
 
 
@@ -55,12 +57,10 @@ def is_release(directory: str | Path) -> bool:
 def load_release(directory: Path) -> Release:
     """What `save_release` wrote. Raises ValueError, naming the file, if it is damaged."""
     program, weights, facts = load_program(directory / FILE)
-    try:
-        return Release(program, weights, str(facts["source"]), str(facts["morphable"]))
-    except (KeyError, TypeError) as error:
-        raise ValueError(
-            f"{directory / FILE} does not say which FLAME it goes with: convert the release again"
-        ) from error
+    lacking = [name for name in ("source", "morphable", "framing") if not isinstance(facts.get(name), str)]
+    if lacking or facts["framing"] not in get_args(Framing):
+        raise ValueError(f"{directory / FILE} does not say its {', '.join(lacking) or 'framing'}: convert it again")
+    return Release(program, weights, facts["source"], facts["morphable"], facts["framing"])
 
 
 def check_model(model: MorphableModel, *, path: str | Path) -> None:

@@ -22,6 +22,8 @@ from sheap_jax.morphable.embedded import embedded_head  # noqa: E402
 from sheap_jax.morphable.storage import save_model  # noqa: E402
 from sheap_jax.training import run_directory  # noqa: E402
 from sheap_jax.training.checkpoint import CheckpointError  # noqa: E402
+from tests.data.official_crops import face, official_corners  # noqa: E402
+from tests.inference.fake_predictor import write_photograph_landmarks  # noqa: E402
 from tests.models.traced import standins  # noqa: E402
 from tests.models.traced.tiny_release import convert, write_flame, write_release  # noqa: E402
 from tests.morphable import fake_flame  # noqa: E402
@@ -59,6 +61,24 @@ def test_params_are_the_releases_outputs(release, tmp_path):
             np.testing.assert_allclose(saved[name][0] / scale, expected[name][number] / scale, atol=2e-4, err_msg=name)
         np.testing.assert_array_equal(saved["rotations"][0, 3], saved["eye_l_pose"][0])
         assert (tmp_path / f"out/{number}/head_0.obj").exists()
+
+
+def test_crops_are_the_releases(release, tmp_path):
+    """In a portrait, at its left border; the camera and the overlay know of the stretch."""
+    width, height = 300, 400
+    cv2.imwrite(str(tmp_path / "portrait.png"), cv2.resize(pictures(1)[0], (width, height)))
+    landmarks = face(width, height, where=(0.2, 0.5))
+    write_photograph_landmarks(tmp_path / "points.npz", {"portrait.png": landmarks})
+    arguments = [str(tmp_path / "portrait.png"), "--checkpoint", str(release / "run"), "--output", str(tmp_path)]
+    predict_command.main([*arguments, "--landmarks", str(tmp_path / "points.npz"), "--save", "params,overlay"])
+    saved = np.load(tmp_path / "portrait/params.npz")
+    low, high = official_corners(landmarks, width, height)
+    sides = saved["box_half"][:, None] * saved["box_stretch"]
+    np.testing.assert_allclose(saved["box_center"] - sides, [low], atol=1e-6)
+    np.testing.assert_allclose(saved["box_center"] + sides, [high], atol=1e-6)
+    assert saved["camera"][0, 0, 0] / -saved["camera"][0, 1, 1] == pytest.approx(sides[0, 0] / sides[0, 1], rel=1e-6)
+    assert sides[0, 0] < 0.95 * sides[0, 1]
+    assert (tmp_path / "portrait/overlay.png").exists()
 
 
 def test_vertices_are_those_of_the_releases_own_layer(release):

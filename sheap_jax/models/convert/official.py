@@ -53,7 +53,7 @@ def convert_official(source: Path, directory: Path, *, morphable: Path) -> Conve
                 f"{source} is not the official release: its output {one.name} has {one.shape} numbers for a picture, "
                 f"expected {official.OUTPUTS[one.name]}"
             )
-    release = official.Release(trace.program, trace.weights, source.name, str(morphable))
+    release = official.Release(trace.program, trace.weights, source.name, str(morphable), "official")
     official.save_release(directory, release)
     unused = [name for name in trace.all_outputs if name not in official.OUTPUTS]
     if not official.has_eyelids(model):
