@@ -34,6 +34,11 @@ class CropBox(NamedTuple):
         return np.asarray(self.half)[..., None] * np.asarray(self.stretch)
 
 
+def picture_size(image: UInt8[np.ndarray, "h w 3"], framing: Framing) -> Float[np.ndarray, "2"] | None:
+    """What `crop_box` needs to know of a picture: its width and height, or nothing."""
+    return np.array(image.shape[1::-1], np.float64) if framing == "official" else None
+
+
 def crop_box(
     landmarks: Float[np.ndarray, "*n l 2"],
     *,

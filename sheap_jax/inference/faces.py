@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from sheap_jax.data.cropping import CropBox, Framing, crop_detection, follow_box, upright_box
+from sheap_jax.data.cropping import CropBox, Framing, crop_detection, follow_box, picture_size, upright_box
 from sheap_jax.data.prepare.clips import Clip, PrepareError
 from sheap_jax.data.prepare.face_files import Row, entry_of, path_key, read_table
 from sheap_jax.data.prepare.landmarks import LandmarkSource
@@ -55,11 +55,6 @@ class LandmarkFaces:
         if self._unusable and None not in self._unusable:
             reasons = "; ".join(f"{reason} ({count})" for reason, count in self._unusable.most_common())
             raise PrepareError(f"no usable face: {reasons}")
-
-
-def picture_size(image: UInt8[np.ndarray, "h w 3"], framing: Framing) -> Float[np.ndarray, "2"] | None:
-    """What the rule of a crop needs to know of its picture."""
-    return np.array(image.shape[1::-1], np.float64) if framing == "official" else None
 
 
 class _BoxRow(NamedTuple):
