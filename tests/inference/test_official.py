@@ -16,6 +16,7 @@ from sheap_jax import Predictor  # noqa: E402
 from sheap_jax.config import Config, Log  # noqa: E402
 from sheap_jax.inference.avatar import rig_surfels  # noqa: E402
 from sheap_jax.inference.export import export_predictor  # noqa: E402
+from sheap_jax.models import official  # noqa: E402
 from sheap_jax.models.convert import __main__ as convert_command  # noqa: E402
 from sheap_jax.morphable import forward  # noqa: E402
 from sheap_jax.morphable.embedded import embedded_head  # noqa: E402
@@ -183,4 +184,11 @@ def test_a_missing_flame_or_damaged_file_is_said(release, tmp_path):
     whole = (release / "run/official.npz").read_bytes()
     (tmp_path / "official.npz").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ValueError, match=r"official\.npz is damaged"):
+        Predictor.from_checkpoint(tmp_path)
+    stored = official.load_release(release / "run")
+    official.save_release(tmp_path, stored._replace(morphable=str(tmp_path / "gone.npz")))
+    with pytest.raises(FileNotFoundError, match=r"gone\.npz does not exist"):
+        Predictor.from_checkpoint(tmp_path)
+    official.save_release(tmp_path, stored._replace(framing="oval"))
+    with pytest.raises(ValueError, match="does not say its framing"):
         Predictor.from_checkpoint(tmp_path)
