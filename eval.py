@@ -18,10 +18,11 @@ from pathlib import Path
 from tqdm import tqdm
 
 from sheap_jax.data.folders import check_writable
-from sheap_jax.evaluation.benchmarks import BENCHMARKS, Task, check_benchmark, run_benchmark
+from sheap_jax.evaluation.benchmarks import BENCHMARKS, RENDERED, Task, check_benchmark, run_benchmark
 from sheap_jax.evaluation.compare import compare_files
 from sheap_jax.evaluation.report import Report, markdown_table, write_reports
 from sheap_jax.inference.predictor import Predictor
+from sheap_jax.models import official
 
 
 def evaluate(
@@ -50,6 +51,12 @@ def evaluate(
     places = {name: Path(place) for name, place in (data or {}).items()}
     for name in benchmarks:
         check_benchmark(name, places.get(name))
+    rendered = [name for name in benchmarks if name in RENDERED]
+    if rendered and official.is_release(checkpoint):
+        raise ValueError(
+            f"{checkpoint} holds the official release, which renders nothing: the benchmark {rendered[0]} is for runs; "
+            "pass --benchmark now, expressive, nersemble or affectnet"
+        )
     predictor = Predictor.from_checkpoint(checkpoint, step=step)
     directory = Path(output or Path(checkpoint) / "evaluation")
     check_writable(directory)

@@ -34,7 +34,7 @@ def predict(options: argparse.Namespace) -> int:
     predictor = Predictor.from_checkpoint(options.checkpoint)
     check_kinds(options.save, predictor.model)
     with contextlib.ExitStack() as stack:
-        finder = stack.enter_context(open_finder(options, max_faces=options.max_faces))
+        finder = stack.enter_context(open_finder(options, max_faces=options.max_faces, framing=predictor.framing))
         check_writable(options.output)  # the writers make it
         clips, failures = gather_inputs(options)
         size, faces, unread = predictor.config.image_size, 0, len(failures)

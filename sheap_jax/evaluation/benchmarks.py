@@ -26,6 +26,9 @@ class Task(NamedTuple):
     trained_on: Path | None = None  # the shards of the run; None: generated heads
 
 
+RENDERED = ("embedded", "clips")  # benchmarks that score pictures too
+
+
 def run_benchmark(name: str, predictor: Predictor, task: Task) -> Report:
     """Run one of BENCHMARKS. Raises what `check_benchmark` raises, then what the benchmark does."""
     check_benchmark(name, task.data)

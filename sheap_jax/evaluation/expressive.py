@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from sheap_jax.data.cropping import crop_box, crop_image
+from sheap_jax.data.cropping import Framing, crop_box, crop_image, picture_size
 from sheap_jax.data.photographs import first_existing, read_photograph
 from sheap_jax.evaluation.geometry_report import geometry_comparisons, geometry_curves, values_per_image
 from sheap_jax.evaluation.geometry_scores import Scan, ScanErrors, errors_of_all, in_threads
@@ -78,7 +78,7 @@ def evaluate_expressive(
 
     Raises FileNotFoundError or ValueError that names what is missing or damaged.
     """
-    frames, missing = load_frames(directory, image_size=image_size)
+    frames, missing = load_frames(directory, image_size=image_size, framing=predictor.framing)
     if missing and (not allow_missing or not frames):
         raise ValueError(
             f"{len(missing)} of {len(missing) + len(frames)} frames of {directory} cannot be scored "
@@ -126,7 +126,7 @@ class LoadedFrames(NamedTuple):
     missing: list[str]  # name and reason
 
 
-def load_frames(directory: str | Path, *, image_size: int) -> LoadedFrames:
+def load_frames(directory: str | Path, *, image_size: int, framing: Framing = "pixels") -> LoadedFrames:
     """All frames of the list, and why some could not be loaded. Raises FileNotFoundError without frames.txt."""
     directory = Path(directory)
     listed = directory / "frames.txt"
@@ -137,7 +137,7 @@ def load_frames(directory: str | Path, *, image_size: int) -> LoadedFrames:
     def load(name: str) -> Frame | str:
         try:
             scan = load_scan(_find(directory, "scans", name), _find(directory, "landmarks", name))
-            return Frame(name, _load_image(directory, name, image_size), scan)
+            return Frame(name, _load_image(directory, name, image_size, framing), scan)
         except (OSError, ValueError) as error:
             return f"{name}: {error}"
 
@@ -147,14 +147,14 @@ def load_frames(directory: str | Path, *, image_size: int) -> LoadedFrames:
     )
 
 
-def _load_image(directory: Path, name: str, size: int) -> UInt8[np.ndarray, "size size 3"]:
+def _load_image(directory: Path, name: str, size: int, framing: Framing) -> UInt8[np.ndarray, "size size 3"]:
     import cv2
 
     path = _find(directory, "images", name)
     image = read_photograph(path)
     if (directory / "landmarks2d" / f"{name}.npy").exists():
         points: Float[np.ndarray, "68 2"] = np.load(directory / "landmarks2d" / f"{name}.npy", allow_pickle=False)
-        return crop_image(image, crop_box(points), size)
+        return crop_image(image, crop_box(points, picture=picture_size(image, framing)), size)
     if image.shape[0] != image.shape[1]:
         raise ValueError(f"{path} is not square and has no landmarks2d: crop it as in training")
     return cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)

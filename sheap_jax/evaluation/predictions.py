@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from sheap_jax.data.cropping import Framing
 from sheap_jax.evaluation.geometry_scores import NOW_LANDMARKS, Mesh
 from sheap_jax.geometry import official_camera, project
 from sheap_jax.morphable import MorphableModel, forward, landmarks
@@ -26,6 +27,11 @@ class Predictor(Protocol):
 
     @property
     def model(self) -> MorphableModel: ...
+
+    @property
+    def framing(self) -> Framing:
+        """The rule by which it wants its crops."""
+        ...
 
     def __call__(self, images: Float[Array, "n h w 3"], /) -> HeadParams:
         """Head parameters of each image, in the frame of the official camera."""

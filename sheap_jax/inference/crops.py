@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
-from sheap_jax.data.cropping import crop_image
+from sheap_jax.data.cropping import Framing, crop_image
 from sheap_jax.data.prepare.clips import Clip
 from sheap_jax.data.prepare.landmarks import FaceLandmarker, NpzLandmarks
 from sheap_jax.inference.faces import BoxFaces, FaceFinder, LandmarkFaces, Unstated, WholePicture
@@ -27,17 +27,22 @@ def add_face_options(parser: argparse.ArgumentParser, *, required: bool = False)
 
 
 @contextlib.contextmanager
-def open_finder(options: argparse.Namespace, *, max_faces: int = 1) -> Iterator[FaceFinder]:
-    """Faces from where the options of `add_face_options` say; `max_faces` is for --face-landmarker."""
+def open_finder(
+    options: argparse.Namespace, *, max_faces: int = 1, framing: Framing = "pixels"
+) -> Iterator[FaceFinder]:
+    """Faces from where the options of `add_face_options` say, cropped by the rule that a network knows.
+
+    `max_faces` is for --face-landmarker.
+    """
     if options.boxes:
-        yield BoxFaces(options.boxes)
+        yield BoxFaces(options.boxes, framing=framing)
     elif options.cropped:
-        yield WholePicture()
+        yield WholePicture(framing=framing)
     elif options.landmarks:
-        yield LandmarkFaces(NpzLandmarks(options.landmarks))
+        yield LandmarkFaces(NpzLandmarks(options.landmarks), framing=framing)
     elif options.face_landmarker:
         with contextlib.closing(FaceLandmarker(options.face_landmarker, max_faces=max_faces)) as source:
-            yield LandmarkFaces(source)
+            yield LandmarkFaces(source, framing=framing)
     else:
         yield Unstated()
 

@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from sheap_jax.data.cropping import CropBox, crop_detection, follow_box, upright_box
+from sheap_jax.data.cropping import CropBox, Framing, crop_detection, follow_box, picture_size, upright_box
 from sheap_jax.data.prepare.clips import Clip, PrepareError
 from sheap_jax.data.prepare.face_files import Row, entry_of, path_key, read_table
 from sheap_jax.data.prepare.landmarks import LandmarkSource
@@ -35,8 +35,9 @@ class FaceFinder(Protocol):
 class LandmarkFaces:
     """Faces from landmarks: MediaPipe's, or those of a file."""
 
-    def __init__(self, source: LandmarkSource) -> None:
+    def __init__(self, source: LandmarkSource, *, framing: Framing = "pixels") -> None:
         self._source = source
+        self._framing: Framing = framing
         self._unusable: Counter[str | None] = Counter()  # faces of the clip by reason, None for good ones
 
     def start(self, clip: Clip) -> None:
@@ -46,7 +47,8 @@ class LandmarkFaces:
     def find(self, number: int, image: UInt8[np.ndarray, "h w 3"]) -> list[CropBox]:
         faces = [(points, unusable(points, image)) for points in self._source.detect(number, image)]
         self._unusable.update(reason for _, reason in faces)
-        return [upright_box(points) for points, reason in faces if reason is None]
+        picture = picture_size(image, self._framing)
+        return [upright_box(points, picture=picture) for points, reason in faces if reason is None]
 
     def finish(self, frames: int) -> None:
         self._source.finish(frames)
@@ -69,9 +71,10 @@ class BoxFaces:
     hold for all of its frames.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, framing: Framing = "pixels") -> None:
         """ValueError if a column is missing or a number is none; names the line."""
         self.path = path
+        self._framing: Framing = framing
         self._entries: dict[tuple[str, ...], dict[int | None, list[_BoxRow]]] = {}
         for row in read_table(path, columns=("file", *BOX_SIDES)):
             try:
@@ -112,7 +115,8 @@ class BoxFaces:
                     f"{self.path.name}, line {row.line}: the middle of the box {row.sides.tolist()} lies outside the "
                     f"picture of {size[0]} x {size[1]} pixels"
                 )
-        return [crop_detection(row.sides) for row in rows]
+        picture = picture_size(image, self._framing)
+        return [crop_detection(row.sides, picture=picture) for row in rows]
 
     def finish(self, frames: int) -> None:
         last = max((frame for boxes in self._of_files for frame in boxes if frame is not None), default=0)
@@ -122,14 +126,21 @@ class BoxFaces:
 
 
 class WholePicture:
-    """Pictures that are face crops already, framed as in docs/prediction.md."""
+    """Pictures that are face crops already, framed as in docs/prediction.md.
+
+    The official framing stretches a rectangle to a square, as the release's demo does; ours makes it one by black.
+    """
+
+    def __init__(self, *, framing: Framing = "pixels") -> None:
+        self._framing = framing
 
     def start(self, clip: Clip) -> None:
         """Nothing to do."""
 
     def find(self, number: int, image: UInt8[np.ndarray, "h w 3"]) -> list[CropBox]:
         size = np.array(image.shape[1::-1], np.float64)
-        return [CropBox(size / 2, size.max() / 2)]
+        stretch = size / size.max() if self._framing == "official" else np.ones(2)
+        return [CropBox(size / 2, size.max() / 2, stretch=stretch)]
 
     def finish(self, frames: int) -> None:
         """Nothing to do."""
@@ -199,7 +210,7 @@ class Tracker:
 
 def overlap(first: CropBox, second: CropBox) -> float:
     """Intersection over union of two crops."""
-    low = np.maximum(first.center - first.half, second.center - second.half)
-    high = np.minimum(first.center + first.half, second.center + second.half)
+    low = np.maximum(first.center - first.half_sides, second.center - second.half_sides)
+    high = np.minimum(first.center + first.half_sides, second.center + second.half_sides)
     shared = np.prod(np.maximum(high - low, 0.0))
-    return float(shared / ((2 * first.half) ** 2 + (2 * second.half) ** 2 - shared))
+    return float(shared / (np.prod(2 * first.half_sides) + np.prod(2 * second.half_sides) - shared))

@@ -49,13 +49,13 @@ class PictureCameras(NamedTuple):
 
 def picture_cameras(box: CropBox) -> PictureCameras:
     """The official camera of each crop as a camera of the whole picture: the same rays, in the picture's pixels."""
-    side = 2 * np.asarray(box.half)
-    intrinsics = np.zeros((*side.shape, 3, 3))
-    intrinsics[..., 0, 0] = intrinsics[..., 1, 1] = OFFICIAL_FOCAL * side
+    sides = 2 * box.half_sides
+    intrinsics = np.zeros((*sides.shape[:-1], 3, 3))
+    intrinsics[..., [0, 1], [0, 1]] = OFFICIAL_FOCAL * sides
     intrinsics[..., :2, 2] = box.center
     intrinsics[..., 2, 2] = 1.0
     viewmat = np.asarray(official_camera(1).viewmat, np.float64)
-    return PictureCameras(np.broadcast_to(viewmat, (*side.shape, 4, 4)), intrinsics)
+    return PictureCameras(np.broadcast_to(viewmat, (*sides.shape[:-1], 4, 4)), intrinsics)
 
 
 def project_points(

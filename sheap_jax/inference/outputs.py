@@ -15,17 +15,10 @@ from sheap_jax.evaluation.mesh_files import MeshFile, TextureChart, glb_bytes, p
 from sheap_jax.evaluation.predictions import Heads
 from sheap_jax.inference import heads, overlays
 from sheap_jax.inference.pipeline import Prediction
+from sheap_jax.models import official
 from sheap_jax.morphable import MorphableModel
 from sheap_jax.morphable.arkit import ARKIT_NAMES, arkit_weights
 
-# Names of the official release for joints of FLAME.
-OFFICIAL_JOINTS = {
-    "torso_pose": "root",
-    "neck_pose": "neck",
-    "jaw_pose": "jaw",
-    "eye_l_pose": "left_eye",
-    "eye_r_pose": "right_eye",
-}
 Writer = Callable[[Path, MorphableModel, Prediction, Heads], None]
 
 
@@ -70,6 +63,7 @@ def head_arrays(model: MorphableModel, prediction: Prediction) -> dict[str, np.n
         "box_center": prediction.box.center,
         "box_half": prediction.box.half,
         "box_turns": prediction.box.turns,
+        "box_stretch": np.asarray(prediction.box.stretch),
         "camera": heads.picture_cameras(prediction.box).matrix,
         "model": np.array(model.name),
         "joint_names": np.array(model.joint_names),
@@ -85,7 +79,7 @@ def official_arrays(model: MorphableModel, prediction: Prediction) -> dict[str, 
     lids = np.array([name.startswith("eyelid") for name in model.expression_names])
     arrays = {"shape_from_facenet": shape, "expr": expression[:, ~lids], "cam_trans": translation}
     arrays["eyelids"] = expression[:, lids] if lids.any() else np.zeros((len(shape), 2), np.float32)
-    for key, joint in OFFICIAL_JOINTS.items():
+    for key, joint in official.JOINTS.items():
         known = joint in model.joint_names
         arrays[key] = rotations[:, model.joint_names.index(joint)] if known else np.zeros((len(shape), 3), np.float32)
     return arrays

@@ -65,11 +65,12 @@ def overlay_frames(
     """Every frame of the clip, read again, with the meshes of its faces over it."""
     size = next((s for s in SIZES if s >= 2 * WINDOW * np.median(prediction.box.half)), SIZES[-1])
     windows = render_windows(vertices, faces, size)
-    row = 0
+    box, row = prediction.box, 0
     for number, _, image in FrameReader(prediction.footage.clip):
         shown = image.copy()
         while row < len(prediction.frame) and prediction.frame[row] == number:
-            lay_over(shown, next(windows), CropBox(prediction.box.center[row], WINDOW * prediction.box.half[row]))
+            stretch = box.half_sides[row] / box.half[row]
+            lay_over(shown, next(windows), CropBox(box.center[row], WINDOW * box.half[row], stretch=stretch))
             row += 1
         yield np.concatenate([image, shown], axis=1) if beside else shown
 
@@ -92,17 +93,17 @@ _render = jax.jit(_render_windows, static_argnums=2)
 
 
 def lay_over(image: UInt8[np.ndarray, "h w 3"], window: Window, box: CropBox) -> None:
-    """Shade a rendered head into the square `box` of an image, in place."""
+    """Shade a rendered head into the `box` of an image, in place."""
     import cv2
 
-    low = np.maximum(np.floor(box.center - box.half), 0).astype(int)
-    high = np.minimum(np.ceil(box.center + box.half), image.shape[1::-1]).astype(int)
+    low = np.maximum(np.floor(box.center - box.half_sides), 0).astype(int)
+    high = np.minimum(np.ceil(box.center + box.half_sides), image.shape[1::-1]).astype(int)
     if np.any(high <= low):
         return
-    step = len(window.mask) / (2 * box.half)  # pixels of the window per pixel of the image
+    step = len(window.mask) / (2 * box.half_sides)  # pixels of the window per pixel of the image
     # cv2 puts the centre of the first pixel at 0, we put it at 0.5.
-    corner = (low + 0.5 - (box.center - box.half)) * step - 0.5
-    matrix = np.array([[step, 0, corner[0]], [0, step, corner[1]]])
+    corner = (low + 0.5 - (box.center - box.half_sides)) * step - 0.5
+    matrix = np.array([[step[0], 0, corner[0]], [0, step[1], corner[1]]])
     layers = np.concatenate([pictures.shade(window.normal) * window.mask[..., None], window.mask[..., None]], axis=-1)
     layers = cv2.warpAffine(
         layers.astype(np.float32), matrix, tuple((high - low).tolist()), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP

@@ -11,6 +11,8 @@ from jaxtyping import Array, Float
 
 from sheap_jax import config_files, reanimation
 from sheap_jax.config import Config
+from sheap_jax.data.cropping import Framing
+from sheap_jax.models import official
 from sheap_jax.morphable import MorphableModel
 from sheap_jax.morphable.named import load_morphable
 from sheap_jax.reanimation import Assets, Networks
@@ -30,6 +32,8 @@ class Predictor:
     several threads are safe.
     """
 
+    framing: Framing = "pixels"  # of the crops
+
     def __init__(
         self, config: Config, model: MorphableModel, assets: Assets, networks: Networks, state: TrainState
     ) -> None:
@@ -39,8 +43,19 @@ class Predictor:
 
     @classmethod
     def from_checkpoint(cls, directory: str | Path, *, step: int | None = None) -> "Predictor":
-        """The newest checkpoint of a run, or that of `step`. Raises CheckpointError or ConfigError if there is none."""
+        """The newest checkpoint of a run, or that of `step`; or the official release, where the directory holds that.
+
+        Raises:
+          CheckpointError, ConfigError: there is no run, no such checkpoint, or a file that it names is not usable.
+          FileNotFoundError, ValueError: the release or its FLAME is missing or damaged.
+        """
         directory = Path(directory)
+        if official.is_release(directory):
+            from sheap_jax.inference.official import OfficialPredictor  # a kind of Predictor: it imports this module
+
+            if step is not None:
+                raise CheckpointError(f"{directory} holds the official release, which has no step {step}")
+            return OfficialPredictor.from_directory(directory)
         if not (directory / "config.json").exists():
             raise CheckpointError(f"{directory} is no run directory: it has no config.json; train.py makes them")
         config = config_files.load_json(directory / "config.json")

@@ -105,9 +105,9 @@ def read_driving(options: argparse.Namespace, rigged: RiggedSurfels) -> Driving:
         return load_driving(options.driving, track=options.track)
     if options.checkpoint is None:
         raise ValueError(f"{options.driving} holds pictures: --checkpoint RUN says which network reads them")
-    with open_finder(options) as finder:
-        predictor = Predictor.from_checkpoint(options.checkpoint)
-        check_fits(rigged, predictor.model)
+    predictor = Predictor.from_checkpoint(options.checkpoint)
+    check_fits(rigged, predictor.model)
+    with open_finder(options, framing=predictor.framing) as finder:
         return estimate_driving(predictor, options.driving, finder, track=options.track)
 
 

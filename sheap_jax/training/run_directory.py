@@ -15,6 +15,7 @@ from typing import IO, Any
 from sheap_jax import config_files
 from sheap_jax.config import Config
 from sheap_jax.config_files import ConfigError
+from sheap_jax.models import official
 from sheap_jax.training import sharding
 from sheap_jax.training.checkpoint import finished_steps
 
@@ -48,6 +49,8 @@ class RunDirectory:
 
     def __init__(self, path: Path, config: Config) -> None:
         self.path, self.begun, self._config = path, False, config
+        if official.is_release(path):
+            raise ConfigError(f"{path} holds the official release, which is not trained: choose another --config.name")
         done = finished_steps(path)
         if done and done[-1] > config.steps:
             raise ConfigError(

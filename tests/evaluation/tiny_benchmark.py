@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from sheap_jax.data.cropping import Framing
 from sheap_jax.data.embedded.truth import Truth, save_truth
 from sheap_jax.data.records import Record, write_split
 from sheap_jax.geometry import official_camera, project
@@ -30,6 +31,8 @@ class TinyBenchmark(NamedTuple):
 
 class FakePredictor:
     """Knows the parameters of each record and renders what `render(source, target)` says."""
+
+    framing: Framing = "pixels"
 
     def __init__(self, model: MorphableModel, params: HeadParams, render=lambda source, target: target):
         self.model, self.params, self.reanimate = model, params, render

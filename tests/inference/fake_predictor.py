@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from sheap_jax.config import Config
+from sheap_jax.data.cropping import Framing
 from sheap_jax.morphable.model import mean_params
 from sheap_jax.types import HeadParams
 from tests.data.tiny_videos import face_points
@@ -20,6 +21,7 @@ class FakePredictor:
     """The mean head; its shape is the colour in the middle of the crop."""
 
     config = Config("fake", image_size=SIZE)
+    framing: Framing = "pixels"
     model = ellipsoid()
 
     def __init__(self) -> None:

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from sheap_jax.data.cropping import crop_box, crop_image
+from sheap_jax.data.cropping import Framing, crop_box, crop_image, picture_size
 from sheap_jax.data.photographs import read_photograph
 from sheap_jax.evaluation.affectnet.layout import Images
 from sheap_jax.evaluation.predictions import Predictor
@@ -24,14 +24,14 @@ def extract_features(
     with_shape: bool = False,
     progress: Callable[[Iterable], Iterable] = iter,
 ) -> Float[np.ndarray, "n d"]:
-    """Features of every image, cropped by its landmarks as in training.
+    """Features of every image, cropped by its landmarks as the network was trained.
 
     Raises FileNotFoundError or ValueError that names an image that is missing or has no usable landmarks.
     """
     parts = []
     for start in progress(range(0, len(images.paths), BATCH_SIZE)):
         places = range(start, min(start + BATCH_SIZE, len(images.paths)))
-        crops = np.stack([_load_crop(images, place, image_size) for place in places])
+        crops = np.stack([_load_crop(images, place, image_size, predictor.framing) for place in places])
         params = predictor(jnp.asarray(crops, jnp.float32) / 255.0)
         parts.append(expression_features(predictor.model, params, with_shape=with_shape))
     return np.concatenate(parts)
@@ -49,8 +49,9 @@ def expression_features(
     return np.concatenate(parts, axis=1)
 
 
-def _load_crop(images: Images, place: int, size: int) -> UInt8[np.ndarray, "size size 3"]:
+def _load_crop(images: Images, place: int, size: int, framing: Framing) -> UInt8[np.ndarray, "size size 3"]:
     try:
-        return crop_image(read_photograph(images.paths[place]), crop_box(images.landmarks[place]), size)
+        image = read_photograph(images.paths[place])
+        return crop_image(image, crop_box(images.landmarks[place], picture=picture_size(image, framing)), size)
     except ValueError as error:
         raise ValueError(f"{images.paths[place]}: {error}") from error

@@ -1,4 +1,9 @@
-"""`python -m sheap_jax.models.convert {farl,dinov2,lpips,sheap} IN OUT`: published weights into ours."""
+"""`python -m sheap_jax.models.convert {farl,dinov2,lpips,sheap} IN OUT`: published weights into ours.
+
+    python -m sheap_jax.models.convert official model_expressive.pt RUN --morphable flame2020.npz
+
+makes a directory that predict.py and eval.py take as a checkpoint.
+"""
 
 import argparse
 import contextlib
@@ -8,6 +13,8 @@ from sheap_jax.models.convert.dinov2 import convert_dinov2
 from sheap_jax.models.convert.farl import convert_farl
 from sheap_jax.models.convert.lpips import convert_lpips
 from sheap_jax.models.convert.mapping import Conversion, ConversionError, Tensors
+from sheap_jax.models.convert.official import convert_official
+from sheap_jax.models.convert.official import report as official_report
 from sheap_jax.models.convert.readers import read_tensors
 from sheap_jax.models.convert.sheap import convert_sheap
 from sheap_jax.models.weights import check_output, flatten, save_weights
@@ -18,7 +25,8 @@ SOURCES = {  # what, from where, under which licence; see NOTICE
     "farl": "FaRL-Base-Patch16-LAIONFace20M-ep16.pth or -ep64.pth, github.com/FacePerceiver/FaRL, MIT",
     "dinov2": "dinov2_vitb14_pretrain.pth (or S, L, _reg4), github.com/facebookresearch/dinov2, Apache 2.0",
     "lpips": "vgg.pth, github.com/richzhang/PerceptualSimilarity, BSD, with torchvision's vgg16-397923af.pth, BSD",
-    "sheap": "the TorchScript model of github.com/nlml/SHeaP, CC BY-NC",
+    "sheap": "model_paper.pt or model_expressive.pt, releases of github.com/nlml/SHeaP, CC BY-NC",
+    "official": "model_paper.pt or model_expressive.pt, releases of github.com/nlml/SHeaP, CC BY-NC",
 }
 
 
@@ -27,16 +35,26 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m sheap_jax.models.convert", description="Convert published weights to one .npz."
     )
-    parser.add_argument("network", choices=CONVERTERS)
+    parser.add_argument("network", choices=[*CONVERTERS, "official"])
     parser.add_argument("input", type=Path, metavar="IN", help=".pth, .pt, .safetensors or a TorchScript archive")
-    parser.add_argument("output", type=Path, metavar="OUT", help=".npz")
+    parser.add_argument("output", type=Path, metavar="OUT", help=".npz; official: a directory")
     parser.add_argument(
         "--vgg", type=Path, metavar="vgg16.pth", help="lpips: torchvision's VGG16, if IN has not got it"
     )
+    parser.add_argument("--morphable", type=Path, metavar="flame2020.npz", help="official: the converted FLAME")
     options = parser.parse_args(arguments)
     if options.vgg is not None and options.network != "lpips":
         parser.error(f"--vgg is for lpips, {options.network} needs one file")
+    if (options.morphable is not None) != (options.network == "official"):
+        parser.error(
+            "--morphable FLAME.npz is for official, which needs it: python -m sheap_jax.morphable.flame makes it"
+        )
     try:
+        if options.network == "official":
+            _check_sources("official", options.input)
+            print(official_report(convert_official(options.input, options.output, morphable=options.morphable)))
+            print(f"{options.output}: predict.py --checkpoint {options.output} takes it, without torch")
+            return
         print(report(convert(options.network, options.input, options.output, vgg=options.vgg)))
     except (OSError, ValueError) as error:
         parser.exit(1, f"error: {error}\n")
@@ -50,9 +68,7 @@ def convert(network: str, source: Path, output: Path, *, vgg: Path | None) -> Co
       ValueError: the output is no .npz, or a file is damaged or of another network; the message names it.
     """
     check_output(output)
-    for path in (source, vgg):
-        if path is not None and not path.exists():
-            raise FileNotFoundError(f"{path} does not exist. Fetch it from its owner: {SOURCES[network]}")
+    _check_sources(network, source, vgg)
     tensors = read_tensors(source)
     if vgg is not None:
         tensors |= read_tensors(vgg)
@@ -64,6 +80,13 @@ def convert(network: str, source: Path, output: Path, *, vgg: Path | None) -> Co
     return converted
 
 
+def _check_sources(network: str, *paths: Path | None) -> None:
+    """FileNotFoundError, with where they come from, if files are not there."""
+    for path in paths:
+        if path is not None and not path.exists():
+            raise FileNotFoundError(f"{path} does not exist. Fetch it from its owner: {SOURCES[network]}")
+
+
 def _hint(network: str, source: Path, tensors: Tensors) -> str:
     """Which converter a file is for, if it is not the one that was asked for."""
     for other, converter in CONVERTERS.items():
@@ -71,7 +94,7 @@ def _hint(network: str, source: Path, tensors: Tensors) -> str:
             if other != network and converter(tensors):
                 return f". It can be converted as {other}"
     if network != "sheap" and is_torchscript(source):
-        return ". It is a TorchScript archive, as the official SHeaP release is: that is converted as sheap"
+        return ". It is a TorchScript archive, as the official SHeaP release is: convert that as official, or as sheap"
     return ""
 
 

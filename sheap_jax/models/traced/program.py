@@ -1,0 +1,152 @@
+"""A recorded computation as data: steps in order, and the arrays that they read."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Shaped
+
+from sheap_jax.file_kinds import foreign_kind
+
+FORMAT_VERSION = 1
+_METADATA = "metadata"  # name of the JSON entry
+_WEIGHT = "weight/"  # prefix of the arrays
+INPUT = 0  # number of the program's only input, images [n, 3, h, w]
+
+Weights = dict[str, Shaped[np.ndarray, "..."]]
+
+
+class Result(NamedTuple):
+    """The value that a step made, by its number."""
+
+    number: int
+
+
+class Weight(NamedTuple):
+    """An array of the program, by its name."""
+
+    name: str
+
+
+# What a step reads: a Result, a Weight, or a constant (None, bool, number, text, or a list of what a step can read).
+Argument = Any
+
+
+class Step(NamedTuple):
+    """One operation.
+
+    Arguments have the names of TorchScript's schema; those of operations without a schema are counted "0", "1", ...
+    """
+
+    operation: str
+    arguments: dict[str, Argument]
+    results: tuple[int, ...]
+
+
+class Program(NamedTuple):
+    """A computation of named outputs from one batch of images; the size of the batch is free."""
+
+    steps: tuple[Step, ...]
+    outputs: dict[str, Argument]
+
+
+def without_the_rest(program: Program, names: Iterable[str]) -> Program:
+    """The program with only these of its outputs, and the steps that they need."""
+    outputs = {name: program.outputs[name] for name in names}
+    needed, kept = set(read_results(list(outputs.values()))), []
+    for step in reversed(program.steps):
+        if needed.intersection(step.results):
+            kept.append(step)
+            needed.update(read_results(list(step.arguments.values())))
+    return Program(tuple(reversed(kept)), outputs)
+
+
+def read_results(arguments: list[Argument]) -> list[int]:
+    """Numbers of the results among arguments, also those in lists."""
+    found = []
+    for value in arguments:
+        if isinstance(value, Result):
+            found.append(value.number)
+        elif isinstance(value, list):
+            found += read_results(value)
+    return found
+
+
+def read_weights(program: Program) -> set[str]:
+    """Names of the arrays that a program reads."""
+    found, waiting = set(), [list(program.outputs.values()), *(list(step.arguments.values()) for step in program.steps)]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, Weight):
+            found.add(value.name)
+        elif isinstance(value, list):
+            waiting += value
+    return found
+
+
+def save_program(path: str | Path, program: Program, weights: Weights, **facts: Any) -> None:
+    """Write a program as .npz; an older file is replaced only once the new one is complete.
+
+    Args:
+      facts: whatever else is to be known of it, as JSON has it.
+    """
+    path = Path(path)
+    content = {
+        "format_version": FORMAT_VERSION,
+        "facts": facts,
+        "steps": [[s.operation, {k: _plain(v) for k, v in s.arguments.items()}, s.results] for s in program.steps],
+        "outputs": {name: _plain(value) for name, value in program.outputs.items()},
+    }
+    arrays = {_METADATA: np.array(json.dumps(content))} | {_WEIGHT + name: array for name, array in weights.items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.tmp.npz")
+    try:
+        np.savez(temporary, allow_pickle=False, **arrays)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load_program(path: str | Path) -> tuple[Program, Weights, dict[str, Any]]:
+    """The program, its weights and the facts that `save_program` wrote.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      ValueError: the file is another one or damaged; the message names it.
+    """
+    path = Path(path)
+    kind = foreign_kind(path)
+    if kind is not None:
+        raise ValueError(f"{path} is {kind}")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            content = json.loads(str(file[_METADATA]))
+            weights = {name.removeprefix(_WEIGHT): file[name] for name in file.files if name != _METADATA}
+        version = content["format_version"]
+        steps = [
+            Step(operation, {k: _argument(v) for k, v in arguments.items()}, tuple(results))
+            for operation, arguments, results in content["steps"]
+        ]
+        outputs = {name: _argument(value) for name, value in content["outputs"].items()}
+        facts = content["facts"]
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # zip, zlib, JSON and NumPy raise various errors on damaged files
+        raise ValueError(f"{path} is damaged or no converted release ({error}): convert it again") from error
+    if version != FORMAT_VERSION:
+        raise ValueError(f"{path} has format {version}, not {FORMAT_VERSION}: convert the release again")
+    return Program(tuple(steps), outputs), weights, facts
+
+
+def _plain(value: Argument) -> Any:
+    if isinstance(value, Result | Weight):
+        return value._asdict()
+    return [_plain(item) for item in value] if isinstance(value, list) else value
+
+
+def _argument(value: Any) -> Argument:
+    if isinstance(value, dict):
+        return Result(**value) if "number" in value else Weight(**value)
+    return [_argument(item) for item in value] if isinstance(value, list) else value
