@@ -77,6 +77,23 @@ def test_pauses_of_the_driving_video_are_kept(tmp_path):
     np.testing.assert_allclose([*decoder.starts, decoder.end], times, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("output", "options", "words"),
+    [
+        ("file", (), "file is a file: name a folder for the pictures, or a video .mp4"),
+        ("folder.mp4", (), "folder.mp4 is a folder: name a video"),
+        ("out.mp4", ("--size", "0"), "argument --size: 0 is no number of pixels"),
+        ("out.mp4", ("--background", "2", "0", "0"), "argument --background: 2 is not from 0 to 1"),
+    ],
+)
+def test_what_cannot_be_written_is_said_at_once(tmp_path, capsys, output, options, words):
+    (tmp_path / "file").touch()
+    (tmp_path / "folder.mp4").mkdir()
+    with pytest.raises((SystemExit, ValueError)) as stop:
+        reenact.main([str(tmp_path / "no.npz"), str(tmp_path / "no.npz"), str(tmp_path / output), *options])
+    assert words in capsys.readouterr().err + str(stop.value)
+
+
 @pytest.mark.parametrize("name", ["out.avi", "out.MKV", "out.png"])
 def test_outputs_of_another_kind_are_refused_at_once(tmp_path, name):
     with pytest.raises(ValueError, match=r"videos are written as \.mp4, pictures into a folder"):
