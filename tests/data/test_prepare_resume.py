@@ -138,7 +138,7 @@ def test_clips_of_the_output_are_not_dropped_by_a_command_that_does_not_name_the
         error = capsys.readouterr().err
         lost = 4 - ("videos/v0.mp4" in inputs)
         first = "v0/v0, v1/v1, v2/v2, ..." if lost == 4 else "v1/v1, v2/v2, v3/v3"
-        assert f"out holds {lost} clips that are not among these inputs ({first}): give all inputs together" in error
+        assert f"out holds clips that are not among these inputs, {lost} in all ({first}): give all inputs" in error
         assert error.count("\n") == 1
         assert names == []
         assert contents(videos / "out") == before

@@ -93,8 +93,8 @@ def check_kept(found: FoundClips, output: Path) -> None:
     if lost:
         names = ", ".join("/".join(clip) for clip in lost[:3]) + (", ..." if len(lost) > 3 else "")
         raise PrepareError(
-            f"{output} holds {len(lost)} clips that are not among these inputs ({names}): give all inputs together, "
-            "choose another --output, or leave them out with --replace"
+            f"{output} holds clips that are not among these inputs, {len(lost)} in all ({names}): give all inputs "
+            "together, choose another --output, or leave them out with --replace"
         )
 
 
