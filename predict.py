@@ -64,7 +64,7 @@ def gather_inputs(options: argparse.Namespace) -> Inputs:
             names.append(str(record_webcam(name, options.output, seconds=options.seconds)) if is_camera else name)
         except ValueError as error:
             failures.append(Failure(name, str(error)))
-    found = find_inputs(names, as_video=options.as_video, rate=options.rate)
+    found = find_inputs(names, as_video=options.as_video, rate=options.rate, output=options.output)
     blocked = {clip.name: reason for clip in found.clips if (reason := blocked_by(options.output, clip))}
     failures += [*found.failures, *(Failure(str(c.path), blocked[c.name]) for c in found.clips if c.name in blocked)]
     return Inputs([clip for clip in found.clips if clip.name not in blocked], failures)

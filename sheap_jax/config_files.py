@@ -49,6 +49,10 @@ def load_file(path: str | Path) -> Config:
     """
     name, _, base = str(path).partition(":")
     path = Path(name)
+    if path.is_dir():
+        inside = path / "config.json"
+        hint = f"a run's configuration is {inside}" if inside.exists() else "name a file in it"
+        raise ConfigError(f"{path} is a folder: {hint}")
     if not path.is_file():
         choices = ", ".join(sorted(str(p) for p in path.parent.glob("*.py"))) or "none"
         raise ConfigError(f"there is no configuration file {path}; in {path.parent}/ there are: {choices}")
@@ -186,6 +190,8 @@ def _convert(value: Any, kind: Any, path: str) -> Any:
         return tuple(_convert(v, arguments[0], f"{path}[{i}]") for i, v in enumerate(value))
     elif kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
         return float(value)
+    elif kind is float and isinstance(value, str) and value.lower().lstrip("+-") in ("nan", "inf", "infinity"):
+        raise ConfigError(f"{path} is {value}, it must be finite")
     elif kind in (int, bool, str) and type(value) is kind:
         return value
     wanted = kind.__name__ if isinstance(kind, type) else str(kind)

@@ -1,4 +1,4 @@
-"""What a file is by its first bytes, for messages about one that holds no arrays."""
+"""What a file is by its first bytes, for messages about one that holds no arrays; and where one can be written."""
 
 import zipfile
 from pathlib import Path
@@ -42,6 +42,18 @@ def foreign_kind(path: str | Path) -> str | None:
     if text.isascii() and text.isprintable() and not start.startswith(_PICKLE_TEXT):
         return f"a text file, which starts with {start.splitlines()[0][:40].decode('ascii')!r}"
     return None
+
+
+def check_npz_output(path: str | Path) -> None:
+    """Raises ValueError if what was converted cannot be written under this name: its readers want an .npz."""
+    path = Path(path)
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder: name the .npz to write, {path / 'NAME.npz'} for instance")
+    if path.suffix != ".npz":
+        raise ValueError(f"{path}: what is converted becomes one .npz, choose a name that ends in .npz")
+    files = [parent for parent in path.parents if parent.exists() and not parent.is_dir()]
+    if files:
+        raise ValueError(f"{path} cannot be written: {files[0]} is a file, name the .npz in a folder")
 
 
 def _archive(path: str | Path) -> str | None:

@@ -127,5 +127,10 @@ def test_files_of_another_kind_are_no_configurations(tmp_path):
     (tmp_path / "config.json").write_text("[]")
     with pytest.raises(ConfigError, match=r"config\.json must be Config, not \[\]"):
         config_files.load_file(tmp_path / "config.json")
-    with pytest.raises(ConfigError, match="there is no configuration file"):
+    with pytest.raises(ConfigError, match=r"is a folder: a run's configuration is .*config\.json"):
         config_files.load_file(tmp_path)
+    (tmp_path / "config.json").unlink()
+    with pytest.raises(ConfigError, match="is a folder: name a file in it"):
+        config_files.load_file(tmp_path)
+    with pytest.raises(ConfigError, match="there is no configuration file"):
+        config_files.load_file(tmp_path / "none.py")

@@ -9,7 +9,8 @@ from jaxtyping import UInt8
 
 # What is read; never formats of programs that Pillow starts (PostScript). JPEG includes those of phones with previews.
 _FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")
-_ANIMATED = ("PNG", "WEBP", "GIF")  # whose further pictures are frames; those of the others are pages and previews
+_ANIMATED = ("PNG", "WEBP", "GIF")  # whose further pictures are frames; those of JPEG are previews
+_SUBFILE, _NO_PAGE = 254, 1 | 4  # a TIFF's tag NewSubfileType: its bits for a smaller version and a mask
 _MOST_PIXELS = 2**30  # a damaged or malicious file of a few kilobytes may state any number
 
 
@@ -18,8 +19,8 @@ def read_photograph(path: str | Path) -> UInt8[np.ndarray, "h w 3"]:
 
     The rules are the same for all formats: palettes, grey and CMYK (without its colour profile) become RGB, 16 bits 8.
 
-    Raises OSError if the file cannot be opened; ValueError if it is no picture, damaged or an animation, or if its
-    numbers are no colours.
+    Raises OSError if the file cannot be opened; ValueError if it is no picture, damaged, an animation or of several
+    pages, or if its numbers are no colours.
     """
     from PIL import Image, ImageOps
 
@@ -30,16 +31,32 @@ def read_photograph(path: str | Path) -> UInt8[np.ndarray, "h w 3"]:
     with Path(path).open("rb") as file:
         try:
             with Image.open(file, formats=_FORMATS) as image:
-                animated = image.format in _ANIMATED and getattr(image, "is_animated", False)
-                upright = None if animated else ImageOps.exif_transpose(image)
+                several = _several(image)
+                upright = None if several else ImageOps.exif_transpose(image)
         except Exception as error:  # the decoders of many formats raise as many errors on damaged files
             raise ValueError(f"{path} is no picture, or a damaged one{_format_hint(file)}") from error
     if upright is None:
-        raise ValueError(f"{path} is an animation: convert it to a video, or take one picture of it")
+        raise ValueError(f"{path} {several}, or take one picture of it")
     try:
         return _colors(upright)
     except ValueError as error:
         raise ValueError(f"{path} has pixels of mode {upright.mode}: save it with 8 or 16 bits per colour") from error
+
+
+def _several(image: Any) -> str | None:
+    """What holds several pictures of equal right, and what to do with it; None for one picture."""
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1 and image.format in _ANIMATED:
+        return "is an animation: convert it to a video"
+    if frames > 1 and image.format == "TIFF":
+        pages = 0
+        for number in range(frames):
+            image.seek(number)
+            pages += not image.tag_v2.get(_SUBFILE, 0) & _NO_PAGE
+        image.seek(0)
+        if pages > 1:
+            return f"has {pages} pages: save each as a picture of its own"
+    return None
 
 
 def over_black(pixels: UInt8[np.ndarray, "h w 4"]) -> UInt8[np.ndarray, "h w 3"]:

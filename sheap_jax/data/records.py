@@ -39,6 +39,12 @@ class SplitIndex(NamedTuple):
     identity_names: Shaped[np.ndarray, "i"]
     clip_names: Shaped[np.ndarray, "c"]
 
+    def clips(self) -> set[tuple[str, str]]:
+        """(identity, clip) of all clips, by name."""
+        rows = np.unique(np.stack([self.identity, self.clip]), axis=1)
+        names = zip(self.identity_names[rows[0]], self.clip_names[rows[1]], strict=True)
+        return {(str(identity), str(clip)) for identity, clip in names}
+
     def key(self, i: int) -> str:
         """`identity/clip/frame` of record `i`, for messages."""
         return f"{self.identity_names[self.identity[i]]}/{self.clip_names[self.clip[i]]}/{self.frame[i]}"

@@ -83,7 +83,7 @@ def load_results(path: str | os.PathLike[str]) -> dict[str, dict[str, Any]]:
         reports = json.loads(Path(path).read_text())["reports"]
         return {report["benchmark"]: report for report in reports}
     except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
-        raise CompareError(f"{path} is no results.json that eval.py wrote ({error!r})") from error
+        raise CompareError(f"{path} is no results.json that eval.py wrote: give RUN/evaluation/results.json") from error
 
 
 def compare_reports(first: dict[str, Any], second: dict[str, Any], *, names: tuple[str, str]) -> str:

@@ -20,7 +20,7 @@ from jaxtyping import Array, Float, Int
 from sheap_jax import lighting, reanimation
 from sheap_jax.data.folders import check_writable
 from sheap_jax.data.photographs import read_photograph
-from sheap_jax.data.prepare.clips import PrepareError
+from sheap_jax.data.prepare.clips import VIDEO_SUFFIXES, PrepareError
 from sheap_jax.inference.crops import add_face_options, largest_face, open_finder
 from sheap_jax.inference.faces import FaceFinder
 from sheap_jax.inference.predictor import Predictor
@@ -172,6 +172,8 @@ def main(arguments: list[str]) -> None:
     unknown = [path for path in options.outputs if Path(path).suffix.lower() not in (".npz", ".ply")]
     if unknown:
         raise ValueError(f"{unknown[0]}: avatars are written as .npz or .ply")
+    if Path(options.photo).suffix.lower() in VIDEO_SUFFIXES - {".gif"}:
+        raise ValueError(f"{options.photo} is a video, wanted is a photograph: save one frame of it as a picture")
     for path in options.outputs:
         check_writable(Path(path).parent)
     predictor = Predictor.from_checkpoint(options.checkpoint)

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int, UInt8
 
 from sheap_jax.data.cropping import CropBox, crop_image
 from sheap_jax.data.prepare.clips import DEFAULT_RATE
-from sheap_jax.data.prepare.video import FrameReader
+from sheap_jax.data.prepare.video import FrameReader, SameSize
 from sheap_jax.inference.faces import FaceFinder
 from sheap_jax.inference.inputs import Failure, find_inputs
 from sheap_jax.inference.pipeline import Prediction, predict_clips
@@ -94,10 +94,16 @@ def estimate_driving(predictor: Predictor, path: str | Path, finder: FaceFinder,
     Raises ValueError for what cannot be read, or if nobody has this `track`; in pictures, 0 is the largest face.
     """
     clips, failures = find_inputs([str(path)])
-    results = list(predict_clips(predictor, clips, finder, size=predictor.config.image_size))
-    for failure in (*failures, *(result for result in results if isinstance(result, Failure))):
+    for failure in failures:
         raise ValueError(f"{failure.path}: {failure.reason}")
-    found = [_only(result, track) for result in results if isinstance(result, Prediction)]
+    found, sizes = [], SameSize()
+    for result in predict_clips(predictor, clips, finder, size=predictor.config.image_size):
+        if isinstance(result, Failure):
+            raise ValueError(f"{result.path}: {result.reason}")
+        footage = result.footage
+        if footage.clip.is_photograph:  # the pictures of a folder are frames
+            sizes.check(footage.clip.path, footage.height, footage.width)
+        found.append(_only(result, track))
     predictions = [one for one in found if len(one.frame)]
     if not predictions:
         raise ValueError(f"{path}: nobody has the track {track}")

@@ -14,6 +14,7 @@ from sheap_jax.data.prepare.landmarks import LandmarkSource
 from sheap_jax.data.prepare.quality import unusable
 
 BOX_SIDES = ("left", "top", "right", "bottom")
+_LARGEST_BOX = 10  # times the picture: a face that fills it has a box of about its size
 
 
 class FaceFinder(Protocol):
@@ -109,12 +110,9 @@ class BoxFaces:
         at = number if self._is_video else 0
         rows = [*boxes.get(at, []), *boxes.get(None, [])]
         for row in rows:
-            center, size = (row.sides[:2] + row.sides[2:]) / 2, image.shape[1::-1]
-            if np.any(center < 0) or np.any(center > size):
-                raise PrepareError(
-                    f"{self.path.name}, line {row.line}: the middle of the box {row.sides.tolist()} lies outside the "
-                    f"picture of {size[0]} x {size[1]} pixels"
-                )
+            fault = _box_fault(row.sides, image.shape[0], image.shape[1])
+            if fault:
+                raise PrepareError(f"{self.path.name}, line {row.line}: {fault}")
         picture = picture_size(image, self._framing)
         return [crop_detection(row.sides, picture=picture) for row in rows]
 
@@ -123,6 +121,16 @@ class BoxFaces:
         most = frames if self._is_video else 1
         if last >= most:
             raise PrepareError(f"has {most} frames, but {self.path.name} has a box for frame {last} (from 0)")
+
+
+def _box_fault(sides: Float[np.ndarray, "4"], height: int, width: int) -> str | None:
+    """Why a box cannot be that of a face in a picture of this size, None if it can."""
+    center, picture = (sides[:2] + sides[2:]) / 2, f"the picture of {width} x {height} pixels"
+    if np.any(center < 0) or np.any(center > (width, height)):
+        return f"the middle of the box {sides.tolist()} lies outside {picture}"
+    if np.max(sides[2:] - sides[:2]) > _LARGEST_BOX * max(width, height):
+        return f"the box {sides.tolist()} is more than {_LARGEST_BOX} times as large as {picture}"
+    return None
 
 
 class WholePicture:

@@ -36,18 +36,21 @@ class _Found(NamedTuple):
     files: tuple[Path, ...]
 
 
-def find_inputs(arguments: Sequence[str], *, as_video: bool = False, rate: float = DEFAULT_RATE) -> Inputs:
+def find_inputs(
+    arguments: Sequence[str], *, as_video: bool = False, rate: float = DEFAULT_RATE, output: Path | None = None
+) -> Inputs:
     """The photographs and videos that are meant: files, folders (searched recursively), patterns such as `a/*.jpg`.
 
     Folders are searched for files with the suffix of an image or video, numbers in names in their order; hidden files
-    are left out. With `as_video` the pictures of a folder are the frames of one video, `rate` of them per second.
+    are left out, and so is what lies below `output`, where results are written. With `as_video` the pictures of a
+    folder are the frames of one video, `rate` of them per second.
     """
     found: dict[tuple[Path, ...], _Found] = {}
     failures = []
     for argument in arguments:
         path = Path(argument)
         if path.is_dir():
-            files = _files_in(path)
+            files = _files_in(path, without=output)
         elif path.exists():
             files = [_Found(path.stem, (path,))]
         else:
@@ -59,7 +62,7 @@ def find_inputs(arguments: Sequence[str], *, as_video: bool = False, rate: float
         for file in usable:
             found.setdefault(file.files, file)
         if not usable:
-            failures.append(Failure(argument, _why_nothing(path, files)))
+            failures.append(Failure(argument, _why_nothing(path, files, output)))
     return Inputs(_named(list(found.values()), rate), failures)
 
 
@@ -67,8 +70,12 @@ def _suffix(found: _Found) -> str:
     return found.files[0].suffix.lower()
 
 
-def _files_in(folder: Path) -> list[_Found]:
-    below = [path.relative_to(folder) for path in sorted(folder.rglob("*"), key=reading_order) if path.is_file()]
+def _files_in(folder: Path, *, without: Path | None) -> list[_Found]:
+    """Files below a folder. What is below the folder `without` is not among them, unless that one holds the folder."""
+    paths = [path for path in sorted(folder.rglob("*"), key=reading_order) if path.is_file()]
+    if without is not None and without.resolve().is_relative_to(folder.resolve()):
+        paths = [path for path in paths if not path.resolve().is_relative_to(without.resolve())]
+    below = [path.relative_to(folder) for path in paths]
     shown = [end for end in below if not any(part.startswith(".") for part in end.parts)]
     return [_Found(str(end.with_suffix("")), (folder / end,)) for end in shown]
 
@@ -84,8 +91,10 @@ def _frames_together(root: Path, found: list[_Found]) -> list[_Found]:
     return [_Found(name, tuple(folders[at])) for name, at in named] + videos
 
 
-def _why_nothing(path: Path, found: list[_Found]) -> str:
+def _why_nothing(path: Path, found: list[_Found], output: Path | None) -> str:
     if path.is_dir():
+        if output is not None and output.resolve() == path.resolve():
+            return "the folder is the output itself, whose files are results: choose another --output"
         return "the folder holds no image or video"
     if found:
         suffixes = " ".join(sorted(IMAGE_SUFFIXES | VIDEO_SUFFIXES))

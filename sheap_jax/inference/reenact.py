@@ -78,12 +78,16 @@ def main(arguments: list[str]) -> None:
     add_face_options(parser)
     parser.add_argument("--track", type=int, default=0, help="which person of the driving video (default: 0)")
     parser.add_argument("--beside", action="store_true", help="the driving picture to the left of each frame")
-    parser.add_argument("--size", type=int, default=256, help="side of the pictures in pixels (default: 256)")
-    parser.add_argument("--background", type=float, nargs=3, metavar=("R", "G", "B"), default=WHITE, help="0 to 1")
+    parser.add_argument("--size", type=_pixels, default=256, help="side of the pictures in pixels (default: 256)")
+    parser.add_argument("--background", type=_share, nargs=3, metavar=("R", "G", "B"), default=WHITE, help="0 to 1")
     parser.add_argument("--morphable", metavar="NPZ", help="the morphable model, if it is not where the avatar says")
     options = parser.parse_args(arguments)
     if options.output.suffix.lower() in (VIDEO_SUFFIXES | IMAGE_SUFFIXES) - {".mp4"}:
         raise ValueError(f"{options.output}: videos are written as .mp4, pictures into a folder")
+    is_video = options.output.suffix.lower() == ".mp4"
+    if options.output.exists() and options.output.is_dir() == is_video:
+        there = "a folder: name a video" if is_video else "a file: name a folder for the pictures, or a video .mp4"
+        raise ValueError(f"{options.output} is {there}")
     check_writable(options.output.parent)
     rigged = load_avatar(options.avatar)
     model = load_model_of(rigged, options.morphable)
@@ -97,6 +101,18 @@ def main(arguments: list[str]) -> None:
     count = len(driving.head.shape)
     write_pictures(options.output, tqdm(pictures, total=count, unit="frame", desc="reenact"), times=driving.times)
     print(f"{options.output}: {count} frames")
+
+
+def _pixels(text: str) -> int:
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is no number of pixels, from 1 on")
+    return int(text)
+
+
+def _share(text: str) -> float:
+    if not 0.0 <= float(text) <= 1.0:
+        raise argparse.ArgumentTypeError(f"{text} is not from 0 to 1")
+    return float(text)
 
 
 def read_driving(options: argparse.Namespace, rigged: RiggedSurfels) -> Driving:

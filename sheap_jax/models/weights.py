@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from sheap_jax.file_kinds import foreign_kind
+from sheap_jax.file_kinds import check_npz_output, foreign_kind
 
 FORMAT_VERSION = 1
 _METADATA = "metadata"  # name of the JSON entry
@@ -26,17 +26,9 @@ class Weights(NamedTuple):
     params: Params  # nested, arrays at the leaves
 
 
-def check_output(path: str | Path) -> None:
-    """Raises ValueError if weights cannot be written under this name: what reads them wants an .npz."""
-    if Path(path).suffix != ".npz":
-        raise ValueError(f"{path}: converted weights are one .npz, choose a name that ends in .npz")
-    if Path(path).is_dir():
-        raise ValueError(f"{path} is a directory: choose another name")
-
-
 def save_weights(path: str | Path, weights: Weights) -> None:
-    """Write `weights`; an older file is replaced only once the new one is complete. ValueError as `check_output`."""
-    check_output(path)
+    """Write `weights`; an older file is replaced once the new one is complete. ValueError as `check_npz_output`."""
+    check_npz_output(path)
     path = Path(path)
     metadata = {
         "format_version": FORMAT_VERSION,

@@ -14,6 +14,7 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 
+from sheap_jax.file_kinds import check_npz_output
 from sheap_jax.morphable.flame_files import JOINT_NAMES, NAMES, check_presence, describe, read_model
 from sheap_jax.morphable.flame_landmarks import read_landmarks
 from sheap_jax.morphable.flame_surface import EYELID_NAMES, read_eyelids, read_regions, read_uv
@@ -118,6 +119,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         if any(path is not None and path.resolve() == options.output.resolve() for path in inputs):
             raise ValueError(f"{options.output} is one of the files to read: give another name for the converted model")
+        check_npz_output(options.output)
         model = read_flame(
             options.model,
             options.landmarks,

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from sheap_jax.data.cropping import crop_box
+from sheap_jax.file_kinds import check_npz_output
 from sheap_jax.geometry import OFFICIAL_DISTANCE, OFFICIAL_FOCAL
 from sheap_jax.morphable.contour import silhouette_contour
 from sheap_jax.morphable.ict_source import (
@@ -213,6 +214,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--subset", choices=SUBSETS, default="lite", help="mesh resolution (default: lite)")
     options = parser.parse_args(arguments)
     try:
+        check_npz_output(options.output)
         model = convert(read_source(options.source), subset=options.subset)
         save_model(model, options.output)
     except (OSError, ValueError) as error:

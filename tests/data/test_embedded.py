@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import logging
 
 import cv2
 import numpy as np
@@ -11,8 +12,9 @@ from sheap_jax.config import EmbeddedData
 from sheap_jax.data.embedded import generate, load_truth, settings_name
 from sheap_jax.data.embedded.__main__ import main as generate_command
 from sheap_jax.data.embedded.people import cast_person, load_people
-from sheap_jax.data.records import Split
+from sheap_jax.data.records import Split, write_split
 from sheap_jax.geometry import official_camera, project
+from tests.data.tiny_clips import make_records
 
 TINY = EmbeddedData(
     train_identities=2, test_identities=1, clips_per_identity=1, frames_per_clip=2, image_size=48,
@@ -61,6 +63,25 @@ def test_finished_directory_is_reused_and_never_overwritten(generated):
     with pytest.raises(FileExistsError, match="not generated with these settings"):
         generate(generated, dataclasses.replace(TINY, seed=1), progress=False)
     assert {path.name: path.stat().st_mtime_ns for path in generated.iterdir()} == before
+
+
+def test_directories_of_others_are_named_for_what_they_are(tmp_path):
+    write_split(tmp_path / "mine", "train", make_records(), settings={"image_size": 16})
+    with pytest.raises(FileExistsError, match=r"mine holds prepared clips; .*configs/clip\.py, or .*embedded=none$"):
+        generate(tmp_path / "mine", TINY, progress=False)
+    (tmp_path / "notes").mkdir()
+    with pytest.raises(FileExistsError, match="notes exists and holds no generated heads: choose another directory"):
+        generate(tmp_path / "notes", TINY, progress=False)
+
+
+def test_that_heads_are_generated_is_said_before_it_is_done(tmp_path, monkeypatch, caplog):
+    def fail(*_):
+        raise RuntimeError("interrupted")
+
+    monkeypatch.setattr("sheap_jax.data.embedded.dataset.film", fail)
+    with caplog.at_level(logging.INFO), pytest.raises(RuntimeError, match="interrupted"):
+        generate(tmp_path / "heads", TINY, progress=False)
+    assert f"generating embedded heads of 3 people in {tmp_path / 'heads'}" in caplog.messages
 
 
 def test_interrupted_generation_leaves_nothing(tmp_path, monkeypatch):
@@ -115,7 +136,7 @@ def test_the_command_says_mistakes_in_one_line(tmp_path, capsys):
         (["new", "--processes", "0"], "EmbeddedData.processes is 0"),
         (["new", "--people", "no.npz"], "no.npz does not exist: convert a model"),
         (["new", "--people", "embedded:x"], "it must be one of embedded:coarse, embedded:fine"),
-        (["other"], "exists but was not generated with these settings"),
+        (["other"], "other exists and holds no generated heads: choose another directory"),
     ):
         with pytest.raises(SystemExit) as stopped:
             generate_command([str(tmp_path / arguments[0]), *arguments[1:]])

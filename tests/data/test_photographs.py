@@ -77,11 +77,21 @@ def test_colors_of_print_become_rgb(tmp_path, suffix):
     np.testing.assert_allclose(read_photograph(tmp_path / f"print.{suffix}")[8::16, 8::16], PIXELS, atol=3)
 
 
-def test_the_first_page_and_the_picture_before_its_previews(tmp_path):
+def test_the_picture_before_its_previews(tmp_path):
     big = Image.fromarray(np.kron(PIXELS, np.ones((16, 16, 1), np.uint8)))
-    for name, form in (("pages.tif", "TIFF"), ("phone.jpg", "MPO")):
-        big.save(tmp_path / name, form, save_all=True, append_images=[big.rotate(180)], quality=100)
+    preview = big.rotate(180)
+    preview.encoderinfo = {"tiffinfo": {254: 1}}  # NewSubfileType: a smaller version
+    for name, form in (("scan.tif", "TIFF"), ("phone.jpg", "MPO")):
+        big.save(tmp_path / name, form, save_all=True, append_images=[preview], quality=100)
+        assert Image.open(tmp_path / name).n_frames == 2
         np.testing.assert_allclose(read_photograph(tmp_path / name)[8::16, 8::16], PIXELS, atol=20)
+
+
+def test_pages_are_refused_by_their_number(tmp_path):
+    first = Image.fromarray(PIXELS)
+    first.save(tmp_path / "fax.tif", save_all=True, append_images=[first.rotate(180), first])
+    with pytest.raises(ValueError, match=r"fax\.tif has 3 pages: save each as a picture of its own"):
+        read_photograph(tmp_path / "fax.tif")
 
 
 @pytest.mark.parametrize("suffix", ["png", "webp", "gif"])

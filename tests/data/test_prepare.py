@@ -183,6 +183,19 @@ def test_bad_arguments_name_the_file_and_the_way_out(videos, capsys, options, me
     assert message in capsys.readouterr().err
 
 
+def test_a_failure_says_its_path_once(tmp_path, capsys):
+    (tmp_path / "videos").mkdir()
+    for name in ("a.png", "b.png"):
+        (tmp_path / "videos" / name).write_bytes(b"no picture")
+    write_landmarks(tmp_path / "points.npz", {f"{name}.png": all_points(1) for name in "ab"})
+    with pytest.raises(SystemExit):
+        run(tmp_path, "--layout", "stills")
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("failed: ")]
+    assert sorted(set(lines)) == [
+        f"failed: {tmp_path}/videos/{name}.png: is no picture, or a damaged one" for name in "ab"
+    ]
+
+
 def test_images_of_a_folder_are_frames(tmp_path):
     folder = tmp_path / "videos" / "carla"
     folder.mkdir(parents=True)

@@ -1,6 +1,7 @@
 """Where landmarks come from and how far each is trusted."""
 
 import sys
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -22,6 +23,19 @@ def test_face_landmarker_without_mediapipe_says_how_to_install(tmp_path, monkeyp
     (tmp_path / "model.task").write_bytes(b"")
     with pytest.raises(RuntimeError, match=r"pip install 'sheap-jax\[prepare\]'"):
         FaceLandmarker(tmp_path / "model.task")
+
+
+def test_another_file_than_the_landmarkers_model_is_named(tmp_path, monkeypatch):
+    def refuse(options):
+        raise RuntimeError("Unable to open zip archive.")
+
+    vision = SimpleNamespace(FaceLandmarker=SimpleNamespace(create_from_options=refuse), FaceLandmarkerOptions=dict)
+    tasks = SimpleNamespace(BaseOptions=dict, vision=vision)
+    for name, module in {"mediapipe": tasks, "mediapipe.tasks": tasks, "mediapipe.tasks.python": tasks}.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    (tmp_path / "README.md").touch()
+    with pytest.raises(ValueError, match=r"README\.md cannot be used as .*face_landmarker\.task \(Unable to open zip"):
+        FaceLandmarker(tmp_path / "README.md")
 
 
 def test_face_landmarker_agrees_with_the_stored_landmarks(shared_data):

@@ -51,6 +51,8 @@ def test_bad_layouts_are_refused():
         Layout("voxceleb")
     with pytest.raises(ValueError, match="is not a template"):
         Layout("{clip}/{clip}")
+    with pytest.raises(ValueError, match=r"\{foo\} is no field of a path; there are identity, video, .*clip, frame"):
+        Layout("{identity}/{foo}")
 
 
 def test_files_that_do_not_fit_are_listed(tmp_path):
@@ -59,17 +61,29 @@ def test_files_that_do_not_fit_are_listed(tmp_path):
         (tmp_path / name).touch()
     found = find_clips([tmp_path], Layout("voxceleb2"))
     assert [(clip.identity, clip.source) for clip in found.clips] == [("id1", "id1/v/1.mp4"), ("id2", "id2/v/2.mp4")]
-    assert found.unplaced == [tmp_path / "readme.png"]
+    assert found.refused == [(tmp_path / "readme.png", "its path does not fit the layout")]
     with pytest.raises(ValueError, match=r"fits the layout 'mead', .*1\.mp4 for instance"):
         find_clips([tmp_path], Layout("mead"))
 
 
 def test_images_of_two_folders_are_two_clips_even_if_named_alike(tmp_path):
+    """One of them is taken, the other one listed."""
     for name in ("a/x/1.png", "b/x/1.png"):
         (tmp_path / name).parent.mkdir(parents=True)
         (tmp_path / name).touch()
-    with pytest.raises(ValueError, match="both give clip x/x: rename one"):
-        find_clips([tmp_path], Layout("{clip}/{frame}"))
+    found = find_clips([tmp_path], Layout("{clip}/{frame}"))
+    assert [clip.path for clip in found.clips] == [tmp_path / "a/x/1.png"]
+    ((path, reason),) = found.refused
+    assert path == tmp_path / "b/x/1.png"
+    assert reason == f"gives clip x/x, as {tmp_path / 'a/x/1.png'} does, which is taken: rename one"
+
+
+def test_files_of_equal_names_cost_no_other(tmp_path):
+    for name in ("anim.mp4", "anim.webm", "bert.mp4"):
+        (tmp_path / name).touch()
+    found = find_clips([tmp_path, tmp_path / "bert.mp4"], Layout("video"))
+    assert [clip.path.name for clip in found.clips] == ["anim.mp4", "bert.mp4"]
+    assert [refused.path.name for refused in found.refused] == ["anim.webm"], "a file named twice is one clip"
 
 
 def test_missing_input(tmp_path):

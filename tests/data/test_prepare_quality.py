@@ -66,7 +66,9 @@ def test_frames_below_a_bound_are_counted(video, option, reason):
     with pytest.raises(SystemExit):  # none is left
         prepare(video, "--min-face", "40", "--min-sharpness", "0", *option)
     (failed,) = json.loads((video / "out" / "failed.json").read_text())
-    assert failed["reason"] == f"no usable frame among {FRAMES}: {reason} ({FRAMES})"
+    bound = f"below {option[0]} {float(option[1]):g}"
+    assert failed["reason"].startswith(f"no usable frame among {FRAMES}: {reason}, {bound}")
+    assert failed["reason"].endswith(f" ({FRAMES})")
 
 
 def test_frames_of_low_score_have_no_face(video):

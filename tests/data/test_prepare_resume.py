@@ -124,6 +124,34 @@ def test_a_second_run_does_what_is_missing_and_nothing_else(videos, monkeypatch,
     assert len(Split(videos / "out", "train")) == 3 * FRAMES // 2
 
 
+def test_clips_of_the_output_are_not_dropped_by_a_command_that_does_not_name_them(videos, monkeypatch, capsys):
+    main(arguments(videos, "out", "--processes", "0"))
+    names = converted(monkeypatch)
+    write_video(videos / "more" / "w0.mp4")
+    before = contents(videos / "out")
+    capsys.readouterr()
+    for inputs in (["more"], ["videos/v0.mp4", "more"], ["videos/v0.mp4"]):  # with the last one nothing is to convert
+        command = [str(videos / name) for name in inputs] + arguments(videos, "out", "--processes", "0")[1:]
+        with pytest.raises(SystemExit) as stop:
+            main(command)
+        assert stop.value.code == 1
+        error = capsys.readouterr().err
+        lost = 4 - ("videos/v0.mp4" in inputs)
+        first = "v0/v0, v1/v1, v2/v2, ..." if lost == 4 else "v1/v1, v2/v2, v3/v3"
+        assert f"out holds clips that are not among these inputs, {lost} in all ({first}): give all inputs" in error
+        assert error.count("\n") == 1
+        assert names == []
+        assert contents(videos / "out") == before
+    next((videos / "out").glob("*-index.npz")).write_bytes(b"")  # then nobody knows what would be lost
+    only = [str(videos / "videos" / "v0.mp4"), *arguments(videos, "out", "--processes", "0")[1:]]
+    with pytest.raises(SystemExit):
+        main(only)
+    assert "index.npz has 0 bytes" in (error := capsys.readouterr().err)
+    assert "--replace" in error
+    main([*only, "--replace"])
+    assert len(Split(videos / "out", "train")) == FRAMES
+
+
 def test_a_damaged_part_is_noticed_and_made_again(videos):
     command = arguments(videos, "out", "--processes", "0")
     main(command)

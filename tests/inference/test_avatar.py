@@ -67,6 +67,12 @@ def test_the_command_is_told_where_the_face_is(tmp_path, monkeypatch, capsys):
     assert "--face-landmarker" in capsys.readouterr().err
 
 
+def test_a_video_is_no_photograph(tmp_path):
+    (tmp_path / "square.mp4").touch()
+    with pytest.raises(ValueError, match=r"square\.mp4 is a video, wanted is a photograph: save one frame"):
+        avatar.main(["RUN", str(tmp_path / "square.mp4"), str(tmp_path / "a.npz"), "--cropped"])
+
+
 def test_files_that_are_no_avatar_are_named(tmp_path):
     (tmp_path / "text.npz").write_text("no avatar")
     np.savez(tmp_path / "other.npz", parent_face=np.zeros(3))

@@ -96,6 +96,17 @@ def test_a_box_outside_its_picture_is_named_by_its_line(tmp_path, sides):
         faces.find(0, IMAGE)
 
 
+@pytest.mark.parametrize("sides", ["-1e9,-1e9,1e9,1e9", "-900,0,1060,120"])
+def test_a_box_that_is_larger_than_any_face_is_named_by_its_line(tmp_path, sides):
+    (tmp_path / "boxes.csv").write_text(f"file,left,top,right,bottom\na.jpg,{sides}\n")
+    faces = BoxFaces(tmp_path / "boxes.csv")
+    faces.start(PHOTOGRAPH)
+    with pytest.raises(
+        PrepareError, match=r"boxes\.csv, line 2: the box .* more than 10 times .* picture of 160 x 120"
+    ):
+        faces.find(0, IMAGE)
+
+
 def test_a_face_that_leaves_the_picture_is_one(tmp_path):
     (tmp_path / "boxes.csv").write_text("file,left,top,right,bottom\na.jpg,-30,20,50,130\n")
     faces = BoxFaces(tmp_path / "boxes.csv")

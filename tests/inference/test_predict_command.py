@@ -149,6 +149,25 @@ def test_a_folder_of_frames_as_a_video(tmp_path, predictor):
     assert sorted(path.name for path in (tmp_path / "out/walk").iterdir()) == ["overlay.mp4", "params.npz"]
 
 
+def test_frames_of_another_size_are_named(tmp_path, predictor, capsys):
+    for number, scale in enumerate((1.0, 1.0, 2.0, 1.0)):
+        write_face(tmp_path / f"walk/{number}.png", RED, scale=scale)
+    assert run([tmp_path / "walk"], tmp_path / "out", "--cropped", "--as-video") == 1
+    error = capsys.readouterr().err
+    assert "2.png has 320 x 240 pixels, 0.png has 160 x 120: the frames of a video are of one size" in error
+    assert not list((tmp_path / "out").rglob("*.npz"))
+
+
+def test_results_are_no_inputs_of_the_next_run(tmp_path, predictor, capsys):
+    write_face(tmp_path / "in/a.png", RED)
+    for output in (tmp_path, tmp_path / "in/out", tmp_path / "in/out"):  # the first one lies above the pictures
+        assert run([tmp_path / "in"], output, "--cropped") == 0
+        assert "1 faces in 1 of 1 inputs" in capsys.readouterr().out
+        assert [path.name for path in output.iterdir() if path.name != "in"] == ["a"]
+    assert run([tmp_path / "in/out"], tmp_path / "in/out", "--cropped") == 1
+    assert "in/out: the folder is the output itself" in capsys.readouterr().err
+
+
 def test_an_input_that_fails_oddly_loses_no_other(tmp_path, predictor, monkeypatch, capsys):
     for name in ("a.png", "b.png", "c.png"):
         write_face(tmp_path / name, RED)

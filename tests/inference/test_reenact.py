@@ -3,12 +3,13 @@ import jax
 import numpy as np
 import pytest
 
+from sheap_jax.data.prepare.clips import PrepareError
 from sheap_jax.data.prepare.decoding import VideoDecoder
 from sheap_jax.inference import reenact
 from sheap_jax.inference.avatar import load_model_of, save_avatar
 from sheap_jax.inference.avatar_renderer import AvatarRenderer
 from sheap_jax.inference.driving import estimate_driving, load_driving
-from sheap_jax.inference.faces import BoxFaces
+from sheap_jax.inference.faces import BoxFaces, WholePicture
 from sheap_jax.inference.predictor import Predictor
 from tests.data.tiny_videos import FRAMES, write_video
 from tests.inference.tiny_avatar import tiny_avatar, tiny_predictor
@@ -76,6 +77,23 @@ def test_pauses_of_the_driving_video_are_kept(tmp_path):
     np.testing.assert_allclose([*decoder.starts, decoder.end], times, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("output", "options", "words"),
+    [
+        ("file", (), "file is a file: name a folder for the pictures, or a video .mp4"),
+        ("folder.mp4", (), "folder.mp4 is a folder: name a video"),
+        ("out.mp4", ("--size", "0"), "argument --size: 0 is no number of pixels"),
+        ("out.mp4", ("--background", "2", "0", "0"), "argument --background: 2 is not from 0 to 1"),
+    ],
+)
+def test_what_cannot_be_written_is_said_at_once(tmp_path, capsys, output, options, words):
+    (tmp_path / "file").touch()
+    (tmp_path / "folder.mp4").mkdir()
+    with pytest.raises((SystemExit, ValueError)) as stop:
+        reenact.main([str(tmp_path / "no.npz"), str(tmp_path / "no.npz"), str(tmp_path / output), *options])
+    assert words in capsys.readouterr().err + str(stop.value)
+
+
 @pytest.mark.parametrize("name", ["out.avi", "out.MKV", "out.png"])
 def test_outputs_of_another_kind_are_refused_at_once(tmp_path, name):
     with pytest.raises(ValueError, match=r"videos are written as \.mp4, pictures into a folder"):
@@ -92,6 +110,13 @@ def test_a_video_with_faceless_frames_keeps_its_time(tmp_path):
     np.testing.assert_allclose(driving.times, np.arange(FRAMES + 1) / 25.0)
     changes = np.flatnonzero(np.abs(np.diff(driving.head.expression, axis=0)).max(axis=1))
     np.testing.assert_array_equal(changes, [4])
+
+
+def test_pictures_of_several_sizes_do_not_drive(tmp_path):
+    for number, width in enumerate((32, 32, 48)):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), np.zeros((32, width, 3), np.uint8))
+    with pytest.raises(PrepareError, match=r"2\.png has 48 x 32 pixels, 0\.png has 32 x 32"):
+        estimate_driving(tiny_predictor(), tmp_path, WholePicture())
 
 
 def test_parameters_of_another_model_are_refused(tmp_path):

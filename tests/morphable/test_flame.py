@@ -185,6 +185,9 @@ def test_files_are_not_overwritten_by_the_converted_model(files, capsys):
     before = files["model"].read_bytes()
     assert "one of the files to read" in refusal([*named, "--any-size", str(files["model"])], capsys)
     assert files["model"].read_bytes() == before
+    assert "is a folder: name the .npz to write" in refusal([*named, "--any-size", str(files["model"].parent)], capsys)
+    inside = str(files["model"] / "flame.npz")
+    assert "is a file, name the .npz in a folder" in refusal([*named, "--any-size", inside], capsys)
 
 
 @pytest.mark.skipif(not TRIALS.exists(), reason=f"{TRIALS} is not there")

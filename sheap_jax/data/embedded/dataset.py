@@ -56,9 +56,9 @@ def generate(directory: str | os.PathLike[str], config: EmbeddedData, *, progres
         if _finished(directory, config):
             _log.info("reusing the embedded heads in %s", directory)
             return directory
-        raise FileExistsError(
-            f"{directory} exists but was not generated with these settings: remove it or choose another directory"
-        )
+        raise FileExistsError(f"{directory} {_what_else(directory)}")
+    people = config.train_identities + config.test_identities
+    _log.info("generating embedded heads of %d people in %s", people, directory)
     directory.parent.mkdir(parents=True, exist_ok=True)
     temporary = directory.with_name(f".{directory.name}.{os.getpid()}.tmp")
     try:
@@ -92,6 +92,19 @@ def _finished(directory: Path, config: EmbeddedData) -> bool:
         return False
     splits = read_manifest(directory)["splits"]
     return all(split in splits and splits[split]["settings"] == generator_settings(config) for split in SPLITS)
+
+
+def _what_else(directory: Path) -> str:
+    """What a directory holds that is not finished with the settings wanted, and the way out."""
+    if not (directory / MANIFEST).exists():
+        return "exists and holds no generated heads: choose another directory"
+    entries = read_manifest(directory)["splits"].values()
+    if all("generator_version" in entry["settings"] for entry in entries):
+        return "exists but was not generated with these settings: remove it or choose another directory"
+    return (
+        "holds prepared clips; this configuration generates heads: train on your clips with configs/clip.py, or with "
+        "--config.data.embedded=none"
+    )
 
 
 def _generate_into(directory: Path, config: EmbeddedData, *, progress: bool) -> None:

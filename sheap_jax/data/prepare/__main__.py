@@ -14,7 +14,7 @@ from sheap_jax.data.prepare.clips import Clip, PrepareError, find_clips
 from sheap_jax.data.prepare.engines import convert_here, convert_with_beam
 from sheap_jax.data.prepare.landmarks import FaceLandmarker, LandmarkSource, NpzLandmarks
 from sheap_jax.data.prepare.layouts import LAYOUTS, Layout
-from sheap_jax.data.prepare.pack import HOLD_OUT_RULES, HoldOut, Report, pack, summary
+from sheap_jax.data.prepare.pack import HOLD_OUT_RULES, HoldOut, Report, check_kept, pack, summary
 from sheap_jax.data.prepare.quality import Quality
 from sheap_jax.data.prepare.unit import Settings, Work, load_status
 
@@ -40,6 +40,8 @@ def _prepare(options: argparse.Namespace, for_beam: Sequence[str]) -> Report:
     quality = Quality(options.min_face, options.min_sharpness, options.max_jump)
     found = find_clips(options.inputs, Layout(options.layout))
     check_writable(options.output)
+    if not options.replace:
+        check_kept(found, options.output)
     with contextlib.ExitStack() as stack:
         work = Work(
             source=_landmark_source(options, stack),
@@ -107,6 +109,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--processes", type=_whole, default=None, help="of this machine; default one per core, 0: none but this one")
     add("--time-limit", type=float, default=600.0, help="seconds for one clip")
     add("--retry-failed", action="store_true", help="try the clips that failed before once more")
+    add("--replace", action="store_true", help="leave out clips of the output that are not among the inputs")
     add("--runner", default=LOCAL, help="local, or a Beam runner; further options go to Beam")
     return parser
 

@@ -1,6 +1,5 @@
 """Finding the clips below the inputs."""
 
-import itertools
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -42,11 +41,18 @@ class Clip(NamedTuple):
         return self.files[0] if len(self.files) == 1 else self.files[0].parent
 
 
+class Refused(NamedTuple):
+    """A video or image that is no clip of its own, and why."""
+
+    path: Path
+    reason: str
+
+
 class FoundClips(NamedTuple):
-    """The clips, sorted by identity and name, and the videos and images whose path does not fit the layout."""
+    """The clips, sorted by identity and name, none of them twice, and what could not be one."""
 
     clips: list[Clip]
-    unplaced: list[Path]
+    refused: list[Refused]
 
 
 def reading_order(path: Path) -> list[tuple[str, int, str]]:
@@ -60,16 +66,16 @@ def find_clips(inputs: Sequence[Path], layout: Layout) -> FoundClips:
 
     Raises:
       FileNotFoundError: an input does not exist.
-      ValueError: no video or image that fits the layout, or two clips of an identity with the same name.
+      ValueError: no video or image that fits the layout.
     """
     clips: list[Clip] = []
-    unplaced: list[Path] = []
+    refused: list[Refused] = []
     frames: dict[tuple[Path, Place], list[Path]] = {}
     for path, below in _files(inputs):
         is_video = path.suffix.lower() in VIDEO_SUFFIXES
         place = layout.place(below, is_video=is_video, root=path.resolve().parent.name)
         if place is None:
-            unplaced.append(path)
+            refused.append(Refused(path, "its path does not fit the layout"))
         elif place.is_frame:
             frames.setdefault((path.parent, place), []).append(path)
         else:
@@ -77,13 +83,23 @@ def find_clips(inputs: Sequence[Path], layout: Layout) -> FoundClips:
     for (folder, place), files in frames.items():
         clips.append(Clip(place.identity, place.clip, tuple(sorted(files, key=reading_order)), False, folder.name))
     clips.sort(key=lambda clip: (clip.identity, clip.name))
-    for first, second in itertools.pairwise(clips):
-        if first[:2] == second[:2]:
-            raise ValueError(f"{first.path} and {second.path} both give clip {first.identity}/{first.name}: rename one")
     if not clips:
-        example = f", {unplaced[0]} for instance" if unplaced else ""
+        example = f", {refused[0].path} for instance" if refused else ""
         raise ValueError(f"no video or image in {', '.join(map(str, inputs))} fits the layout {layout.name!r}{example}")
-    return FoundClips(clips, unplaced)
+    unique, repeated = _once_each(clips)
+    return FoundClips(unique, refused + repeated)
+
+
+def _once_each(clips: Sequence[Clip]) -> tuple[list[Clip], list[Refused]]:
+    """The first clip of each name, and those after it; files that were named twice are one clip."""
+    unique: dict[tuple[str, str], Clip] = {}
+    repeated = []
+    for clip in clips:
+        first = unique.setdefault((clip.identity, clip.name), clip)
+        if first.files != clip.files:
+            reason = f"gives clip {clip.identity}/{clip.name}, as {first.path} does, which is taken: rename one"
+            repeated.append(Refused(clip.path, reason))
+    return list(unique.values()), repeated
 
 
 def _files(inputs: Sequence[Path]) -> Iterator[tuple[Path, PurePosixPath]]:

@@ -104,7 +104,7 @@ def convert_clip(
     longest = max(tracks, key=lambda track: len(track.records), default=_Track([], []))
     skipped[JUMP] = sum(len(track.records) for track in tracks) - len(longest.records)
     if not longest.records:
-        reasons = "; ".join(f"{reason} ({count})" for reason, count in skipped.most_common() if count)
+        reasons = "; ".join(f"{quality.in_words(reason)} ({count})" for reason, count in skipped.most_common() if count)
         raise PrepareError(f"no usable frame among {frames}: {reasons}")
     return ConvertedClip(longest.records, longest.facts, frames, +skipped, reader.rate)
 

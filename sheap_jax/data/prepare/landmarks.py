@@ -137,7 +137,7 @@ class FaceLandmarker:
     def __init__(self, model: Path, *, max_faces: int = 1, min_confidence: float = 0.5) -> None:
         """Both of MediaPipe's scores, of the detected face and of the landmarks' face, must reach `min_confidence`.
 
-        Raises ValueError if the model file is missing, RuntimeError if mediapipe is not installed.
+        Raises ValueError if the model file is missing or another one, RuntimeError if mediapipe is not installed.
         """
         if not model.exists():
             raise ValueError(f"{model} does not exist: download face_landmarker.task from MediaPipe's model page")
@@ -157,7 +157,12 @@ class FaceLandmarker:
             min_face_detection_confidence=min_confidence,
             min_face_presence_confidence=min_confidence,
         )
-        self._detector = vision.FaceLandmarker.create_from_options(options)
+        try:
+            self._detector = vision.FaceLandmarker.create_from_options(options)
+        except (RuntimeError, ValueError) as error:
+            raise ValueError(
+                f"{model} cannot be used as MediaPipe's face_landmarker.task ({error}): download it again"
+            ) from error
         self._search = FaceSearch(self._detect_once)
 
     def __reduce__(self) -> Any:

@@ -21,6 +21,16 @@ LAYOUTS: dict[str, tuple[str, ...]] = {
 }
 
 
+# The fields that a template may have: those of the collections and what recordings are often sorted by.
+_FIELD = re.compile(r"\{(\w+\*?)\}")
+_KNOWN = dict.fromkeys(
+    [
+        *("identity", "video", "session", "clip", "frame"),
+        *(name.rstrip("*") for templates in LAYOUTS.values() for text in templates for name in _FIELD.findall(text)),
+    ]
+)
+
+
 class Place(NamedTuple):
     """What a path says."""
 
@@ -57,7 +67,10 @@ class Layout:
 
 
 def _pattern(template: str) -> re.Pattern[str]:
-    pieces = re.split(r"\{(\w+\*?)\}", template)
+    pieces = _FIELD.split(template)
+    unknown = [name for name in pieces[1::2] if name.rstrip("*") not in _KNOWN]
+    if unknown:
+        raise ValueError(f"layout {template!r}: {{{unknown[0]}}} is no field of a path; there are {', '.join(_KNOWN)}")
     names = [f"(?P<{name.rstrip('*')}>{'.+' if name.endswith('*') else '[^/]+'})" for name in pieces[1::2]]
     literals = [re.escape(piece) for piece in pieces[::2]]
     body = "".join(literal + name for literal, name in zip(literals, [*names, ""], strict=True))

@@ -9,13 +9,14 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from sheap_jax.data.codec import Record
+from sheap_jax.data.codec import Record, ShardError
 from sheap_jax.data.manifest import MANIFEST, read_manifest
 from sheap_jax.data.prepare.clips import Clip, FoundClips, PrepareError
 from sheap_jax.data.prepare.unit import Status, Work, load_records, load_row, load_status
-from sheap_jax.data.records import write_split
+from sheap_jax.data.records import Split, write_split
 
 HOLD_OUT_RULES = ("identities", "frames")
+SPLITS = ("train", "test")
 
 
 class HoldOut(NamedTuple):
@@ -55,7 +56,7 @@ def pack(found: FoundClips, work: Work, output: Path, *, hold_out: HoldOut, prov
     statuses = [(clip, _finished(clip, work)) for clip in tqdm(found.clips, desc="collecting", unit="clip")]
     good = [(clip, status) for clip, status in statuses if status.reason is None]
     failed = [{"file": str(clip.path), "reason": status.reason} for clip, status in statuses if status.reason]
-    failed += [{"file": str(path), "reason": "its path does not fit the layout"} for path in found.unplaced]
+    failed += [{"file": str(path), "reason": reason} for path, reason in found.refused]
     skipped = sum((status.skipped for _, status in good), Counter())
     frames = sum(status.frames for _, status in good)
     if frames != sum(status.records for _, status in good) + skipped.total():
@@ -66,7 +67,7 @@ def pack(found: FoundClips, work: Work, output: Path, *, hold_out: HoldOut, prov
     settings = {**work.settings._asdict(), "quality": work.settings.quality._asdict(), "hold_out": hold_out._asdict()}
     origin = {**provenance, **work.source.describe(), **account}
     written: dict[str, int] = {}
-    for split in ("train", "test"):
+    for split in SPLITS:
         pieces = _pieces(good, split, hold_out)
         written[split] = sum(len(piece.records) for piece in pieces)
         content: dict[str, Any] = {"settings": settings, "provenance": {**origin, "parts": _digest(pieces)}}
@@ -74,6 +75,27 @@ def pack(found: FoundClips, work: Work, output: Path, *, hold_out: HoldOut, prov
             _write_rows(pieces, work, output / f"{split}-clips.jsonl")
             write_split(output, split, _records(pieces, work, split), **content)
     return Report(len(found.clips), failed, frames, skipped, written)
+
+
+def check_kept(found: FoundClips, output: Path) -> None:
+    """Raises PrepareError if splits in `output` hold clips that are not among the found ones: packing drops those.
+
+    Raises PrepareError as well if a split is damaged, so that it does not say what it holds.
+    """
+    if not (output / MANIFEST).exists():
+        return
+    try:
+        there = [Split(output, split).index for split in SPLITS if split in read_manifest(output)["splits"]]
+    except ShardError as error:
+        raise PrepareError(f"{error} (--replace writes the split anew, whatever it held)") from error
+    held = {clip for index in there for clip in index.clips()}
+    lost = sorted(held - {(clip.identity, clip.name) for clip in found.clips})
+    if lost:
+        names = ", ".join("/".join(clip) for clip in lost[:3]) + (", ..." if len(lost) > 3 else "")
+        raise PrepareError(
+            f"{output} holds clips that are not among these inputs, {len(lost)} in all ({names}): give all inputs "
+            "together, choose another --output, or leave them out with --replace"
+        )
 
 
 def _finished(clip: Clip, work: Work) -> Status:

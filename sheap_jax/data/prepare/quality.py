@@ -23,6 +23,15 @@ class Quality(NamedTuple):
     min_sharpness: float = 20.0  # see `sharpness`
     max_jump: float = 0.75  # movement and growth of that box from one used frame to the next, in its sides
 
+    def in_words(self, reason: str) -> str:
+        """Why a frame was left out, with the limit and the option that changes it."""
+        limits = {
+            SMALL: f"below --min-face {self.min_face:g} pixels",
+            BLURRED: f"below --min-sharpness {self.min_sharpness:g}",
+            JUMP: f"--max-jump {self.max_jump:g}",
+        }
+        return f"{reason}, {limits[reason]}" if reason in limits else reason
+
 
 class FaceBox(NamedTuple):
     """The square box of the landmarks."""

@@ -1,6 +1,7 @@
 """Reading the frames of a clip in order, with the time of each."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -19,13 +20,30 @@ class ClipFrame(NamedTuple):
     image: UInt8[np.ndarray, "h w 3"]  # RGB
 
 
+class SameSize:
+    """That the pictures of one video have one size: crops are followed from one to the next."""
+
+    def __init__(self) -> None:
+        self._first: tuple[Path, int, int] | None = None
+
+    def check(self, path: Path, height: int, width: int) -> None:
+        """PrepareError if a picture has another size than the first one that was checked."""
+        first, rows, columns = self._first = self._first or (path, height, width)
+        if (height, width) != (rows, columns):
+            raise PrepareError(
+                f"{path} has {width} x {height} pixels, {first.name} has {columns} x {rows}: the frames of a video are "
+                "of one size, other pictures are not frames"
+            )
+
+
 class FrameReader:
     """Iterates over every `stride`-th frame of a clip, once, in order.
 
     The stride grows until the clip gives no more than `max_frames`. A video's time is that of its frames' own stamps
     (decoding.py), that of images the clip's rate.
 
-    Iterating raises PrepareError for a video that cannot be decoded as a whole, or an image that cannot be read.
+    Iterating raises PrepareError for a video that cannot be decoded as a whole, an image that cannot be read, or one of
+    another size than the first.
     """
 
     def __init__(self, clip: Clip, *, stride: int = 1, max_frames: int = 0) -> None:
@@ -57,11 +75,13 @@ class FrameReader:
         self._times = np.arange(len(self.clip.files) + 1) / self.clip.rate
         if self.max_frames:
             self._thin_out(self.total)
+        sizes = SameSize()
         for number in range(0, self.total, self.stride):
             try:
                 image = read_photograph(self.clip.files[number])
             except ValueError as error:
-                raise PrepareError(str(error)) from error
+                raise PrepareError(str(error).removeprefix(f"{self.clip.path} ")) from error
+            sizes.check(self.clip.files[number], image.shape[0], image.shape[1])
             yield ClipFrame(number, float(self.times[number]), image)
 
     def _video(self) -> Iterator[ClipFrame]:

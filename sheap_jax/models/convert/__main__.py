@@ -9,6 +9,7 @@ import argparse
 import contextlib
 from pathlib import Path
 
+from sheap_jax.file_kinds import check_npz_output
 from sheap_jax.models.convert.dinov2 import convert_dinov2
 from sheap_jax.models.convert.farl import convert_farl
 from sheap_jax.models.convert.lpips import convert_lpips
@@ -17,7 +18,7 @@ from sheap_jax.models.convert.official import convert_official
 from sheap_jax.models.convert.official import report as official_report
 from sheap_jax.models.convert.readers import read_tensors
 from sheap_jax.models.convert.sheap import convert_sheap
-from sheap_jax.models.weights import check_output, flatten, save_weights
+from sheap_jax.models.weights import flatten, save_weights
 from sheap_jax.torch_files import is_torchscript
 
 CONVERTERS = {"farl": convert_farl, "dinov2": convert_dinov2, "lpips": convert_lpips, "sheap": convert_sheap}
@@ -67,7 +68,7 @@ def convert(network: str, source: Path, output: Path, *, vgg: Path | None) -> Co
       OSError: a file is not there, or cannot be read or written.
       ValueError: the output is no .npz, or a file is damaged or of another network; the message names it.
     """
-    check_output(output)
+    check_npz_output(output)
     _check_sources(network, source, vgg)
     tensors = read_tensors(source)
     if vgg is not None:
@@ -88,7 +89,10 @@ def _check_sources(network: str, *paths: Path | None) -> None:
 
 
 def _hint(network: str, source: Path, tensors: Tensors) -> str:
-    """Which converter a file is for, if it is not the one that was asked for."""
+    """What else is needed, or which converter a file is for, if it is not the one that was asked for."""
+    has_vgg = any("features.0." in name or "slice1.0." in name for name in tensors)
+    if network == "lpips" and not has_vgg and any(name.endswith("lin0.model.1.weight") for name in tensors):
+        return ". It holds the linear layers: give torchvision's vgg16.pth as --vgg"
     for other, converter in CONVERTERS.items():
         with contextlib.suppress(ConversionError):
             if other != network and converter(tensors):

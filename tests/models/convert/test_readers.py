@@ -131,6 +131,7 @@ def test_command_writes_what_training_reads(tmp_path, capsys, monkeypatch):
     np.testing.assert_array_equal(weights.params["linear_3"], TENSORS["lin3.model.1.weight"][0, :, 0, 0])
     for arguments, words in (
         (["lpips", str(tmp_path / "linear.safetensors"), "o.npz"], r"missing: features\.0\.weight"),
+        (["lpips", str(tmp_path / "linear.safetensors"), "o.npz"], "give torchvision's vgg16.pth as --vgg"),
         (["farl", str(tmp_path / "linear.safetensors"), "o.npz"], "this is no FaRL"),
         (["farl", str(tmp_path / "nowhere.pth"), "o.npz"], "github.com/FacePerceiver/FaRL, MIT"),
     ):
@@ -199,6 +200,8 @@ def test_a_failed_conversion_keeps_the_older_output(tmp_path, capsys):
         (["farl", str(source), str(output)], "vit.safetensors: this is no FaRL"),
         (["farl", str(source), str(tmp_path / "out.pth")], "choose a name that ends in .npz"),
         (["farl", str(source), str(tmp_path / "out")], "choose a name that ends in .npz"),
+        (["farl", str(source), str(source / "out.npz")], "vit.safetensors is a file, name the .npz in a folder"),
+        (["farl", str(source), str(tmp_path)], "is a folder: name the .npz to write"),
         (["farl", str(source), str(output), "--vgg", str(source)], "--vgg is for lpips"),
         (["farl", str(tmp_path), str(output)], "Is a directory"),
         (["lpips", str(source), str(output), "--vgg", str(tmp_path / "no.pth")], "no.pth does not exist. Fetch it"),
