@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 
 # Rooms in the order of the flow: a module may import from its own room and from those before it.
 FLOW = [
-    ["types", "geometry", "config"],
+    ["types", "geometry", "config", "whole_file"],
     ["config_files", "config_ranges", "lighting", "basel_prior"],
     ["file_kinds", "pickle_standins", "safe_pickle", "torch_files", "array_files"],
     ["morphable", "data"],  # one room: generated clips show a morphable model, its loaders frame it by the crop rule

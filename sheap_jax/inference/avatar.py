@@ -25,12 +25,12 @@ from sheap_jax.inference.crops import add_face_options, largest_face, open_finde
 from sheap_jax.inference.faces import FaceFinder
 from sheap_jax.inference.predictor import Predictor
 from sheap_jax.inference.splats import write_splats
-from sheap_jax.inference.whole_file import whole_file
 from sheap_jax.morphable import MorphableModel, forward
 from sheap_jax.morphable.model import mean_params
 from sheap_jax.morphable.named import load_morphable
 from sheap_jax.reanimation import Avatar
 from sheap_jax.types import HeadParams, LocalSurfels, Prototypes
+from sheap_jax.whole_file import whole_file
 
 FORMAT_VERSION = 1
 ERRORS = (PrepareError, OSError, RuntimeError, ValueError)  # that the command lines turn into one line

@@ -21,7 +21,7 @@ from sheap_jax import reanimation
 from sheap_jax.data.folders import check_writable
 from sheap_jax.inference.avatar import ERRORS
 from sheap_jax.inference.predictor import Predictor
-from sheap_jax.inference.whole_file import whole_file
+from sheap_jax.whole_file import whole_file
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 

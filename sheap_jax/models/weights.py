@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from sheap_jax.file_kinds import check_npz_output, foreign_kind
+from sheap_jax.whole_file import whole_file
 
 FORMAT_VERSION = 1
 _METADATA = "metadata"  # name of the JSON entry
@@ -29,20 +30,14 @@ class Weights(NamedTuple):
 def save_weights(path: str | Path, weights: Weights) -> None:
     """Write `weights`; an older file is replaced once the new one is complete. ValueError as `check_npz_output`."""
     check_npz_output(path)
-    path = Path(path)
     metadata = {
         "format_version": FORMAT_VERSION,
         "network": weights.network,
         "architecture": weights.architecture,
     }
     arrays = {_METADATA: np.array(json.dumps(metadata)), **flatten(weights.params)}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.tmp.npz")
-    try:
-        np.savez(temporary, allow_pickle=False, **arrays)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole_file(path) as temporary, temporary.open("wb") as file:  # to a path, NumPy may append .npz
+        np.savez(file, allow_pickle=False, **arrays)
 
 
 def load_weights(path: str | Path, *networks: str, arrays: bool = True) -> Weights:

@@ -9,6 +9,7 @@ import numpy as np
 
 from sheap_jax.file_kinds import foreign_kind
 from sheap_jax.morphable.model import MorphableModel
+from sheap_jax.whole_file import whole_file
 
 FORMAT_VERSION = 2  # 1 did not say whether joints follow the expression
 _REGION = "region/"  # prefix of the arrays of `regions`
@@ -16,7 +17,6 @@ _REGION = "region/"  # prefix of the arrays of `regions`
 
 def save_model(model: MorphableModel, path: str | os.PathLike[str]) -> None:
     """Write a model; an older file is replaced only once the new one is complete."""
-    path = Path(path)
     arrays: dict[str, np.ndarray] = {"format_version": np.array(FORMAT_VERSION)}
     for field in dataclasses.fields(model):
         value = getattr(model, field.name)
@@ -24,13 +24,8 @@ def save_model(model: MorphableModel, path: str | os.PathLike[str]) -> None:
             arrays |= {_REGION + name: np.asarray(mask) for name, mask in value.items()}
         else:
             arrays[field.name] = np.asarray(value)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.tmp.npz")
-    try:
-        np.savez_compressed(temporary, allow_pickle=False, **arrays)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole_file(path) as temporary, temporary.open("wb") as file:  # to a path, NumPy may append .npz
+        np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
 def load_model(path: str | os.PathLike[str]) -> MorphableModel:

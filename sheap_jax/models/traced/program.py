@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from sheap_jax.file_kinds import foreign_kind
+from sheap_jax.whole_file import whole_file
 
 FORMAT_VERSION = 1
 _METADATA = "metadata"  # name of the JSON entry
@@ -92,7 +93,6 @@ def save_program(path: str | Path, program: Program, weights: Weights, **facts: 
     Args:
       facts: whatever else is to be known of it, as JSON has it.
     """
-    path = Path(path)
     content = {
         "format_version": FORMAT_VERSION,
         "facts": facts,
@@ -100,13 +100,8 @@ def save_program(path: str | Path, program: Program, weights: Weights, **facts: 
         "outputs": {name: _plain(value) for name, value in program.outputs.items()},
     }
     arrays = {_METADATA: np.array(json.dumps(content))} | {_WEIGHT + name: array for name, array in weights.items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.tmp.npz")
-    try:
-        np.savez(temporary, allow_pickle=False, **arrays)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole_file(path) as temporary, temporary.open("wb") as file:  # to a path, NumPy may append .npz
+        np.savez(file, allow_pickle=False, **arrays)
 
 
 def load_program(path: str | Path) -> tuple[Program, Weights, dict[str, Any]]:

@@ -1,12 +1,13 @@
 """Files that are there whole or not at all."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 
 @contextmanager
-def whole_file(path: str | Path) -> Iterator[Path]:
+def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A path beside `path` to write to, moved to `path` if the block ends without an error, else removed.
 
     Makes the folder. The suffix is the same, for libraries that go by it.
