@@ -21,7 +21,7 @@ class ClipFrame(NamedTuple):
 
 
 class SameSize:
-    """That the pictures of one video have one size: crops are followed from one to the next."""
+    """Checks that the pictures of one video have one size: crops are followed from one to the next."""
 
     def __init__(self) -> None:
         self._first: tuple[Path, int, int] | None = None
