@@ -29,8 +29,9 @@ def compile_kernel(backend: str, architecture: str, kernel: str) -> None:
     """Compile one kernel alone; XLA_FLAGS says where its PTX goes."""
     import jax
     import jax.numpy as jnp
-    from tileraster.compositors import GPU_TUNING, gpu_kernels
-    from tileraster.pallas_composite import Lists, TileCotangents
+    from tileraster.pallas.composite import Lists, TileCotangents
+    from tileraster.pallas.kernels import gpu_kernels
+    from tileraster.pallas.tuning import GPU_TUNING
 
     from sheap_jax.training.targets import find_target
 

@@ -19,8 +19,8 @@ import jax
 import jax.numpy as jnp
 import tileraster
 from scenes import capacity_for, head_shell
-from tileraster.binning import TileGrid
-from tileraster.compositors import compositor_of
+from tileraster.backends import compositor_of
+from tileraster.tiling.binning import TileGrid
 from tileraster.types import SplatInputs
 from timing import Program, compile_program, environment, report
 

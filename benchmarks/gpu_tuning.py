@@ -4,7 +4,7 @@
     python benchmarks/gpu_tuning.py --surfels 300 --pixels 48 --batch 1 --interpret       # a toy, on any device
 
 Times compositing alone, forward and with its gradient, as a part of the rasteriser that the numbers change; the best of
-each compiler comes last. They go into `tileraster.compositors.GPU_TUNING`.
+each compiler comes last. They go into `tileraster.pallas.tuning.GPU_TUNING`.
 """
 
 import argparse
@@ -16,10 +16,11 @@ import jax
 import jax.numpy as jnp
 from rasteriser import NEAR, gradient
 from scenes import head_shell
-from tileraster import pallas_composite
-from tileraster.binning import TileGrid, bin_primitives, default_capacity
-from tileraster.compositors import GpuTuning, gpu_kernels
-from tileraster.projection import project_surfels
+from tileraster.pallas import composite
+from tileraster.pallas.kernels import gpu_kernels
+from tileraster.pallas.tuning import GpuTuning
+from tileraster.splats.projection import project_surfels
+from tileraster.tiling.binning import TileGrid, bin_primitives, default_capacity
 from tileraster.types import SplatInputs
 from timing import compile_all, environment, report, time_program
 
@@ -46,7 +47,7 @@ def time_tuning(inputs: SplatInputs, implementation: str, tuning: GpuTuning, *, 
         return *(value.reshape(batch * surfels, -1) for value in rows), bins
 
     def forward(geometry: jax.Array, features: jax.Array, bins: Any) -> Any:
-        return pallas_composite.composite(geometry, features, bins, grid, NEAR, kernels)
+        return composite.composite(geometry, features, bins, grid, NEAR, kernels)
 
     arguments = lists(inputs)
     functions = {"forward_ms": (forward, arguments), "both_ms": (gradient(forward, (0, 1)), arguments)}

@@ -20,10 +20,11 @@ import jax
 import jax.numpy as jnp
 import tileraster
 from scenes import capacity_for, head_shell
-from tileraster import surfel_pairs
-from tileraster.binning import Bins, TileGrid, bin_primitives, sum_entries
-from tileraster.compositors import Compositor, compositor_of
-from tileraster.projection import project_surfels
+from tileraster.backends import compositor_of
+from tileraster.splats import surfel_pairs
+from tileraster.splats.composited import Compositor
+from tileraster.splats.projection import project_surfels
+from tileraster.tiling.binning import Bins, TileGrid, bin_primitives, sum_entries
 from tileraster.types import SplatInputs
 from tileraster.validation import choose_implementation
 from timing import DevicePeak, Timing, compile_all, device_peak, environment, time_program

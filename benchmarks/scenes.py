@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 import tileraster
-from tileraster.binning import TileGrid, default_capacity
+from tileraster.tiling.binning import TileGrid, default_capacity
 from tileraster.types import SplatInputs
 
 HEAD_AXES = np.array([0.075, 0.1, 0.085])  # metres

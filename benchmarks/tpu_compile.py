@@ -52,16 +52,16 @@ def compile_kernel(target: str, kernel: str) -> None:
     """Compile one kernel alone for one chip of `target`."""
     import jax
     import jax.numpy as jnp
-    from tileraster import pallas_tpu, pallas_tpu_backward
-    from tileraster.compositors import tpu_tuning
-    from tileraster.pallas_composite import Lists, TileCotangents
+    from tileraster.pallas import tpu_backward, tpu_forward
+    from tileraster.pallas.composite import Lists, TileCotangents
+    from tileraster.pallas.tuning import tpu_tuning
 
     mesh, sharding = _mesh(TARGETS[target], chips=1)
 
     def array(*shape: int, dtype: Any = jnp.float32) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
 
-    chunk, pixels = pallas_tpu.CHUNK, pallas_tpu.TILE**2
+    chunk, pixels = tpu_forward.CHUNK, tpu_forward.TILE**2
     tiles = array(TILES, dtype=jnp.int32)
     lists = Lists(array(CHUNKS, chunk, 16), array(CHUNKS, chunk, CHANNELS), tiles, tiles)
     cotangents = TileCotangents(array(TILES, CHANNELS, pixels), *[array(TILES, pixels)] * 4)
@@ -69,14 +69,12 @@ def compile_kernel(target: str, kernel: str) -> None:
         tuning = tpu_tuning("pallas_tpu")
         if kernel == "forward":
             run = jax.jit(
-                lambda lists: pallas_tpu.forward(lists, near=0.01, unroll=tuning.forward, overlap=tuning.overlap)
+                lambda lists: tpu_forward.forward(lists, near=0.01, unroll=tuning.forward, overlap=tuning.overlap)
             )
             run.lower(lists).compile()
         else:
             run = jax.jit(
-                lambda lists, cotangents: pallas_tpu_backward.backward(
-                    lists, cotangents, near=0.01, unroll=tuning.backward
-                )
+                lambda lists, cotangents: tpu_backward.backward(lists, cotangents, near=0.01, unroll=tuning.backward)
             )
             run.lower(lists, cotangents).compile()
 
@@ -130,8 +128,8 @@ def measure(target: str, kernel: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         _run(["--compile", target, kernel], dump=folder)
         bundles = count_bundles(Path(folder), kernel)
-    from tileraster.compositors import tpu_tuning
-    from tileraster.pallas_tpu import CHUNK
+    from tileraster.pallas.tpu_forward import CHUNK
+    from tileraster.pallas.tuning import tpu_tuning
 
     unroll = getattr(tpu_tuning("pallas_tpu", KINDS[target]), kernel)
     total = per_entry(bundles, chunk=CHUNK, unroll=unroll)

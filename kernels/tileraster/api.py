@@ -5,7 +5,8 @@ from typing import Any
 import jax
 from jaxtyping import Array, Float, Int
 
-from tileraster import mesh, validation
+from tileraster import validation
+from tileraster.mesh.render import render_mesh
 from tileraster.splatting import flatten, splat
 from tileraster.types import EllipsoidImage, MeshImage, SurfelImage
 
@@ -168,7 +169,7 @@ def rasterize_mesh(
     validation.check_size(width=width, height=height)
     validation.check_capacity(max_intersections)
     chosen = validation.choose_implementation(implementation, vertices.dtype, on_gpu=False)
-    image = mesh.render_mesh(
+    image = render_mesh(
         flatten(vertices, batch),
         faces,
         flatten(viewmats, batch),

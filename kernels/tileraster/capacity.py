@@ -6,10 +6,10 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from tileraster import validation
-from tileraster.binning import TileGrid, round_up_capacity, tile_rectangles
-from tileraster.compositors import compositor_of
-from tileraster.ellipsoids import ellipsoid_boxes, project_ellipsoids
-from tileraster.projection import project_surfels
+from tileraster.backends import compositor_of
+from tileraster.splats.ellipsoids import ellipsoid_boxes, project_ellipsoids
+from tileraster.splats.projection import project_surfels
+from tileraster.tiling.binning import TileGrid, round_up_capacity, tile_rectangles
 from tileraster.types import SplatInputs
 
 

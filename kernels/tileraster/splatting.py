@@ -10,12 +10,12 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from tileraster import validation
-from tileraster.compositors import compositor_of
-from tileraster.ellipsoids import render_ellipsoids_tiled
-from tileraster.ellipsoids_reference import render_ellipsoids_reference
-from tileraster.poison import poison_of
-from tileraster.reference import render_surfels_reference
-from tileraster.surfels import render_surfels_tiled
+from tileraster.backends import compositor_of
+from tileraster.nan_inputs import nan_where_input_is
+from tileraster.splats.ellipsoids import render_ellipsoids_tiled
+from tileraster.splats.reference_ellipsoids import render_ellipsoids_reference
+from tileraster.splats.reference_surfels import render_surfels_reference
+from tileraster.splats.surfels import render_surfels_tiled
 from tileraster.types import SplatInputs
 
 
@@ -75,7 +75,7 @@ def _render_splats(
     max_intersections: int | None,
 ) -> Any:
     """The image of either primitive, NaN where an input is."""
-    poison = poison_of(*inputs)
+    nan_or_zero = nan_where_input_is(*inputs)
     if inputs.opacities.shape[1] == 0:
         inputs = _with_one_invisible(inputs)
     size: dict[str, Any] = {"width": width, "height": height, "near": near}
@@ -84,12 +84,12 @@ def _render_splats(
         image = reference(inputs, **size)
     else:
         image = tiled(inputs, **size, max_intersections=max_intersections, compositor=compositor_of(implementation))
-    poisoned = {
-        name: value + poison.reshape(-1, *(1,) * (value.ndim - 1))
+    marked = {
+        name: value + nan_or_zero.reshape(-1, *(1,) * (value.ndim - 1))
         for name, value in image._asdict().items()
         if name != "overflow"
     }
-    return image._replace(**poisoned)
+    return image._replace(**marked)
 
 
 _RENDERERS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {

@@ -112,6 +112,11 @@ def target_device() -> Any:
     return getattr(jax.sharding.get_abstract_mesh(), "abstract_device", None)
 
 
+def current_device() -> Any:
+    """The device that is compiled for, else the default one."""
+    return target_device() or jax.local_devices()[0]
+
+
 def _platform() -> str:
     """Where a call will run: an abstract mesh's devices when compiling ahead of time, else the default device."""
     device = target_device() or getattr(jax.config, "jax_default_device", None)

@@ -6,9 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tileraster import binning
-from tileraster.binning import TileGrid, bin_primitives, default_capacity, tile_rectangles
-from tileraster.projection import ScreenBoxes
+from tileraster.tiling import binning
+from tileraster.tiling.binning import ScreenBoxes, TileGrid, bin_primitives, default_capacity, tile_rectangles
 
 GRID = TileGrid(width=37, height=21, tile=8)
 

@@ -4,8 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from tileraster import grow_capacity, measure_capacity, rasterize_ellipsoids, rasterize_surfels
-from tileraster.binning import TileGrid, default_capacity
 from tileraster.constants import CAPACITY_STEP
+from tileraster.tiling.binning import TileGrid, default_capacity
 
 SIZE = {"width": 80, "height": 72}
 COUNT = 300

@@ -6,8 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tileraster import compositors, rasterize_ellipsoids, rasterize_mesh, rasterize_surfels, validation
-from tileraster.pallas_composite import Lists, TileCotangents
+from tileraster import rasterize_ellipsoids, rasterize_mesh, rasterize_surfels, validation
+from tileraster.pallas.composite import Lists, TileCotangents
+from tileraster.pallas.kernels import gpu_kernels
+from tileraster.pallas.tuning import GPU_TUNING, GpuTuning
 
 from tests.kernels import test_ellipsoids
 from tests.kernels.cases import (
@@ -77,23 +79,23 @@ def test_tpu_kernels_are_free_of_races_and_end_early():
     """TPU interpret mode keeps a vector clock per core and DMA: it finds accesses that nothing orders."""
     from jax._src.pallas.mosaic.interpret import interpret_pallas_call
     from jax.experimental.pallas import tpu as pltpu
-    from tileraster import pallas_tpu, pallas_tpu_backward
+    from tileraster.pallas import tpu_backward, tpu_forward
 
-    lists, cotangents = small_lists(chunk=pallas_tpu.CHUNK, pixels=pallas_tpu.TILE**2)
+    lists, cotangents = small_lists(chunk=tpu_forward.CHUNK, pixels=tpu_forward.TILE**2)
     options = {"near": 0.01, "unroll": 1, "interpret": pltpu.InterpretParams(detect_races=True)}
     forward, backward = (
         jax.jit(functools.partial(kernel, **options), compiler_options=QUICK_TO_COMPILE)
-        for kernel in (pallas_tpu.forward, pallas_tpu_backward.backward)
+        for kernel in (tpu_forward.forward, tpu_backward.backward)
     )
     sums = jax.block_until_ready(forward(lists))
     assert not interpret_pallas_call.races.races_found
-    overlapping = functools.partial(pallas_tpu.forward, **options | {"unroll": 4}, overlap=True)
+    overlapping = functools.partial(tpu_forward.forward, **options | {"unroll": 4}, overlap=True)
     same = jax.block_until_ready(jax.jit(overlapping, compiler_options=QUICK_TO_COMPILE)(lists))
     assert not interpret_pallas_call.races.races_found
     jax.tree.map(np.testing.assert_array_equal, same, sums)
     gradients = jax.block_until_ready(backward(lists, cotangents))
     assert not interpret_pallas_call.races.races_found
-    middle = pallas_tpu.TILE * (pallas_tpu.TILE + 1) // 2
+    middle = tpu_forward.TILE * (tpu_forward.TILE + 1) // 2
     assert float(sums.alpha[0, middle]) == pytest.approx(1 - 0.2**5, abs=2e-5)  # a sixth would leave 6.4e-5
     assert not np.asarray(sums.alpha[1]).any()
     features = np.asarray(gradients.features)
@@ -104,12 +106,12 @@ def test_tpu_kernels_are_free_of_races_and_end_early():
 
 @pytest.mark.parametrize("kernel", ["forward", "backward"])
 @pytest.mark.parametrize("backend", ["triton", "mosaic"])
-@pytest.mark.parametrize("tuning", [compositors.GPU_TUNING, compositors.GpuTuning(16, 16, 2, 8)])
+@pytest.mark.parametrize("tuning", [GPU_TUNING, GpuTuning(16, 16, 2, 8)])
 def test_gpu_kernels_lower_for_cuda(kernel, backend, tuning):
     """Checks operations and shapes, not the GPU's compiler, which is not here."""
     lists, cotangents = small_lists(chunk=tuning.chunk, pixels=tuning.tile**2)
     arguments = (lists,) if kernel == "forward" else (lists, cotangents)
-    run = functools.partial(getattr(compositors.gpu_kernels(f"pallas_gpu_{backend}", tuning), kernel), near=0.01)
+    run = functools.partial(getattr(gpu_kernels(f"pallas_gpu_{backend}", tuning), kernel), near=0.01)
     text = jax.jit(run).trace(*arguments).lower(lowering_platforms=("cuda",)).as_text()
     assert {"triton": "triton", "mosaic": "mosaic_gpu"}[backend] in text
 

@@ -17,10 +17,10 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 from jaxtyping import Array, Float
 
-from tileraster import entry_pairs
 from tileraster.constants import TRANSMITTANCE_STOP
-from tileraster.entry_rows import PIXEL_SCALE, ROW, EntryRow
-from tileraster.pallas_composite import Lists, TileSums
+from tileraster.pallas import entry_pairs
+from tileraster.pallas.composite import Lists, TileSums
+from tileraster.pallas.entry_rows import PIXEL_SCALE, ROW, EntryRow
 
 TILE = 32
 CHUNK = 32

@@ -12,13 +12,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from tileraster.binning import TileGrid, bin_primitives, default_capacity
 from tileraster.camera import rotation_matrix, to_camera
-from tileraster.compositing import VARYING, Composited
-from tileraster.compositors import Compositor
 from tileraster.constants import ALPHA_MIN, DILATION, FRUSTUM_MARGIN
-from tileraster.projection import ScreenBoxes, clamp_scales
-from tileraster.surfels import join_tiles
+from tileraster.splats.composited import VARYING, Composited, Compositor
+from tileraster.splats.projection import clamp_scales
+from tileraster.tiling.binning import ScreenBoxes, TileGrid, bin_primitives, default_capacity, join_tiles
 from tileraster.types import EllipsoidImage, SplatInputs
 
 _NO_FILTER = 1e6  # pixels: where the surfels' low-pass filter is put to be without effect

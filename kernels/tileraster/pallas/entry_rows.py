@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from tileraster.constants import FILTER_INVERSE_SQUARE
-from tileraster.surfel_pairs import Column, split
+from tileraster.splats.surfel_pairs import Column, split
 
 _LOG2_E = math.log2(math.e)
 PIXEL_SCALE = math.sqrt(FILTER_INVERSE_SQUARE * _LOG2_E / 2)

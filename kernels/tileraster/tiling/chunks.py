@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from tileraster.binning import Bins, TileGrid, owner
+from tileraster.tiling.binning import Bins, TileGrid, owner
 
 
 class Segments(NamedTuple):

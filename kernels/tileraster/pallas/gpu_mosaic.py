@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax.experimental.pallas import mosaic_gpu as plgpu
 from jaxtyping import Array
 
-from tileraster.pallas_gpu import pixels_of
+from tileraster.pallas.gpu import pixels_of
 
 _THREADS = 128
 

@@ -1,6 +1,6 @@
 """Launch GPU kernels through Pallas' Triton backend: for Ampere and earlier, where the Mosaic backend does not compile.
 
-JAX will remove this backend. Then this file goes, with its lines in `compositors.gpu_kernels`.
+JAX will remove this backend. Then this file goes, with its lines in `kernels.gpu_kernels`.
 """
 
 from typing import Any
@@ -11,7 +11,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 from jaxtyping import Array
 
-from tileraster.pallas_gpu import pixels_of
+from tileraster.pallas.gpu import pixels_of
 
 
 def launch(

@@ -13,11 +13,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from tileraster import entry_pairs
 from tileraster.constants import TRANSMITTANCE_STOP
-from tileraster.entry_pairs import Cotangents, Passed, Values
-from tileraster.entry_rows import PIXEL_SCALE, ROW, EntryRow, Moments
-from tileraster.pallas_composite import EntryGradients, Lists, TileCotangents, TileSums
+from tileraster.pallas import entry_pairs
+from tileraster.pallas.composite import EntryGradients, Lists, TileCotangents, TileSums
+from tileraster.pallas.entry_pairs import Cotangents, Passed, Values
+from tileraster.pallas.entry_rows import PIXEL_SCALE, ROW, EntryRow, Moments
 
 _WITH_XY = 4  # the first values are also wanted times x and y
 _SUMS = len(Values._fields) + 2 * _WITH_XY

@@ -13,14 +13,12 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 from jaxtyping import Array, Float, Int
 
-from tileraster.binning import TileGrid, bin_primitives, default_capacity
-from tileraster.mesh_intersection import face_boxes, pixel_rays, visible_faces
-from tileraster.mesh_search import NearestFaces
-from tileraster.pallas_composite import gather_entries
-from tileraster.pallas_tpu import CHUNK, LANES, ROW, ROWS, SUBLANES, TILE, read_entry
-from tileraster.projection import ScreenBoxes
-from tileraster.segments import cut_into_chunks
-from tileraster.surfels import join_tiles
+from tileraster.mesh.intersection import face_boxes, pixel_rays, visible_faces
+from tileraster.mesh.search_xla import NearestFaces
+from tileraster.pallas.composite import gather_entries
+from tileraster.pallas.tpu_forward import CHUNK, LANES, ROW, ROWS, SUBLANES, TILE, read_entry
+from tileraster.tiling.binning import ScreenBoxes, TileGrid, bin_primitives, default_capacity, join_tiles
+from tileraster.tiling.chunks import cut_into_chunks
 
 _MOST_FACES = 1 << 24  # float32 holds their indices exactly
 
@@ -50,7 +48,7 @@ def nearest_faces(
     unroll: int,
     interpret: Any = False,
 ) -> NearestFaces:
-    """As `mesh_search.nearest_faces`, but `max_intersections` and the overflow count (tile, face) entries."""
+    """As `search_xla.nearest_faces`, but `max_intersections` and the overflow count (tile, face) entries."""
     batch, count = corners.shape[:2]
     if count >= _MOST_FACES:
         raise ValueError(f"faces: got {count}, 'pallas_tpu' takes fewer than {_MOST_FACES}; use implementation='xla'")

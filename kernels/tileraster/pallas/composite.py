@@ -1,4 +1,4 @@
-"""`compositing.composite` with the work on pixels done by Pallas kernels: what all of them share.
+"""`splats.xla.composite` with the work on pixels done by Pallas kernels: what all of them share.
 
 XLA gathers the entries' rows into chunks, a kernel composites them or makes their gradients, and XLA brings those back
 to the primitives. Kernels see one tile at a time and write one gradient row per entry, so that nothing is added to by
@@ -13,11 +13,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from tileraster import entry_rows, surfel_pairs
-from tileraster.binning import Bins, TileGrid, sum_entries
-from tileraster.compositing import DISTORTION_SCALE, VARYING, Composited
-from tileraster.entry_rows import Moments
-from tileraster.segments import Segments, cut_into_chunks, tile_centers
+from tileraster.pallas import entry_rows
+from tileraster.pallas.entry_rows import Moments
+from tileraster.splats import surfel_pairs
+from tileraster.splats.composited import DISTORTION_SCALE, VARYING, Composited
+from tileraster.tiling.binning import Bins, TileGrid, sum_entries
+from tileraster.tiling.chunks import Segments, cut_into_chunks, tile_centers
 
 _M_SCALE = -DISTORTION_SCALE  # the kernels' m is 1 / z minus a constant
 
@@ -77,7 +78,7 @@ def composite(
     near: float,
     kernels: Kernels,
 ) -> Composited:
-    """As `compositing.composite`. The last feature must be 1: its sum is alpha, which the kernels keep more exactly."""
+    """As `splats.xla.composite`. The last feature must be 1: its sum is alpha, which the kernels keep more exactly."""
     return _forward(geometry, features, bins, grid, near, kernels)[0]
 
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from tileraster.mesh_intersection import face_boxes, intersect, ray_of, visible_faces
+from tileraster.mesh.intersection import face_boxes, intersect, ray_of, visible_faces
 
 # Candidates (pixel of a face's bounding box) tested per iteration: large enough to amortise the loop, small for cache.
 CANDIDATES_PER_STEP = 1 << 14

@@ -1,6 +1,6 @@
 """Triangles: which face each pixel sees first, and where it hits.
 
-The search for the nearest face (`mesh_search`, `mesh_search_tpu`) is discrete and runs without gradients. The winning
+The search for the nearest face (`search_xla`, `search_tpu`) is discrete and runs without gradients. The winning
 face of every pixel is then intersected once more, differentiably, which costs one gather of three vertices per pixel.
 """
 
@@ -11,11 +11,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from tileraster import mesh_search
 from tileraster.camera import to_camera
-from tileraster.compositors import tpu_tuning
-from tileraster.mesh_intersection import intersect, pixel_rays, visible_faces
-from tileraster.poison import poison_of
+from tileraster.mesh import search_xla
+from tileraster.mesh.intersection import intersect, pixel_rays, visible_faces
+from tileraster.nan_inputs import nan_where_input_is
+from tileraster.pallas.tuning import tpu_tuning
 from tileraster.types import MeshImage
 
 FACES_PER_STEP = 64  # of the reference
@@ -52,22 +52,22 @@ def render_mesh(
         search = _search_of(implementation)
         index, overflow = search(*fixed, **options, max_intersections=max_intersections)
     image = render_faces(corners, intrinsics, index, overflow)
-    poison = poison_of(corners, viewmats, intrinsics)[:, None, None]
+    nan_or_zero = nan_where_input_is(corners, viewmats, intrinsics)[:, None, None]
     return image._replace(
-        depth=image.depth + poison,
-        normal=image.normal + poison[..., None],
-        barycentric=image.barycentric + poison[..., None],
+        depth=image.depth + nan_or_zero,
+        normal=image.normal + nan_or_zero[..., None],
+        barycentric=image.barycentric + nan_or_zero[..., None],
     )
 
 
-def _search_of(implementation: str) -> Callable[..., mesh_search.NearestFaces]:
+def _search_of(implementation: str) -> Callable[..., search_xla.NearestFaces]:
     if not implementation.startswith("pallas_tpu"):
-        return mesh_search.nearest_faces
+        return search_xla.nearest_faces
     # Pallas is imported where it is used: it takes a second.
-    from tileraster import mesh_search_tpu
+    from tileraster.mesh import search_tpu
 
     interpret = implementation.endswith("_interpret")
-    return functools.partial(mesh_search_tpu.nearest_faces, unroll=tpu_tuning(implementation).mesh, interpret=interpret)
+    return functools.partial(search_tpu.nearest_faces, unroll=tpu_tuning(implementation).mesh, interpret=interpret)
 
 
 def render_faces(

@@ -15,12 +15,12 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 from jaxtyping import Array, Float
 
-from tileraster import entry_pairs
 from tileraster.constants import TRANSMITTANCE_STOP
-from tileraster.entry_pairs import Cotangents, Values
-from tileraster.entry_rows import Moments
-from tileraster.pallas_composite import EntryGradients, Lists, TileCotangents
-from tileraster.pallas_tpu import (
+from tileraster.pallas import entry_pairs
+from tileraster.pallas.composite import EntryGradients, Lists, TileCotangents
+from tileraster.pallas.entry_pairs import Cotangents, Values
+from tileraster.pallas.entry_rows import Moments
+from tileraster.pallas.tpu_forward import (
     CHUNK,
     FEATURES,
     LANES,

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from tileraster.constants import ALPHA_MAX, ALPHA_MIN, TRANSMITTANCE_STOP
-from tileraster.entry_rows import EntryRow
+from tileraster.pallas.entry_rows import EntryRow
 
 Plane = Float[Array, "*p"]
 
@@ -145,7 +145,7 @@ def gradient_one(
     *,
     reciprocal: Reciprocal,
 ) -> OneGradient:
-    """Gradient of one entry, front to back as in `compositing`; `constant` is its features times their cotangents."""
+    """Gradient of one entry, front to back as in `splats.xla`; `constant` is its features times their cotangents."""
     weight, behind = absorb(pair, transmittance)
     m = pair.inverse_depth - reference
     half = cotangents.m + cotangents.m2 * m

@@ -1,12 +1,10 @@
 """Surfels by tiles: project, bin, composite, and put the tiles together."""
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
 
-from tileraster.binning import TileGrid, bin_primitives, default_capacity
-from tileraster.compositing import VARYING, Composited
-from tileraster.compositors import Compositor
-from tileraster.projection import project_surfels
+from tileraster.splats.composited import VARYING, Composited, Compositor
+from tileraster.splats.projection import project_surfels
+from tileraster.tiling.binning import TileGrid, bin_primitives, default_capacity, join_tiles
 from tileraster.types import SplatInputs, SurfelImage
 
 
@@ -38,11 +36,3 @@ def render_surfels_tiled(
         distortion=alpha * m2 - m * m,
         overflow=bins.overflow,
     )
-
-
-def join_tiles(values: Float[Array, "t f p"], grid: TileGrid, batch: int) -> Float[Array, "b h w f"]:
-    """Images from tiles, without what sticks out."""
-    features = values.shape[1]
-    split = values.reshape(batch, grid.rows, grid.columns, features, grid.tile, grid.tile)
-    image = split.transpose(0, 1, 4, 2, 5, 3).reshape(batch, grid.rows * grid.tile, grid.columns * grid.tile, features)
-    return image[:, : grid.height, : grid.width]

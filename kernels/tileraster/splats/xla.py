@@ -23,23 +23,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from tileraster import surfel_pairs
-from tileraster.binning import Bins, TileGrid, sum_entries
-from tileraster.constants import DISTORTION_FAR, DISTORTION_NEAR, TRANSMITTANCE_STOP
+from tileraster.constants import TRANSMITTANCE_STOP
+from tileraster.splats import surfel_pairs
+from tileraster.splats.composited import DISTORTION_SCALE, VARYING, Composited
+from tileraster.tiling.binning import Bins, TileGrid, sum_entries
 
 TILE = 8  # pixels a side
 TILES_PER_GROUP = 16
 ENTRIES_PER_CHUNK = 16
-VARYING = 3  # z, m, m^2
-# m(z) = const - DISTORTION_SCALE / z
-DISTORTION_SCALE = DISTORTION_FAR * DISTORTION_NEAR / (DISTORTION_FAR - DISTORTION_NEAR)
-
-
-class Composited(NamedTuple):
-    """Per tile and pixel, tiles flat over (image, tile)."""
-
-    sums: Float[Array, "t f p"]  # constant features, then z, m, m^2
-    median_depth: Float[Array, "t p"]  # without gradient
 
 
 class _Group(NamedTuple):

@@ -20,16 +20,8 @@ from jaxtyping import Array, Bool, Float
 
 from tileraster.camera import rotation_matrix, to_camera
 from tileraster.constants import ALPHA_MIN, WIDEST
+from tileraster.tiling.binning import ScreenBoxes
 from tileraster.types import SplatInputs
-
-
-class ScreenBoxes(NamedTuple):
-    """Where a primitive can reach ALPHA_MIN, in pixels, and its place in the depth order."""
-
-    low: Float[Array, "b n 2"]
-    high: Float[Array, "b n 2"]
-    depth: Float[Array, "b n"]
-    visible: Bool[Array, "b n"]
 
 
 class ProjectedSurfels(NamedTuple):

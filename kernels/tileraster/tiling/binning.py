@@ -11,10 +11,18 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from tileraster.constants import CAPACITY_STEP
-from tileraster.projection import ScreenBoxes
+
+
+class ScreenBoxes(NamedTuple):
+    """Where a primitive can reach ALPHA_MIN, in pixels, and its place in the depth order."""
+
+    low: Float[Array, "b n 2"]
+    high: Float[Array, "b n 2"]
+    depth: Float[Array, "b n"]
+    visible: Bool[Array, "b n"]
 
 
 class TileGrid(NamedTuple):
@@ -204,3 +212,11 @@ def _sum_side_by_side(values: Float[Array, "e k"], bins: Bins) -> Float[Array, "
 
     start = jnp.zeros((bins.first.shape[0], values.shape[1]), values.dtype)
     return jax.lax.fori_loop(0, jnp.max(bins.entries), add, start)
+
+
+def join_tiles(values: Float[Array, "t f p"], grid: TileGrid, batch: int) -> Float[Array, "b h w f"]:
+    """Images from tiles, without what sticks out."""
+    features = values.shape[1]
+    split = values.reshape(batch, grid.rows, grid.columns, features, grid.tile, grid.tile)
+    image = split.transpose(0, 1, 4, 2, 5, 3).reshape(batch, grid.rows * grid.tile, grid.columns * grid.tile, features)
+    return image[:, : grid.height, : grid.width]

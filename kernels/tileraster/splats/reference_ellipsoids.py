@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 from tileraster.camera import rotation_matrix
 from tileraster.constants import ALPHA_MAX, ALPHA_MIN, DILATION, FRUSTUM_MARGIN
-from tileraster.reference import last_in_first_half, pixel_chunks, weights_of
+from tileraster.splats.reference_surfels import last_in_first_half, pixel_chunks, weights_of
 from tileraster.types import EllipsoidImage, SplatInputs
 
 _LARGEST = 1e15  # world units: squares of larger scales overflow float32

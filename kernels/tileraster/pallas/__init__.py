@@ -1,0 +1,1 @@
+"""Compositing by kernels for TPU and GPU."""
