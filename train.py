@@ -14,13 +14,14 @@ from pathlib import Path
 import jax
 from tqdm import tqdm
 
-from sheap_jax import config_files
+from sheap_jax import assembly, config_files
 from sheap_jax.config import Config
 from sheap_jax.config_checks import check_config
 from sheap_jax.data.pairs import pair_batches
 from sheap_jax.data.records import ShardError
-from sheap_jax.morphable.named import load_morphable
-from sheap_jax.training import run_directory, setup, sharding
+from sheap_jax.files.pictures import save_picture
+from sheap_jax.morphable.registry import load_morphable
+from sheap_jax.training import run_directory, sharding, start
 from sheap_jax.training.checkpoint import CheckpointError, Checkpoints
 from sheap_jax.training.densify import make_densify
 from sheap_jax.training.metrics import MetricWriter
@@ -46,20 +47,20 @@ def train_in(run: run_directory.RunDirectory, config: Config) -> None:
     """The training itself. Up to `run.begin` it can be refused: for cheap reasons first, then for data or state."""
     # The method: constant arrays, and networks without parameters.
     model = load_morphable(config.morphable)
-    networks = setup.build_networks(config, model)
-    assets = setup.build_assets(config, model)
+    networks = assembly.build_networks(config, model)
+    assets = assembly.build_assets(config, model)
     # One program over all devices of all processes: the batch is split, the state whole on each or shared out.
     accumulate = config.optimizer.accumulate
     mesh = sharding.make_mesh(config.batch_size, fsdp=config.devices.fsdp, accumulate=accumulate)
-    settings = setup.render_settings(config, mesh)
-    setup.check_fit(config, networks, assets)
-    split = setup.open_data(config)
+    settings = assembly.render_settings(config)
+    start.check_fit(config, networks, assets)
+    split = assembly.open_data(config)
 
     # What learns.
-    state = sharding.place_state(setup.initial_state(config, networks, assets), mesh)
+    state = sharding.place_state(start.initial_state(config, networks, assets), mesh)
     assets = sharding.replicate(assets, mesh)
     checkpoints = Checkpoints(run.path, keep=config.log.keep_checkpoints)
-    state = checkpoints.restore(state) or setup.start_from_weights(config, state)
+    state = checkpoints.restore(state) or start.start_from_weights(config, state)
     first = int(state.step)
     run.begin(first)
     if first == config.steps:
@@ -70,7 +71,7 @@ def train_in(run: run_directory.RunDirectory, config: Config) -> None:
         return
 
     shardings = None if mesh is None else sharding.state_shardings(state, mesh)
-    optimizers = setup.build_optimizers(config)
+    optimizers = start.build_optimizers(config)
     options = {"accumulate": accumulate, "shardings": shardings}
     geometry_step = make_step(networks, optimizers, config.losses, settings, rendered=False, **options)
     full_step = make_step(networks, optimizers, config.losses, settings, rendered=True, **options)
@@ -111,22 +112,22 @@ def train_in(run: run_directory.RunDirectory, config: Config) -> None:
             done += 1
 
             densifies = config.geometry_steps < done <= config.prototypes.densify_until
-            if densifies and setup.is_due(done, config.prototypes.densify_every):
+            if densifies and is_due(done, config.prototypes.densify_every):
                 state = densify(state)
             stopped = stop.stops(done)
             last = done == config.steps or stopped
-            if last or setup.is_due(done, config.log.metrics_every):
+            if last or is_due(done, config.log.metrics_every):
                 watch.settle()
                 values = {name: float(value) for name, value in report.metrics.items()}
                 writer.write(done, values)
                 rate = progress.format_dict["rate"] or 0.0
                 progress.set_postfix(loss=f"{values['loss']:.4f}", images_s=f"{2 * config.batch_size * rate:.0f}")
-            if last or setup.is_due(done, config.log.pictures_every):
-                picture = make_pictures(networks, state, assets, batch, settings)
+            if last or is_due(done, config.log.pictures_every):
+                picture = make_pictures(networks, state, assets, batch, settings, mesh=mesh)
                 if sharding.leads():
-                    setup.save_picture(run.path / "pictures" / f"{done:07d}.png", picture)
+                    save_picture(picture, run.path / "pictures" / f"{done:07d}.png")
                 writer.write_image(done, "source-target-render-overlay-normals", picture)
-            if last or setup.is_due(done, config.log.checkpoint_every):
+            if last or is_due(done, config.log.checkpoint_every):
                 with stall.stage("a checkpoint to be written"):
                     watch.settle()
                     checkpoints.save(state)
@@ -139,6 +140,11 @@ def train_in(run: run_directory.RunDirectory, config: Config) -> None:
         checkpoints.close()
         writer.close()
         stall.close()
+
+
+def is_due(step: int, every: int) -> bool:
+    """Whether something done every so many steps is due; `every` 0 means never."""
+    return every > 0 and step % every == 0
 
 
 def main(arguments: list[str]) -> None:
@@ -154,7 +160,7 @@ def main(arguments: list[str]) -> None:
         from eval import evaluate
 
         # On this run's own test people; eval.py alone takes those that are the same for everybody.
-        evaluate(run, data={"embedded": setup.ensure_data(config)})
+        evaluate(run, data={"embedded": assembly.ensure_data(config)})
 
 
 if __name__ == "__main__":

@@ -27,12 +27,12 @@ import numpy as np
 from timing import environment
 
 from eval import evaluate
-from sheap_jax import config_files
+from sheap_jax import assembly, config_files
 from sheap_jax.config import Config
 from sheap_jax.data.embedded.people import EMBEDDED
 from sheap_jax.evaluation.compare import Interval, load_results, paired_bootstrap, paired_values
-from sheap_jax.morphable.named import load_morphable
-from sheap_jax.training import run_directory, setup
+from sheap_jax.morphable.registry import load_morphable
+from sheap_jax.training import run_directory, start
 from sheap_jax.training.checkpoint import Checkpoints
 from sheap_jax.training.state import TrainState
 from train import train
@@ -113,7 +113,7 @@ def train_geometry(base: Config, directory: Path) -> TrainState:
 
 def first_state(config: Config) -> TrainState:
     model = load_morphable(config.morphable)
-    return setup.initial_state(config, setup.build_networks(config, model), setup.build_assets(config, model))
+    return start.initial_state(config, assembly.build_networks(config, model), assembly.build_assets(config, model))
 
 
 def start_after(geometry: TrainState, config: Config) -> None:
@@ -133,7 +133,7 @@ def own_test_people(config: Config) -> dict[str, Path]:
     """Where the test people are if the run's are not the embedded heads, whose test people are embedded-v1."""
     people = config.data.embedded
     generated = people is None or people.people.startswith(EMBEDDED)
-    return {} if generated else {"embedded": setup.ensure_data(config)}
+    return {} if generated else {"embedded": assembly.ensure_data(config)}
 
 
 def results_file(config: Config) -> Path:

@@ -33,7 +33,7 @@ def compile_kernel(backend: str, architecture: str, kernel: str) -> None:
     from tileraster.pallas.kernels import gpu_kernels
     from tileraster.pallas.tuning import GPU_TUNING
 
-    from sheap_jax.training.targets import find_target
+    from sheap_jax.ahead_of_time.accelerators import find_target
 
     mesh = jax.sharding.Mesh(find_target(CHIP[architecture]).devices, ("gpu",))
     sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())

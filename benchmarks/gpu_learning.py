@@ -27,16 +27,16 @@ from overfit import shape_ratio
 from timing import environment, report
 from tqdm import tqdm
 
-from sheap_jax import config_files
+from sheap_jax import assembly, config_files
 from sheap_jax.config import Config, EmbeddedData
 from sheap_jax.data.augment import float_batch
 from sheap_jax.data.embedded.dataset import film_people
 from sheap_jax.data.embedded.people import load_people, person_seed
 from sheap_jax.data.frames import decode_image, drop_far_landmarks
-from sheap_jax.morphable.embedded import embedded_person
-from sheap_jax.morphable.named import load_morphable
-from sheap_jax.reanimation import Assets, Networks
-from sheap_jax.training import setup
+from sheap_jax.method.reanimation import Assets, Networks
+from sheap_jax.morphable.embedded.head import embedded_person
+from sheap_jax.morphable.registry import load_morphable
+from sheap_jax.training import start
 from sheap_jax.training.checkpoint import Checkpoints
 from sheap_jax.training.state import TrainState
 from sheap_jax.training.step import make_step
@@ -143,7 +143,7 @@ def _estimate(estimator: Any, params: Any, images: Float[Array, "b h w 3"]) -> A
 def compile_steps(learner: Learner, state: TrainState, batch: Batch, pool: ThreadPoolExecutor) -> dict[str, Any]:
     """Futures of both steps: the rendered one compiles while the other already trains."""
     config = learner.config
-    optimizers, settings = setup.build_optimizers(config), setup.render_settings(config, None)
+    optimizers, settings = start.build_optimizers(config), assembly.render_settings(config)
 
     def compiled(rendered: bool) -> Step:
         step: Any = make_step(learner.networks, optimizers, config.losses, settings, rendered=rendered)
@@ -221,9 +221,9 @@ def main() -> None:
     run = options.work / "run"
     run.mkdir(parents=True, exist_ok=True)
     model = load_morphable(config.morphable)
-    assets, networks = setup.build_assets(config, model), setup.build_networks(config, model)
+    assets, networks = assembly.build_assets(config, model), assembly.build_networks(config, model)
     checkpoints = Checkpoints(run, keep=1)
-    state = setup.initial_state(config, networks, assets)
+    state = start.initial_state(config, networks, assets)
     state = checkpoints.restore(state) or state
     learner = Learner(config, networks, assets, load_film(pictures, data))
     state, found = learn(learner, state, seconds=options.seconds)

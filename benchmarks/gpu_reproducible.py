@@ -26,14 +26,18 @@ def train_twice(options: argparse.Namespace) -> dict[str, Any]:
     from paper_run import random_batch, random_run
     from timing import environment
 
-    from sheap_jax import config_files
-    from sheap_jax.training import setup
+    from sheap_jax import assembly, config_files
+    from sheap_jax.training import start
     from sheap_jax.training.step import make_step
 
     run = random_run(config_files.load_file(options.config), head=options.head)
     config = run.config
     step: Any = make_step(
-        run.networks, setup.build_optimizers(config), config.losses, setup.render_settings(config, None), rendered=True
+        run.networks,
+        start.build_optimizers(config),
+        config.losses,
+        assembly.render_settings(config),
+        rendered=True,
     )
     batches = [random_batch(config, options.batch, seed=seed) for seed in range(4)]
     digests, seconds, differing = [], [], []

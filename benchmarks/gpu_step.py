@@ -25,11 +25,12 @@ import jax
 from paper_run import FLAME_LIKE, RandomRun, random_batch, random_run
 from timing import environment, report
 
-from sheap_jax import config_files
+from sheap_jax import assembly, config_files
+from sheap_jax.ahead_of_time import program_cost
+from sheap_jax.ahead_of_time.abstract_run import abstract_run
 from sheap_jax.config import Config
-from sheap_jax.reanimation import Networks
-from sheap_jax.training import program_cost, setup
-from sheap_jax.training.abstract_run import abstract_run
+from sheap_jax.method.reanimation import Networks
+from sheap_jax.training import start
 from sheap_jax.training.step import make_step
 
 # Scopes in the code, and what is asked of them together: rasteriser, sort and z-buffer at most 15 % of the step.
@@ -43,8 +44,8 @@ PROFILED = 3
 
 
 def rendered_step(networks: Networks, config: Config) -> Any:
-    settings = setup.render_settings(config, None)
-    return make_step(networks, setup.build_optimizers(config), config.losses, settings, rendered=True)
+    settings = assembly.render_settings(config)
+    return make_step(networks, start.build_optimizers(config), config.losses, settings, rendered=True)
 
 
 def compile_only(config: Config, batch_size: int) -> dict[str, Any]:

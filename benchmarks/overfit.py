@@ -26,23 +26,23 @@ from jaxtyping import Array, Float
 from shape_gradients import first_pairs
 from timing import environment
 
-from sheap_jax import config_files, reanimation
+from sheap_jax import assembly, config_files
 from sheap_jax.config import Config
 from sheap_jax.data.embedded.people import person_seed
 from sheap_jax.data.records import Split
 from sheap_jax.evaluation.alignment import procrustes
 from sheap_jax.evaluation.embedded_set import CURRENT, VERSIONS, ensure_test_people
 from sheap_jax.evaluation.image_scores import hull_mask, psnr
+from sheap_jax.method import reanimation
+from sheap_jax.method.objective import full_objective, geometry_objective
+from sheap_jax.method.prototypes import init_prototypes
+from sheap_jax.method.reanimation import Assets, Networks
 from sheap_jax.models.estimator import EstimatorOutput
 from sheap_jax.models.regressor import OUTPUTS, GaussianRegressor
 from sheap_jax.morphable import MorphableModel
-from sheap_jax.morphable.embedded import embedded_person
+from sheap_jax.morphable.embedded.head import embedded_person
 from sheap_jax.morphable.model import mean_params, neutral_vertices
-from sheap_jax.morphable.named import load_morphable
-from sheap_jax.prototypes import init_prototypes
-from sheap_jax.reanimation import Assets, Networks
-from sheap_jax.training import setup
-from sheap_jax.training.objective import full_objective, geometry_objective
+from sheap_jax.morphable.registry import load_morphable
 from sheap_jax.types import Batch, Estimate, HeadParams, Prototypes
 
 Variables = dict[str, dict[str, Array]]  # {"estimator": ..., "regressor": ...}, as the networks' parameters
@@ -89,7 +89,7 @@ def make_fit(config: Config, model: MorphableModel) -> Fit:
     free = tuple(i for i, name in enumerate(model.joint_names) if name in config.estimator.free_joints)
     stand_ins: Any = (FreeEstimator(free), FreeRegressor())
     prototypes = init_prototypes(model.faces.shape[0], per_face=config.prototypes.per_face)
-    return Fit(config, Networks(*stand_ins), setup.build_assets(config, model), prototypes)
+    return Fit(config, Networks(*stand_ins), assembly.build_assets(config, model), prototypes)
 
 
 def mean_heads(fit: Fit, people: int) -> Variables:
@@ -108,7 +108,7 @@ def descend(
 
     Returns the variables after an eighth of the steps, two eighths ... and all of them.
     """
-    settings = setup.render_settings(fit.config, None)
+    settings = assembly.render_settings(fit.config)
     weights, people = fit.config.losses, len(batch.record)
     probe = jnp.zeros((people, fit.prototypes.parent_face.shape[0], 2))
     schedule = optax.cosine_decay_schedule(1.0, steps, alpha=0.1)
@@ -147,7 +147,7 @@ def picture_error(fit: Fit, variables: Variables, batch: Batch) -> float:
     def render(variables: Variables) -> Float[Array, "b h w 3"]:
         pair = reanimation.estimate_pair(fit.networks, variables, fit.assets, batch.source.image, batch.target.image)
         avatar = reanimation.build_avatar(fit.networks, variables, fit.assets, fit.prototypes, pair)
-        settings = setup.render_settings(fit.config, None)
+        settings = assembly.render_settings(fit.config)
         background = reanimation.border_color(batch.target.image)
         return reanimation.render(
             fit.assets, avatar, pair.target.vertices, background, **settings._asdict()

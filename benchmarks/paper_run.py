@@ -7,13 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sheap_jax import geometry
+from sheap_jax import assembly, geometry
+from sheap_jax.ahead_of_time.abstract_run import abstract_run
 from sheap_jax.config import Config
+from sheap_jax.method.reanimation import Assets, Networks
 from sheap_jax.models.graph_network import face_neighbourhood
-from sheap_jax.morphable.named import load_morphable
-from sheap_jax.reanimation import Assets, Networks
-from sheap_jax.training import setup
-from sheap_jax.training.abstract_run import abstract_run
+from sheap_jax.morphable.registry import load_morphable
+from sheap_jax.training import start
 from sheap_jax.training.state import TrainState
 from sheap_jax.types import Batch, Frame
 
@@ -39,11 +39,11 @@ def random_run(config: Config, *, head: str = FLAME_LIKE) -> RandomRun:
     assets = Assets(
         model=jax.tree.map(jnp.asarray, model),
         neighbourhood=face_neighbourhood(np.asarray(model.faces)),
-        light_prior=setup.light_prior("generated", config.estimator.light_components),
+        light_prior=assembly.light_prior("generated", config.estimator.light_components),
         camera=geometry.official_camera(config.image_size),
         frozen=_random_like(shapes.assets.frozen),
     )
-    return RandomRun(config, shapes.networks, assets, setup.initial_state(config, shapes.networks, assets))
+    return RandomRun(config, shapes.networks, assets, start.initial_state(config, shapes.networks, assets))
 
 
 def random_batch(config: Config, batch_size: int, *, seed: int = 0) -> Batch:

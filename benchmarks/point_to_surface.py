@@ -23,7 +23,7 @@ from sheap_jax.evaluation.geometry_scores import Mesh, Scan, scan_errors
 from sheap_jax.evaluation.point_to_surface import Surface
 from sheap_jax.evaluation.predictions import pose_heads
 from sheap_jax.evaluation.scans import STEERING_POINTS, face_region
-from sheap_jax.morphable.embedded import embedded_head
+from sheap_jax.morphable.embedded.head import embedded_head
 from sheap_jax.morphable.model import mean_params
 
 TURNS = 3

@@ -26,9 +26,9 @@ from sheap_jax.inference.inputs import find_inputs
 from sheap_jax.inference.outputs import write_outputs
 from sheap_jax.inference.pipeline import Prediction, predict_clips
 from sheap_jax.inference.predictor import BUCKETS, Predictor
+from sheap_jax.method.reanimation import Networks
 from sheap_jax.models import build
-from sheap_jax.morphable.named import load_morphable
-from sheap_jax.reanimation import Networks
+from sheap_jax.morphable.registry import load_morphable
 
 HEIGHT, WIDTH = 960, 1280  # of the photographs
 

@@ -26,14 +26,14 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 from timing import environment
 
+from sheap_jax import assembly
 from sheap_jax.config import EmbeddedData, LossWeights
 from sheap_jax.data.embedded.people import person_seed
 from sheap_jax.data.frames import decode_frame, stack_frames
 from sheap_jax.data.records import Split
 from sheap_jax.inference.predictor import Predictor
-from sheap_jax.morphable.embedded import embedded_person
-from sheap_jax.training import setup
-from sheap_jax.training.objective import full_objective
+from sheap_jax.method.objective import full_objective
+from sheap_jax.morphable.embedded.head import embedded_person
 from sheap_jax.types import Batch
 
 TERMS = ("landmarks", "l1", "ssim", "gradient", "normal", "depth", "shape")
@@ -47,7 +47,7 @@ def shape_gradients(predictor: Predictor, batch: Batch, *, position_share: float
 
     A change of the bias of the shape head's last layer is a change of the coefficients.
     """
-    settings = setup.render_settings(predictor.config, None)
+    settings = assembly.render_settings(predictor.config)
     state = predictor.state
     off = {field.name: 0.0 for field in dataclasses.fields(LossWeights)} | FIXED | {"position_share": position_share}
 
@@ -141,7 +141,7 @@ def main() -> None:
     config = predictor.config
     if not isinstance(config.data.embedded, EmbeddedData):
         parser.error(f"{arguments.run} was trained on real frames: only embedded people have a known shape")
-    split = Split(setup.ensure_data(config), arguments.split)
+    split = Split(assembly.ensure_data(config), arguments.split)
     batch, numbers = first_pairs(split, arguments.people, image_size=config.image_size)
     seeds = [person_seed(arguments.split, number, config.data.embedded) for number in numbers]
     true = np.stack([embedded_person(seed, detail="coarse").shape for seed in seeds])

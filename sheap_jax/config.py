@@ -112,7 +112,7 @@ class Prototypes:
 
 @dataclass(frozen=True)
 class LossWeights:
-    """Weights of the terms in sheap_jax/training/objective.py (all ours: we have not found the paper's)."""
+    """Weights of the terms in sheap_jax/method/objective.py (all ours: we have not found the paper's)."""
 
     landmarks: NotNegative = 1.0
     contour: NotNegative = 1.0  # relative weight of the jaw line within the landmark term

@@ -1,7 +1,7 @@
 """Which configurations can be trained with: the values of single fields, and what must hold between them.
 
 What depends on the morphable model is checked where the networks are sized (models/build.py), what the renderer must
-know in training/setup.py, what depends on devices in training/sharding.py.
+know in assembly.py, what depends on devices in training/sharding.py.
 """
 
 from collections.abc import Iterator

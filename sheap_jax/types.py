@@ -55,6 +55,9 @@ class Surfels(NamedTuple):
     albedo: Float[Array, "*b n 3"]
 
 
+MAX_PER_FACE = 6  # active prototypes on a face, at the start and ever after (the paper's bound)
+
+
 class Prototypes(NamedTuple):
     """State of the Gaussian prototypes at fixed capacity N; embeddings are parameters of the regressor."""
 

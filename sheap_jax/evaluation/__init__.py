@@ -1,0 +1,1 @@
+"""Benchmarks: scores with their baselines, and reports."""

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from sheap_jax.data.cropping import Framing, crop_box, crop_image, picture_size
+from sheap_jax.cropping import Framing, crop_box, crop_image, picture_size
 from sheap_jax.data.photographs import first_existing, read_photograph
 from sheap_jax.evaluation.geometry_report import geometry_comparisons, geometry_curves, values_per_image
 from sheap_jax.evaluation.geometry_scores import Scan, ScanErrors, errors_of_all, in_threads

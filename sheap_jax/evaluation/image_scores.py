@@ -4,7 +4,7 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float
 
-from sheap_jax.losses.photometric import ssim_map
+from sheap_jax.method.losses.photometric import ssim_map
 
 # Of identical pictures: the rounding error of 8-bit images, so that a mean over images stays finite.
 MAX_PSNR = 20 * np.log10(2 * 255)

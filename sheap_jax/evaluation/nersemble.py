@@ -25,9 +25,9 @@ from jaxtyping import Float, Int
 
 from sheap_jax.data.photographs import read_photograph
 from sheap_jax.evaluation.geometry_scores import Mesh
-from sheap_jax.evaluation.mesh_files import ply_bytes
 from sheap_jax.evaluation.predictions import Predictor, neutral, pose_heads
 from sheap_jax.evaluation.report import Report
+from sheap_jax.files.mesh_files import ply_bytes
 
 BATCH_SIZE = 32
 _FRAME = re.compile(r"(?P<sequence>[A-Za-z0-9_+-]+)_(?P<time>[0-9]+)_(?P<serial>[0-9]+)")

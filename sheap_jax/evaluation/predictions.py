@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from sheap_jax.data.cropping import Framing
+from sheap_jax.cropping import Framing
 from sheap_jax.evaluation.geometry_scores import NOW_LANDMARKS, Mesh
 from sheap_jax.geometry import official_camera, project
 from sheap_jax.morphable import MorphableModel, forward, landmarks

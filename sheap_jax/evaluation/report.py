@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from sheap_jax.evaluation.geometry_scores import cumulative_curve
+from sheap_jax.files.pictures import save_picture
 
 CURVE_LIMIT = 8.0  # mm, as in the NoW benchmark's plots
 SHOWN = 20  # missing or doubtful predictions that a table names; the JSON has them all
@@ -114,15 +115,6 @@ def write_reports(reports: Sequence[Report], directory: str | Path) -> list[Path
             paths.append(directory / f"{report.benchmark}_samples.png")
             save_picture(report.samples, paths[-1])
     return paths
-
-
-def save_picture(picture: UInt8[np.ndarray, "h w 3"], path: str | Path) -> None:
-    """Write an RGB picture; the suffix gives the format. Raises OSError if it cannot be written."""
-    import cv2
-
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    if not cv2.imwrite(str(path), np.ascontiguousarray(picture[..., ::-1])):
-        raise OSError(f"could not write the picture {path}: is the disk full or the suffix unknown?")
 
 
 def _as_json(report: Report) -> dict[str, Any]:

@@ -7,10 +7,10 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 from tileraster import MeshImage
 
-from sheap_jax.evaluation.pictures import grid, normal_colors, overlay
+from sheap_jax.files.pictures import grid, normal_colors, overlay
 from sheap_jax.geometry import official_camera
+from sheap_jax.method.rendering import render_mesh
 from sheap_jax.morphable import MorphableModel, forward
-from sheap_jax.rendering import render_mesh
 from sheap_jax.types import HeadParams
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from sheap_jax.evaluation.geometry_scores import MILLIMETRES, Scan
-from sheap_jax.evaluation.mesh_files import read_landmarks7, read_vertices
+from sheap_jax.files.mesh_files import read_landmarks7, read_vertices
 
 # NoW's landmarks: outer and inner corners of the right eye, inner and outer of the left, nose base, mouth corners.
 RIGHT_OUTER, RIGHT_INNER, LEFT_INNER, LEFT_OUTER, NOSE = range(5)

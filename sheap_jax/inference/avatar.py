@@ -17,20 +17,20 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from sheap_jax import lighting, reanimation
 from sheap_jax.data.folders import check_writable
 from sheap_jax.data.photographs import read_photograph
 from sheap_jax.data.prepare.clips import VIDEO_SUFFIXES, PrepareError
+from sheap_jax.files.whole_file import whole_file
 from sheap_jax.inference.crops import add_face_options, largest_face, open_finder
 from sheap_jax.inference.faces import FaceFinder
 from sheap_jax.inference.predictor import Predictor
 from sheap_jax.inference.splats import write_splats
+from sheap_jax.method import lighting, reanimation
+from sheap_jax.method.reanimation import Avatar
 from sheap_jax.morphable import MorphableModel, forward
 from sheap_jax.morphable.model import mean_params
-from sheap_jax.morphable.named import load_morphable
-from sheap_jax.reanimation import Avatar
+from sheap_jax.morphable.registry import load_morphable
 from sheap_jax.types import HeadParams, LocalSurfels, Prototypes
-from sheap_jax.whole_file import whole_file
 
 FORMAT_VERSION = 1
 ERRORS = (PrepareError, OSError, RuntimeError, ValueError)  # that the command lines turn into one line
@@ -43,7 +43,7 @@ class RiggedSurfels:
     parent_face: Int[Array, "n"]
     barycentric: Float[Array, "n 3"]  # anchor on the parent face
     local: LocalSurfels  # without batch axis
-    light: Float[Array, "9 3"]  # harmonic coefficients, as in sheap_jax.lighting
+    light: Float[Array, "9 3"]  # harmonic coefficients, as in sheap_jax.method.lighting
     head: HeadParams  # of the photograph, without batch axis; its shape belongs to the avatar
     morphable: str = flax.struct.field(pytree_node=False)  # as a configuration names it
 

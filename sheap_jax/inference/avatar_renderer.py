@@ -8,8 +8,9 @@ import numpy as np
 import tileraster
 from jaxtyping import Array, Float
 
-from sheap_jax import geometry, rendering
+from sheap_jax import geometry
 from sheap_jax.inference.avatar import RiggedSurfels, pose_surfels
+from sheap_jax.method import rendering
 from sheap_jax.morphable import MorphableModel
 from sheap_jax.types import HeadParams
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
-from sheap_jax.data.cropping import Framing, crop_image
+from sheap_jax.cropping import Framing, crop_image
 from sheap_jax.data.prepare.clips import Clip
 from sheap_jax.data.prepare.landmarks import FaceLandmarker, NpzLandmarks
 from sheap_jax.inference.faces import BoxFaces, FaceFinder, LandmarkFaces, Unstated, WholePicture

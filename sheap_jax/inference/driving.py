@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from sheap_jax.data.cropping import CropBox, crop_image
+from sheap_jax.cropping import CropBox, crop_image
 from sheap_jax.data.prepare.clips import DEFAULT_RATE
 from sheap_jax.data.prepare.video import FrameReader, SameSize
 from sheap_jax.inference.faces import FaceFinder

@@ -17,11 +17,11 @@ import jax.export
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from sheap_jax import reanimation
 from sheap_jax.data.folders import check_writable
+from sheap_jax.files.whole_file import whole_file
 from sheap_jax.inference.avatar import ERRORS
 from sheap_jax.inference.predictor import Predictor
-from sheap_jax.whole_file import whole_file
+from sheap_jax.method import reanimation
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 

@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from sheap_jax.data.cropping import CropBox, Framing, crop_detection, follow_box, picture_size, upright_box
+from sheap_jax.cropping import CropBox, Framing, crop_detection, follow_box, picture_size, upright_box
 from sheap_jax.data.prepare.clips import Clip, PrepareError
 from sheap_jax.data.prepare.face_files import Row, entry_of, path_key, read_table
 from sheap_jax.data.prepare.landmarks import LandmarkSource

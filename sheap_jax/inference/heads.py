@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.spatial.transform import Rotation
 
-from sheap_jax.data.cropping import CropBox
+from sheap_jax.cropping import CropBox
 from sheap_jax.evaluation.predictions import Heads, pose_heads
 from sheap_jax.geometry import OFFICIAL_FOCAL, official_camera
 from sheap_jax.inference.predictor import in_buckets

@@ -12,7 +12,7 @@ from sheap_jax.config import Config
 from sheap_jax.inference.predictor import Predictor, check_images, in_buckets
 from sheap_jax.models import official
 from sheap_jax.morphable import MorphableModel
-from sheap_jax.morphable.named import load_morphable
+from sheap_jax.morphable.registry import load_morphable
 from sheap_jax.types import HeadParams
 
 

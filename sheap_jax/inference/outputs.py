@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from sheap_jax.evaluation.mesh_files import MeshFile, TextureChart, glb_bytes, ply_bytes, write_obj
 from sheap_jax.evaluation.predictions import Heads
+from sheap_jax.files.mesh_files import MeshFile, TextureChart, glb_bytes, ply_bytes, write_obj
 from sheap_jax.inference import heads, overlays
 from sheap_jax.inference.pipeline import Prediction
 from sheap_jax.models import official

@@ -12,14 +12,15 @@ import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
-from sheap_jax import rendering
-from sheap_jax.data.cropping import CropBox
+from sheap_jax.cropping import CropBox
 from sheap_jax.data.prepare.video import FrameReader
-from sheap_jax.evaluation import pictures
+from sheap_jax.files import pictures
+from sheap_jax.files.pictures import save_picture
 from sheap_jax.geometry import official_camera
 from sheap_jax.inference.pipeline import Prediction
 from sheap_jax.inference.predictor import BUCKETS, in_buckets
 from sheap_jax.inference.video_files import VideoFile
+from sheap_jax.method import rendering
 
 WINDOW = 1.6  # side of the rendered window in sides of the crop: crowns and necks reach beyond the crop
 SIZES = (128, 256, 384)  # pixels of the window; the smallest that is no coarser than the picture, or the largest
@@ -52,11 +53,8 @@ def write_overlay(
             for image, end in zip(shown, prediction.footage.times[1:], strict=True):
                 video.write(image, until=float(end))
         return
-    import cv2
-
     for image in shown:
-        if not cv2.imwrite(str(stem.with_suffix(".png")), image[..., ::-1]):
-            raise OSError(f"{stem.with_suffix('.png')} cannot be written")
+        save_picture(image, stem.with_suffix(".png"))
 
 
 def overlay_frames(

@@ -17,7 +17,7 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from sheap_jax.data.cropping import CropBox, crop_image
+from sheap_jax.cropping import CropBox, crop_image
 from sheap_jax.data.photographs import read_photograph
 from sheap_jax.data.prepare.clips import Clip, PrepareError
 from sheap_jax.data.prepare.video import ClipFrame, FrameReader

@@ -9,15 +9,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from sheap_jax import config_files, reanimation
+from sheap_jax import assembly, config_files
 from sheap_jax.config import Config
-from sheap_jax.data.cropping import Framing
+from sheap_jax.cropping import Framing
+from sheap_jax.method import reanimation
+from sheap_jax.method.reanimation import Assets, Networks
 from sheap_jax.models import official
 from sheap_jax.morphable import MorphableModel
-from sheap_jax.morphable.named import load_morphable
-from sheap_jax.reanimation import Assets, Networks
-from sheap_jax.training import setup
+from sheap_jax.morphable.registry import load_morphable
 from sheap_jax.training.checkpoint import CheckpointError, read_checkpoint
+from sheap_jax.training.start import initial_state
 from sheap_jax.training.state import TrainState
 from sheap_jax.types import HeadParams
 
@@ -60,8 +61,8 @@ class Predictor:
             raise CheckpointError(f"{directory} is no run directory: it has no config.json; train.py makes them")
         config = config_files.load_json(directory / "config.json")
         model = load_morphable(config.morphable)
-        assets = setup.build_assets(config, model, training=False)
-        networks = setup.build_networks(config, model)
+        assets = assembly.build_assets(config, model, training=False)
+        networks = assembly.build_networks(config, model)
         return cls(config, model, assets, networks, _restore(directory, config, networks, assets, step))
 
     def __call__(self, images: Float[Array | np.ndarray, "n h w 3"]) -> HeadParams:
@@ -93,7 +94,7 @@ class Predictor:
     def _render_driven(self, state: TrainState, assets: Assets, source, target):
         pair = reanimation.estimate_pair(self.networks, state.params, assets, source, target)
         avatar = reanimation.build_avatar(self.networks, state.params, assets, state.prototypes, pair)
-        settings = setup.render_settings(self.config, None)
+        settings = assembly.render_settings(self.config)
         background = reanimation.border_color(target)
         rendering = reanimation.render(assets, avatar, pair.target.vertices, background, **settings._asdict())
         return jnp.clip(rendering.surfels.color, 0.0, 1.0)
@@ -135,7 +136,7 @@ def in_buckets(function: Callable[[Any], Any], rows: Any) -> Any:
 
 def _restore(directory: Path, config: Config, networks: Networks, assets: Assets, step: int | None) -> TrainState:
     device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    like = jax.eval_shape(lambda: setup.initial_state(config, networks, assets))
+    like = jax.eval_shape(lambda: initial_state(config, networks, assets))
     like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), like)
     state = read_checkpoint(directory, like, step=step)
     if state is None:

@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from sheap_jax.data.folders import check_writable
 from sheap_jax.data.prepare.clips import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from sheap_jax.files.pictures import save_picture
 from sheap_jax.inference.avatar import ERRORS, RiggedSurfels, check_fits, load_avatar, load_model_of
 from sheap_jax.inference.avatar_renderer import WHITE, AvatarRenderer
 from sheap_jax.inference.crops import add_face_options, open_finder
@@ -61,12 +62,8 @@ def write_pictures(
             for picture, end in zip(pictures, times[1:], strict=True):
                 video.write(picture, until=float(end))
         return
-    import cv2
-
-    path.mkdir(parents=True, exist_ok=True)
     for number, picture in enumerate(pictures):
-        if not cv2.imwrite(str(path / f"{number:06d}.png"), picture[..., ::-1]):
-            raise OSError(f"{path} cannot be written to")
+        save_picture(picture, path / f"{number:06d}.png")
 
 
 def main(arguments: list[str]) -> None:

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Array, Float
 
+from sheap_jax.files.whole_file import whole_file
 from sheap_jax.geometry import quaternion_to_matrix
 from sheap_jax.types import Surfels
-from sheap_jax.whole_file import whole_file
 
 SH_C0 = 0.28209479177387814  # the constant harmonic, 1 / (2 sqrt(pi))
 THICKNESS = 1e-5  # metres, the third standard deviation: thin beside any surfel, not beyond half precision's reach

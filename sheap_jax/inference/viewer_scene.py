@@ -14,7 +14,7 @@ from sheap_jax.morphable import MorphableModel, forward
 from sheap_jax.types import HeadParams
 
 CENTIMETRES = 100.0  # per metre
-Y, X = 1, 3  # rows of the harmonics, see sheap_jax.lighting
+Y, X = 1, 3  # rows of the harmonics, see sheap_jax.method.lighting
 TURN = 0.8  # linear light, in units of the constant one, at the end of a slider
 
 

@@ -19,7 +19,7 @@ from sheap_jax.models.vit import Vit
 from sheap_jax.models.weights import Params, load_weights, merge
 from sheap_jax.morphable import MorphableModel
 from sheap_jax.morphable.model import JOINT_NAMES
-from sheap_jax.prototypes import MAX_PER_FACE
+from sheap_jax.types import MAX_PER_FACE
 
 log = logging.getLogger(__name__)
 

@@ -19,8 +19,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from sheap_jax.models.transformer import Dtype, gelu
-from sheap_jax.prototypes import MAX_PER_FACE
-from sheap_jax.types import Prototypes
+from sheap_jax.types import MAX_PER_FACE, Prototypes
 
 
 @flax.struct.dataclass

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from sheap_jax.data.cropping import Framing
+from sheap_jax.cropping import Framing
 from sheap_jax.models.traced.program import Program, Weights, load_program, save_program
 from sheap_jax.models.traced.runner import run_program
 from sheap_jax.morphable import MorphableModel

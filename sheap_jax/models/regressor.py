@@ -12,8 +12,7 @@ from sheap_jax.models.ablation import PrototypeMlp, UvCnn
 from sheap_jax.models.graph_network import FaceNeighbourhood, GraphNetwork
 from sheap_jax.models.transformer import Dtype
 from sheap_jax.models.uv_generator import UvGenerator, sample_uv
-from sheap_jax.prototypes import MAX_PER_FACE
-from sheap_jax.types import LocalSurfels, Prototypes
+from sheap_jax.types import MAX_PER_FACE, LocalSurfels, Prototypes
 
 KINDS = ("graph", "mlp", "cnn")
 OUTPUTS = 14  # offset 3, scale 3, rotation 4, albedo 3, opacity 1

@@ -14,7 +14,7 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 
-from sheap_jax.file_kinds import check_npz_output
+from sheap_jax.files.file_kinds import check_npz_output
 from sheap_jax.morphable.flame_files import JOINT_NAMES, NAMES, check_presence, describe, read_model
 from sheap_jax.morphable.flame_landmarks import read_landmarks
 from sheap_jax.morphable.flame_surface import EYELID_NAMES, read_eyelids, read_regions, read_uv

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from sheap_jax.array_files import load_any
-from sheap_jax.safe_pickle import UnsafePickleError, outline
+from sheap_jax.files.array_files import load_any
+from sheap_jax.files.safe_pickle import UnsafePickleError, outline
 
 VERTICES, FACES = 5023, 9976
 JOINT_NAMES = ("root", "neck", "jaw", "left_eye", "right_eye")

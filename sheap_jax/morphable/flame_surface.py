@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from sheap_jax.file_kinds import foreign_kind
+from sheap_jax.files.file_kinds import foreign_kind
 from sheap_jax.morphable.flame_files import NAMES, read_content, unexpected
 
 EYELID_NAMES = ("eyelid_right", "eyelid_left")  # channels of eyelids.pt

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from sheap_jax.data.cropping import crop_box
-from sheap_jax.file_kinds import check_npz_output
+from sheap_jax.cropping import crop_box
+from sheap_jax.files.file_kinds import check_npz_output
 from sheap_jax.geometry import OFFICIAL_DISTANCE, OFFICIAL_FOCAL
 from sheap_jax.morphable.contour import silhouette_contour
 from sheap_jax.morphable.ict_source import (

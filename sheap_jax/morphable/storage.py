@@ -7,9 +7,9 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 
-from sheap_jax.file_kinds import foreign_kind
+from sheap_jax.files.file_kinds import foreign_kind
+from sheap_jax.files.whole_file import whole_file
 from sheap_jax.morphable.model import MorphableModel
-from sheap_jax.whole_file import whole_file
 
 FORMAT_VERSION = 2  # 1 did not say whether joints follow the expression
 _REGION = "region/"  # prefix of the arrays of `regions`

@@ -1,0 +1,1 @@
+"""What makes a run: state, step, sharding over devices, checkpoints, metrics, watching."""

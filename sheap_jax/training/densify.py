@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
-from sheap_jax import prototypes as prototype_rules
+from sheap_jax.method import prototypes as prototype_rules
 from sheap_jax.training.state import Params, TrainState
 
 

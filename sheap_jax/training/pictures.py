@@ -5,14 +5,15 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 from jaxtyping import UInt8
 
-from sheap_jax import reanimation
-from sheap_jax.evaluation import pictures
-from sheap_jax.reanimation import Assets, Networks, Rendering
+from sheap_jax.files import pictures
+from sheap_jax.method import reanimation
+from sheap_jax.method.objective import RenderSettings
+from sheap_jax.method.reanimation import Assets, Networks, Rendering
 from sheap_jax.training import sharding
-from sheap_jax.training.objective import RenderSettings
 from sheap_jax.training.state import Params, TrainState
 from sheap_jax.types import Batch, Prototypes
 
@@ -20,10 +21,10 @@ ROWS = 6
 
 
 def make_pictures(
-    networks: Networks, state: TrainState, assets: Assets, batch: Batch, settings: RenderSettings
+    networks: Networks, state: TrainState, assets: Assets, batch: Batch, settings: RenderSettings, *, mesh: Mesh | None
 ) -> UInt8[np.ndarray, "h w 3"]:
     """The first pairs of a batch on the devices as one picture, a row each. All processes must call it together."""
-    first, rendering = _render(networks, settings)(state, assets, batch)
+    first, rendering = _render(networks, settings, mesh)(state, assets, batch)
     first: Any = jax.tree.map(np.asarray, first)
     color = np.clip(np.asarray(rendering.surfels.color), 0.0, 1.0)
     normal, mask = np.asarray(rendering.mesh.normal), np.asarray(rendering.mesh.mask)
@@ -38,21 +39,20 @@ def make_pictures(
 
 
 @functools.cache
-def _render(networks: Networks, settings: RenderSettings):
+def _render(networks: Networks, settings: RenderSettings, mesh: Mesh | None):
     """The jitted re-animation, compiled once per run; every device renders its share of the batch."""
 
     def render(params: Params, prototypes: Prototypes, assets: Assets, batch: Batch) -> Rendering:
         pair = reanimation.estimate_pair(networks, params, assets, batch.source.image, batch.target.image)
         avatar = reanimation.build_avatar(networks, params, assets, prototypes, pair)
         background = reanimation.border_color(batch.target.image)
-        alone = settings._replace(mesh=None)
-        return reanimation.render(assets, avatar, pair.target.vertices, background, **alone._asdict())
+        return reanimation.render(assets, avatar, pair.target.vertices, background, **settings._asdict())
 
     rows = P(sharding.AXES)
-    on_devices = sharding.on_devices(render, settings.mesh, in_specs=(P(), P(), P(), rows), out_specs=rows)
+    on_devices = sharding.on_devices(render, mesh, in_specs=(P(), P(), P(), rows), out_specs=rows)
 
     def first_rows(state: TrainState, assets: Assets, batch: Batch) -> tuple[Batch, Rendering]:
         rendering = on_devices(state.params, state.prototypes, assets, batch)
         return jax.tree.map(lambda x: x[:ROWS], (batch, rendering))
 
-    return jax.jit(first_rows, out_shardings=sharding.replicated(settings.mesh))
+    return jax.jit(first_rows, out_shardings=sharding.replicated(mesh))

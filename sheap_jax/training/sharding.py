@@ -1,9 +1,9 @@
 """Which process and device holds what.
 
 The mesh has two axes. The batch is split over both, so that every device works on pairs of its own: the forward and
-backward pass is one program per device (`on_devices`), and what devices tell each other is written out here, in
-`gather`, `total` and `reduce`. Left to the compiler, a batch axis that is not an array's first, as in the graph
-network, would be gathered whole on every device.
+backward pass is one program per device (`on_devices`), and what devices tell each other is written out, in `gather`
+and `reduce` here and in `over_devices` of the losses. Left to the compiler, a batch axis that is not an array's first,
+as in the graph network, would be gathered whole on every device.
 
 Parameters and optimiser state are whole on each device along "data" and shared out along "fsdp": there every array is
 cut along one axis, put together again where a step begins, and only the own piece is updated. The arithmetic is the
@@ -169,6 +169,12 @@ def on_devices(function: Callable[..., T], mesh: Mesh | None, *, in_specs: Any, 
     return jax.shard_map(function, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)
 
 
+def mesh_of(shardings: TrainState | None) -> Mesh | None:
+    """The mesh of `state_shardings`; None where everything is on one device."""
+    step: Any = None if shardings is None else shardings.step  # as a sharding in the place of the array
+    return None if step is None else step.mesh
+
+
 def specs(shardings: Any) -> Any:
     """The partition specs of a tree of shardings."""
     return jax.tree.map(lambda leaf: leaf.spec, shardings)
@@ -184,11 +190,6 @@ def gather(tree: T, shardings: Any) -> T:
         return leaf if axis is None else jax.lax.all_gather(leaf, "fsdp", axis=axis, tiled=True)
 
     return jax.tree.map(whole, tree, shardings)
-
-
-def total(tree: T, axes: tuple[str, ...]) -> T:
-    """On a device: the sum of everybody's shares."""
-    return jax.lax.psum(tree, axes) if axes else tree
 
 
 def reduce(gradient: dict[str, Any], shardings: dict[str, Any] | None) -> dict[str, Any]:

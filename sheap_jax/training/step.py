@@ -10,11 +10,12 @@ import optax
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Bool, Float, Int
 
-from sheap_jax import prototypes as prototype_rules
 from sheap_jax.config import LossWeights
-from sheap_jax.reanimation import Assets, Networks
+from sheap_jax.method import prototypes as prototype_rules
+from sheap_jax.method.losses.weighting import over_devices
+from sheap_jax.method.objective import Objective, RenderSettings, full_objective, geometry_objective
+from sheap_jax.method.reanimation import Assets, Networks
 from sheap_jax.training import sharding
-from sheap_jax.training.objective import Objective, RenderSettings, full_objective, geometry_objective
 from sheap_jax.training.state import Optimizers, Params, TrainState
 from sheap_jax.types import Batch, Prototypes
 
@@ -67,7 +68,7 @@ def make_step(
         accumulate: parts of the batch that are computed one after another, for the memory of one.
         shardings: of the state, where there is a mesh (sharding.state_shardings).
     """
-    mesh = settings.mesh
+    mesh = sharding.mesh_of(shardings)
     axes = () if mesh is None else sharding.AXES
     cut = None if shardings is None else shardings.params
 
@@ -78,11 +79,10 @@ def make_step(
         def pass_of(part: Batch) -> Pass:
             if not rendered:
                 return _geometry_pass(whole, networks, assets, part, weights, settings.size, axes)
-            alone = settings._replace(mesh=None)
-            return _full_pass(whole, prototypes, networks, assets, part, weights, settings=alone, axes=axes)
+            return _full_pass(whole, prototypes, networks, assets, part, weights, settings=settings, axes=axes)
 
         done = _accumulate(pass_of, batch, accumulate)
-        return done._replace(loss=sharding.total(done.loss, axes), gradient=sharding.reduce(done.gradient, cut))
+        return done._replace(loss=over_devices(done.loss, axes), gradient=sharding.reduce(done.gradient, cut))
 
     def step(
         state: TrainState, assets: Assets, batch: Batch, loss_limit: Float[Array, ""] | float = jnp.inf

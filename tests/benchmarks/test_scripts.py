@@ -15,7 +15,7 @@ from sheap_jax import config, config_files
 from sheap_jax.data.augment import _crop
 from sheap_jax.evaluation.predictions import pose_heads
 from sheap_jax.models.estimator import Estimator
-from sheap_jax.morphable.embedded import embedded_head
+from sheap_jax.morphable.embedded.head import embedded_head
 from sheap_jax.morphable.model import mean_params
 from sheap_jax.morphable.storage import save_model
 from sheap_jax.types import Frame

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from sheap_jax.config import EmbeddedData
-from sheap_jax.data.cropping import crop_box
+from sheap_jax.cropping import crop_box
 from sheap_jax.data.embedded.clip import film
 from sheap_jax.data.embedded.detector import draw_noise, frame_heads
 from sheap_jax.data.embedded.occlusion import light_transfer, unshadowed_transfer, vertex_normals
@@ -13,8 +13,8 @@ from sheap_jax.data.embedded.people import cast_person
 from sheap_jax.data.embedded.render import linear_to_srgb
 from sheap_jax.data.embedded.stage import build_stage
 from sheap_jax.geometry import official_camera, project
-from sheap_jax.lighting import LAMBERT_FACTORS, sh_basis
-from sheap_jax.morphable.embedded import embedded_head
+from sheap_jax.method.lighting import LAMBERT_FACTORS, sh_basis
+from sheap_jax.morphable.embedded.head import embedded_head
 
 SIZE = 64
 

@@ -14,7 +14,7 @@ from sheap_jax.data.embedded.stage import dress
 from sheap_jax.data.embedded.teeth import ACROSS, DOWN
 from sheap_jax.data.records import Split
 from sheap_jax.geometry import official_camera, project
-from sheap_jax.morphable.embedded import embedded_head
+from sheap_jax.morphable.embedded.head import embedded_head
 from sheap_jax.morphable.model import forward, mean_params, points_on_faces
 from sheap_jax.morphable.storage import load_model, save_model
 

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from sheap_jax.data.cropping import crop_image, upright_box
+from sheap_jax.cropping import crop_image, upright_box
 from sheap_jax.data.prepare.face_search import FaceSearch
 from tests.data.tiny_videos import face_points
 

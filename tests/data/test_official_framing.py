@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from sheap_jax.data.cropping import CropBox, crop_box, crop_image, follow_box, from_crop, to_crop, upright_box
+from sheap_jax.cropping import CropBox, crop_box, crop_image, follow_box, from_crop, to_crop, upright_box
 from sheap_jax.inference.faces import WholePicture
 from sheap_jax.inference.heads import picture_cameras, project_points
 from tests.data.official_crops import face, official_corners

@@ -9,7 +9,6 @@ from PIL import Image
 from scipy.spatial.transform import Rotation
 from tiny_benchmark import SIZE, FakePredictor
 
-from sheap_jax.evaluation.mesh_files import read_landmarks7, read_mesh, write_obj
 from sheap_jax.evaluation.now import (
     MissingPredictionsError,
     NowFolder,
@@ -21,6 +20,7 @@ from sheap_jax.evaluation.now import (
 from sheap_jax.evaluation.now.__main__ import main
 from sheap_jax.evaluation.now.predict import FaceBox, crop_face, read_box
 from sheap_jax.evaluation.report import markdown_table
+from sheap_jax.files.mesh_files import read_landmarks7, read_mesh, write_obj
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import cv2
 import numpy as np
 import pytest
 
-from sheap_jax.evaluation.report import Comparison, PerImage, Report, markdown_table, save_picture, write_reports
+from sheap_jax.evaluation.report import Comparison, PerImage, Report, markdown_table, write_reports
 
 
 @pytest.fixture

@@ -8,12 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sheap_jax.data.cropping import Framing
+from sheap_jax.cropping import Framing
 from sheap_jax.data.embedded.truth import Truth, save_truth
 from sheap_jax.data.records import Record, write_split
 from sheap_jax.geometry import official_camera, project
 from sheap_jax.morphable import MorphableModel, forward, landmarks
-from sheap_jax.morphable.embedded import embedded_head
+from sheap_jax.morphable.embedded.head import embedded_head
 from sheap_jax.morphable.model import neutral_vertices
 from sheap_jax.types import HeadParams
 

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from sheap_jax.config import Config
-from sheap_jax.data.cropping import Framing
+from sheap_jax.cropping import Framing
 from sheap_jax.morphable.model import mean_params
 from sheap_jax.types import HeadParams
 from tests.data.tiny_videos import face_points

@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sheap_jax import reanimation
 from sheap_jax.inference import avatar, avatar_renderer
 from sheap_jax.inference.avatar import load_avatar, load_model_of, rig_surfels, save_avatar
 from sheap_jax.inference.avatar_renderer import AvatarRenderer
+from sheap_jax.method import reanimation
 from tests.inference.tiny_avatar import tiny_avatar, tiny_predictor
 
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from sheap_jax.data.cropping import CropBox, crop_box, crop_detection, follow_box
+from sheap_jax.cropping import CropBox, crop_box, crop_detection, follow_box
 from sheap_jax.data.prepare.clips import Clip, PrepareError
 from sheap_jax.data.prepare.face_search import FaceSearch
 from sheap_jax.data.prepare.landmarks import FaceLandmarker, NpzLandmarks

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sheap_jax.data.cropping import CropBox, from_crop
+from sheap_jax.cropping import CropBox, from_crop
 from sheap_jax.geometry import official_camera, project
 from sheap_jax.inference import heads
 

@@ -19,7 +19,7 @@ from sheap_jax.inference.export import export_predictor  # noqa: E402
 from sheap_jax.models import official  # noqa: E402
 from sheap_jax.models.convert import __main__ as convert_command  # noqa: E402
 from sheap_jax.morphable import forward  # noqa: E402
-from sheap_jax.morphable.embedded import embedded_head  # noqa: E402
+from sheap_jax.morphable.embedded.head import embedded_head  # noqa: E402
 from sheap_jax.morphable.storage import save_model  # noqa: E402
 from sheap_jax.training import run_directory  # noqa: E402
 from sheap_jax.training.checkpoint import CheckpointError  # noqa: E402

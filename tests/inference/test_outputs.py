@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import trimesh
 
-from sheap_jax.data.cropping import CropBox
+from sheap_jax.cropping import CropBox
 from sheap_jax.data.prepare.clips import Clip
-from sheap_jax.evaluation.mesh_files import read_mesh
+from sheap_jax.files.mesh_files import read_mesh
 from sheap_jax.inference import outputs
 from sheap_jax.inference.pipeline import Footage, Prediction
 from sheap_jax.morphable import forward

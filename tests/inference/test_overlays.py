@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from sheap_jax.data.cropping import CropBox
+from sheap_jax.cropping import CropBox
 from sheap_jax.data.prepare.clips import Clip
 from sheap_jax.inference import heads, overlays
 from sheap_jax.inference.pipeline import Footage, Prediction

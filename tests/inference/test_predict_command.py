@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 import predict as command
-from sheap_jax.data.cropping import crop_box
+from sheap_jax.cropping import crop_box
 from sheap_jax.data.prepare.decoding import VideoDecoder
 from sheap_jax.training.checkpoint import CheckpointError
 from tests.data.odd_videos import write_frames

@@ -9,10 +9,10 @@ import jax
 import numpy as np
 import pytest
 
-from sheap_jax import Predictor, config_files
+from sheap_jax import Predictor, assembly, config_files
 from sheap_jax.inference.predictor import BUCKETS, in_buckets
-from sheap_jax.morphable.named import load_morphable
-from sheap_jax.training import run_directory, setup
+from sheap_jax.morphable.registry import load_morphable
+from sheap_jax.training import run_directory, start
 from sheap_jax.training.checkpoint import CheckpointError, Checkpoints
 from tests.training.conftest import SIZE, make_config
 
@@ -24,8 +24,8 @@ def predictor(tmp_path_factory) -> Predictor:
     """Of a checkpoint whose weights are drawn at random, so that every output depends on the picture."""
     config = make_config(tmp_path_factory.mktemp("run"))
     model = load_morphable(config.morphable)
-    assets, networks = setup.build_assets(config, model), setup.build_networks(config, model)
-    state = setup.initial_state(config, networks, assets)
+    assets, networks = assembly.build_assets(config, model), assembly.build_networks(config, model)
+    state = start.initial_state(config, networks, assets)
     rng = np.random.default_rng(0)
     drawn = jax.tree.map(lambda x: x + 0.1 * rng.normal(size=x.shape).astype(x.dtype), state.params["estimator"])
     with run_directory.claim(config) as run:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sheap_jax.data.cropping import CropBox
+from sheap_jax.cropping import CropBox
 from sheap_jax.data.prepare.clips import Clip
 from sheap_jax.inference.pipeline import Footage, Prediction
 from sheap_jax.inference.smoothing import geometric_median, one_euro, one_identity, smooth_motion

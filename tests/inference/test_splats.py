@@ -2,9 +2,10 @@ import jax
 import numpy as np
 import pytest
 
-from sheap_jax import geometry, rendering
+from sheap_jax import geometry
 from sheap_jax.inference.avatar import load_model_of, pose_surfels
 from sheap_jax.inference.splats import write_splats
+from sheap_jax.method import rendering
 from sheap_jax.types import Surfels
 from tests.inference.tiny_avatar import tiny_avatar
 

@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sheap_jax import lighting
 from sheap_jax.geometry import quaternion_to_matrix
 from sheap_jax.inference.avatar import load_model_of, pose_surfels
 from sheap_jax.inference.viewer_scene import LightChange, change_light, splats_in_view
+from sheap_jax.method import lighting
 from sheap_jax.morphable import forward
 from tests.inference.browser import Page, find_browser, wait_for
 from tests.inference.tiny_avatar import tiny_avatar

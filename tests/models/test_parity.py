@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sheap_jax.losses.perceptual import perceptual_error
+from sheap_jax.method.losses.perceptual import perceptual_error
 from sheap_jax.models.convert.dinov2 import convert_dinov2
 from sheap_jax.models.convert.farl import convert_farl
 from sheap_jax.models.convert.lpips import convert_lpips

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from sheap_jax.method.prototypes import init_prototypes
 from sheap_jax.models.graph_network import face_neighbourhood
 from sheap_jax.models.regressor import GaussianRegressor
-from sheap_jax.prototypes import init_prototypes
 from tests.models.random_params import random_params
 
 FACES = np.array([[0, 1, 2], [2, 1, 3], [2, 3, 4], [4, 3, 5]])

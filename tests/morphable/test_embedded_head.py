@@ -10,7 +10,7 @@ from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
 from sheap_jax.geometry import official_camera, project
-from sheap_jax.morphable.embedded import embedded_head, embedded_person
+from sheap_jax.morphable.embedded.head import embedded_head, embedded_person
 from sheap_jax.morphable.model import contour_row, forward, landmarks, mean_params
 
 MIRROR_68 = np.array(

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from sheap_jax.morphable.embedded_identity import identity_names
-from sheap_jax.morphable.embedded_population import LOADINGS, draw_population, draw_shape
+from sheap_jax.morphable.embedded.identity import identity_names
+from sheap_jax.morphable.embedded.population import LOADINGS, draw_population, draw_shape
 
 NAMES = identity_names()
 

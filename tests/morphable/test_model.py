@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from sheap_jax.morphable.embedded import embedded_head
+from sheap_jax.morphable.embedded.head import embedded_head
 from sheap_jax.morphable.model import (
     forward,
     head_yaw,

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from sheap_jax.morphable.embedded import embedded_head
+from sheap_jax.morphable.embedded.head import embedded_head
 from sheap_jax.morphable.storage import load_model, save_model
 
 

@@ -7,10 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sheap_jax import lighting
+from sheap_jax import assembly
 from sheap_jax.data.pairs import pair_batches
-from sheap_jax.morphable.named import load_morphable
-from sheap_jax.training import setup, sharding
+from sheap_jax.method import lighting
+from sheap_jax.morphable.registry import load_morphable
+from sheap_jax.training import sharding, start
 from sheap_jax.training.step import make_step
 
 
@@ -19,11 +20,11 @@ def test_a_step_with_ellipsoids_cnn_isotropic_binding_and_without_light(module_c
     regressor = dataclasses.replace(module_config.regressor, kind="cnn", isotropic=True)
     config = dataclasses.replace(module_config, primitive="ellipsoids", light="none", regressor=regressor)
     model = load_morphable(config.morphable)
-    assets, networks = setup.build_assets(config, model), setup.build_networks(config, model)
-    state = setup.initial_state(config, networks, assets)
+    assets, networks = assembly.build_assets(config, model), assembly.build_networks(config, model)
+    state = start.initial_state(config, networks, assets)
     first = jax.tree.map(lambda x: x.copy(), state.params)
-    settings = setup.render_settings(config, None)
-    step = make_step(networks, setup.build_optimizers(config), config.losses, settings, rendered=True)
+    settings = assembly.render_settings(config)
+    step = make_step(networks, start.build_optimizers(config), config.losses, settings, rendered=True)
     with pair_batches(config.data.directory, split="train", batch_size=2, image_size=32, seed=0) as batches:
         for _ in range(4):
             state, report = step(state, assets, sharding.shard_batch(next(batches), None))
@@ -43,12 +44,12 @@ def test_a_step_with_ellipsoids_cnn_isotropic_binding_and_without_light(module_c
 
 def test_a_primitive_that_does_not_exist_is_named(module_config):
     with pytest.raises(ValueError, match=r"config\.primitive.*surfels, ellipsoids"):
-        setup.render_settings(dataclasses.replace(module_config, primitive="cubes"), None)
+        assembly.render_settings(dataclasses.replace(module_config, primitive="cubes"))
 
 
 def test_the_light_prior_is_the_one_that_is_named(tmp_path):
     """ "none", our own, or a folder of the Basel Illumination Prior; a folder without one says what to download."""
-    assert float(jnp.abs(setup.light_prior("none", 3).basis).max()) == 0
-    np.testing.assert_array_equal(setup.light_prior("generated", 3).basis, lighting.default_light_prior(3).basis)
+    assert float(jnp.abs(assembly.light_prior("none", 3).basis).max()) == 0
+    np.testing.assert_array_equal(assembly.light_prior("generated", 3).basis, lighting.default_light_prior(3).basis)
     with pytest.raises(FileNotFoundError, match="Basel Illumination Prior"):
-        setup.light_prior(str(tmp_path), 3)
+        assembly.light_prior(str(tmp_path), 3)

@@ -9,7 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sheap_jax import config, reanimation
+from sheap_jax import assembly, config
+from sheap_jax.method import reanimation
+from sheap_jax.method.objective import _photometric_terms
 from sheap_jax.models import build
 from sheap_jax.models.convert.dinov2 import convert_dinov2
 from sheap_jax.models.convert.farl import convert_farl
@@ -17,9 +19,8 @@ from sheap_jax.models.convert.lpips import convert_lpips
 from sheap_jax.models.convert.sheap import convert_sheap
 from sheap_jax.models.convert.vit_tables import VitSize
 from sheap_jax.models.weights import flatten, save_weights
-from sheap_jax.morphable.named import load_morphable
-from sheap_jax.training import setup
-from sheap_jax.training.objective import _photometric_terms
+from sheap_jax.morphable.registry import load_morphable
+from sheap_jax.training import start
 from sheap_jax.types import Frame
 from tests.models import published_names as published
 
@@ -52,12 +53,12 @@ def pretrained(tiny_config, weights) -> config.Config:
 
 def parts(settings):
     model = load_morphable(settings.morphable)
-    return setup.build_assets(settings, model), setup.build_networks(settings, model)
+    return assembly.build_assets(settings, model), assembly.build_networks(settings, model)
 
 
 def test_the_terms_and_the_context_are_those_of_the_weights(pretrained):
     assets, networks = parts(pretrained)
-    params = jax.eval_shape(lambda: setup.initial_state(pretrained, networks, assets)).params
+    params = jax.eval_shape(lambda: start.initial_state(pretrained, networks, assets)).params
     assert params.keys() == {"estimator", "regressor"}  # frozen networks are no parameters of the optimiser
     assert assets.frozen.keys() == {"dinov2", "lpips"}
     attention = params["regressor"]["uv_generator"]["attention_8"]["attention"]
@@ -83,7 +84,7 @@ def test_the_perceptual_term_sees_the_rendering(pretrained):
 
 def test_the_estimator_starts_from_the_weights(pretrained, weights):
     assets, networks = parts(pretrained)
-    shapes = jax.eval_shape(lambda: setup.initial_state(pretrained, networks, assets)).params["estimator"]
+    shapes = jax.eval_shape(lambda: start.initial_state(pretrained, networks, assets)).params["estimator"]
     own = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), shapes)
     started = flatten(build.pretrained_estimator(weights.estimator, own))
     published_tensors = draw(published.farl_checkpoint(**SIZES))
@@ -100,7 +101,7 @@ def test_the_official_releases_heads_are_taken_too(pretrained, tmp_path):
     converted = convert_sheap(draw(shapes), size=VitSize(16, **SIZES))
     save_weights(tmp_path / "sheap.npz", converted.weights)
     assets, networks = parts(pretrained)
-    own = jax.eval_shape(lambda: setup.initial_state(pretrained, networks, assets)).params["estimator"]
+    own = jax.eval_shape(lambda: start.initial_state(pretrained, networks, assets)).params["estimator"]
     own = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), own)
     started = build.pretrained_estimator(tmp_path / "sheap.npz", own)
     np.testing.assert_array_equal(started["vit"]["extra_tokens"], draw(shapes)["tokens.extra_token"])

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 
+from sheap_jax import assembly
 from sheap_jax.data.pairs import pair_batches
-from sheap_jax.morphable.named import load_morphable
-from sheap_jax.training import setup, sharding
+from sheap_jax.morphable.registry import load_morphable
+from sheap_jax.training import sharding, start
 from sheap_jax.training.densify import make_densify
 from sheap_jax.training.step import make_step
 
@@ -17,18 +18,18 @@ from sheap_jax.training.step import make_step
 def shared(module_config):
     """(state, assets, batch, step function) of the tiny configuration, everything rendered; compiled once."""
     model = load_morphable(module_config.morphable)
-    assets = setup.build_assets(module_config, model)
-    networks = setup.build_networks(module_config, model)
-    state = setup.initial_state(module_config, networks, assets)
+    assets = assembly.build_assets(module_config, model)
+    networks = assembly.build_networks(module_config, model)
+    state = start.initial_state(module_config, networks, assets)
     with pair_batches(
         module_config.data.directory, split="train", batch_size=2, image_size=module_config.image_size, seed=0
     ) as batches:
         batch = sharding.shard_batch(next(batches), None)
     step = make_step(
         networks,
-        setup.build_optimizers(module_config),
+        start.build_optimizers(module_config),
         module_config.losses,
-        setup.render_settings(module_config, None),
+        assembly.render_settings(module_config),
         rendered=True,
     )
     return state, assets, batch, lambda state, assets, batch, limit=np.inf: step(state, assets, batch, limit)
@@ -46,10 +47,11 @@ def copy(tree):
 
 
 def test_first_prediction_is_the_mean_head_in_front_of_the_camera(run, module_config):
-    from sheap_jax import morphable, reanimation
+    from sheap_jax import morphable
+    from sheap_jax.method import reanimation
 
     state, assets, batch, _ = run
-    networks = setup.build_networks(module_config, assets.model)
+    networks = assembly.build_networks(module_config, assets.model)
     pair = reanimation.estimate_pair(networks, state.params, assets, batch.source.image, batch.target.image)
     expected = np.broadcast_to(assets.model.template, pair.target.vertices.shape)
     np.testing.assert_allclose(pair.target.vertices, expected, atol=1e-6)
@@ -77,14 +79,14 @@ def test_pictures_teach_the_geometry(run, module_config):
     """With every term but the photometric ones off, shape and pose of the estimator still get gradients."""
     import dataclasses
 
-    from sheap_jax.training.objective import full_objective
+    from sheap_jax.method.objective import full_objective
 
     state, assets, batch, _ = run
     off = {f.name: 0.0 for f in dataclasses.fields(module_config.losses)}
     weights = dataclasses.replace(module_config.losses, **(off | {"l1": 1.0}))
-    networks = setup.build_networks(module_config, assets.model)
+    networks = assembly.build_networks(module_config, assets.model)
     probe = jnp.zeros((2, state.prototypes.parent_face.shape[0], 2))
-    settings = setup.render_settings(module_config, None)
+    settings = assembly.render_settings(module_config)
     gradient = jax.jit(
         jax.grad(
             lambda params: full_objective(params, probe, networks, assets, state.prototypes, batch, weights, settings)[
@@ -130,8 +132,8 @@ def assert_nothing_learned(before, state):
 def test_an_accumulated_step_is_the_step_of_the_whole_batch(run, module_config):
     """On landmarks, whose terms have no masks that differ between the parts; of a rendered step the shapes."""
     state, assets, batch, _ = run
-    networks, optimizers = setup.build_networks(module_config, assets.model), setup.build_optimizers(module_config)
-    settings = setup.render_settings(module_config, None)
+    networks, optimizers = assembly.build_networks(module_config, assets.model), start.build_optimizers(module_config)
+    settings = assembly.render_settings(module_config)
 
     def make(**options):
         return make_step(networks, optimizers, module_config.losses, settings, **options)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from sheap_jax.data.cropping import crop_box
+from sheap_jax.cropping import crop_box
 from sheap_jax.geometry import OFFICIAL_DISTANCE, OFFICIAL_FOCAL
 
 JAW = 17  # points 0-16 are placed less surely than the others

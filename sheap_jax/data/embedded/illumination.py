@@ -6,11 +6,11 @@ from jaxtyping import Array, Float
 
 from sheap_jax.data.embedded.stage import Stage
 from sheap_jax.data.embedded.studio import Light
-from sheap_jax.lighting import LAMBERT_FACTORS, sh_basis, shade
+from sheap_jax.method.lighting import LAMBERT_FACTORS, sh_basis, shade
 
 
 def light_harmonics(light: Light) -> Float[Array, "9 3"]:
-    """Harmonic coefficients of the lights in the units of `sheap_jax.lighting.shade`."""
+    """Harmonic coefficients of the lights in the units of `sheap_jax.method.lighting.shade`."""
     directional = jnp.einsum("kh,kc->hc", sh_basis(jnp.asarray(light.directions)), light.colors)
     ambient = jnp.zeros((9, 3)).at[0].set(light.ambient / (LAMBERT_FACTORS[0] * sh_basis(jnp.zeros(3))[0]))
     return directional + ambient

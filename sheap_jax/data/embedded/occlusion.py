@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from sheap_jax.lighting import LAMBERT_FACTORS, sh_basis
+from sheap_jax.method.lighting import LAMBERT_FACTORS, sh_basis
 
 DIRECTIONS = 96
 CELL = 0.005  # metres per cell of the depth buffer
@@ -19,7 +19,7 @@ def light_transfer(vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f
     """Harmonic coefficients of (visible x cosine) at every vertex.
 
     Their dot product with the light's harmonic coefficients is the irradiance with shadows, in the units of
-    `sheap_jax.lighting.shade`.
+    `sheap_jax.method.lighting.shade`.
     """
     directions = _sphere(DIRECTIONS)
     basis = np.asarray(sh_basis(jnp.asarray(directions)))

@@ -11,10 +11,10 @@ from jaxtyping import Float32
 
 from sheap_jax.config import EmbeddedData
 from sheap_jax.data.embedded.settings import SPLITS
-from sheap_jax.morphable.embedded import embedded_person
-from sheap_jax.morphable.embedded_population import Population, draw_population
+from sheap_jax.morphable.embedded.head import embedded_person
+from sheap_jax.morphable.embedded.population import Population, draw_population
 from sheap_jax.morphable.model import MorphableModel, neutral_vertices, points_on_faces
-from sheap_jax.morphable.named import load_morphable
+from sheap_jax.morphable.registry import load_morphable
 
 EMBEDDED = "embedded:"
 # Metres: middle between the eyes of the generated head. Hair, paint and garment are placed about its origin.

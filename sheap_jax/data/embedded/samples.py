@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from sheap_jax.data.embedded.clip import Footage
+from sheap_jax.files.pictures import save_picture
 
 ROWS, COLUMNS = 4, 8
 _SHOWN = (*range(0, 17, 4), 21, 22, 30, *range(36, 48, 3), 48, 51, 54, 57)  # landmarks drawn
@@ -30,13 +31,11 @@ class SampleSheet:
                 self.spare += [_decode(filmed, i, False) for i in order[1:]]
 
     def save(self, path: Path) -> None:
-        import cv2
-
         tiles = (self.first + self.spare)[: ROWS * COLUMNS]
         blank = np.full((self.image_size, self.image_size, 3), 255, np.uint8)
         tiles += [blank] * (ROWS * COLUMNS - len(tiles))
         rows = [np.hstack(tiles[i : i + COLUMNS]) for i in range(0, len(tiles), COLUMNS)]
-        cv2.imwrite(str(path), np.vstack(rows)[..., ::-1])
+        save_picture(np.vstack(rows), path)
 
 
 def _decode(filmed: Footage, i: int, marked: bool) -> np.ndarray:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from sheap_jax.config import EmbeddedData
 from sheap_jax.config_ranges import refuse, value_faults
-from sheap_jax.morphable.embedded_density import DENSITIES
+from sheap_jax.morphable.embedded.density import DENSITIES
 
 SPLITS = {"train": 0, "test": 1}  # their codes in seeds
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from sheap_jax.morphable.embedded_population import Population
+from sheap_jax.morphable.embedded.population import Population
 
 Color = Float[np.ndarray, "3"]  # linear RGB reflectance
 

@@ -6,8 +6,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from sheap_jax.cropping import CropBox, crop_image, follow_box, to_crop, upright_box
 from sheap_jax.data.codec import Record
-from sheap_jax.data.cropping import CropBox, crop_image, follow_box, to_crop, upright_box
 from sheap_jax.data.prepare.clips import Clip, PrepareError
 from sheap_jax.data.prepare.landmarks import LandmarkSource, landmark_weights
 from sheap_jax.data.prepare.quality import (

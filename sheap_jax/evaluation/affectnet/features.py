@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from sheap_jax.data.cropping import Framing, crop_box, crop_image, picture_size
+from sheap_jax.cropping import Framing, crop_box, crop_image, picture_size
 from sheap_jax.data.photographs import read_photograph
 from sheap_jax.evaluation.affectnet.layout import Images
 from sheap_jax.evaluation.predictions import Predictor

@@ -14,12 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import UInt8
 
-from sheap_jax.array_files import load_npy
-from sheap_jax.data.cropping import CropBox, crop_image
+from sheap_jax.cropping import CropBox, crop_image
 from sheap_jax.data.photographs import read_photograph
-from sheap_jax.evaluation.mesh_files import write_obj
 from sheap_jax.evaluation.now.layout import Missing, NowFolder, NowImage
 from sheap_jax.evaluation.predictions import Predictor, neutral, pose_heads
+from sheap_jax.files.array_files import load_npy
+from sheap_jax.files.mesh_files import write_obj
 
 ENLARGEMENT = 1.8  # of the given box, as the paper's authors crop NoW
 LONGEST_SIDE = 512  # pixels of the crop before it is scaled to the network's input

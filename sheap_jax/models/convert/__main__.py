@@ -9,7 +9,8 @@ import argparse
 import contextlib
 from pathlib import Path
 
-from sheap_jax.file_kinds import check_npz_output
+from sheap_jax.files.file_kinds import check_npz_output
+from sheap_jax.files.torch_files import is_torchscript
 from sheap_jax.models.convert.dinov2 import convert_dinov2
 from sheap_jax.models.convert.farl import convert_farl
 from sheap_jax.models.convert.lpips import convert_lpips
@@ -19,7 +20,6 @@ from sheap_jax.models.convert.official import report as official_report
 from sheap_jax.models.convert.readers import read_tensors
 from sheap_jax.models.convert.sheap import convert_sheap
 from sheap_jax.models.weights import flatten, save_weights
-from sheap_jax.torch_files import is_torchscript
 
 CONVERTERS = {"farl": convert_farl, "dinov2": convert_dinov2, "lpips": convert_lpips, "sheap": convert_sheap}
 SOURCES = {  # what, from where, under which licence; see NOTICE

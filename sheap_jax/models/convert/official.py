@@ -7,7 +7,7 @@ describe the head are kept. Before anything is written, torch and JAX compute th
 from pathlib import Path
 from typing import NamedTuple
 
-from sheap_jax.file_kinds import foreign_kind
+from sheap_jax.files.file_kinds import foreign_kind
 from sheap_jax.models import official
 from sheap_jax.models.traced import check
 from sheap_jax.models.traced.reader import TraceError, read_trace

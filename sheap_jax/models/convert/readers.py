@@ -8,8 +8,8 @@ import ml_dtypes
 import numpy as np
 from jaxtyping import Shaped
 
-from sheap_jax.file_kinds import foreign_kind
-from sheap_jax.torch_files import load_torch
+from sheap_jax.files.file_kinds import foreign_kind
+from sheap_jax.files.torch_files import load_torch
 
 Tensors = dict[str, Shaped[np.ndarray, "..."]]
 

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Shaped
 
-from sheap_jax.file_kinds import foreign_kind
-from sheap_jax.whole_file import whole_file
+from sheap_jax.files.file_kinds import foreign_kind
+from sheap_jax.files.whole_file import whole_file
 
 FORMAT_VERSION = 1
 _METADATA = "metadata"  # name of the JSON entry

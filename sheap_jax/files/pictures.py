@@ -1,0 +1,91 @@
+"""Pictures for the eye: shaded meshes, overlays, normals, and grids of them. Functions of NumPy arrays.
+
+Images are float RGB in [0, 1]; normals are those of the rasteriser: camera space (x right, y down, z forward), facing
+the camera. Leading batch axes are free except in `grid`, which makes the one uint8 picture that is saved.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+
+from sheap_jax.files.whole_file import whole_file
+
+CLAY = (0.55, 0.72, 0.85)  # colour of an unlit mesh
+GAP = 2  # pixels between the pictures of a grid
+
+
+def shade(normal: Float[np.ndarray, "*b h w 3"]) -> Float[np.ndarray, "*b h w 3"]:
+    """A clay head under a lamp beside the camera, from its normals."""
+    unit = _unit(normal)
+    lamp = np.array([-0.3, -0.4, -0.87])
+    brightness = 0.25 + 0.75 * np.clip(unit @ lamp, 0.0, 1.0)
+    return brightness[..., None] * np.array(CLAY)
+
+
+def overlay(
+    image: Float[np.ndarray, "*b h w 3"],
+    normal: Float[np.ndarray, "*b h w 3"],
+    mask: Bool[np.ndarray, "*b h w"],
+    *,
+    opacity: float = 0.65,
+) -> Float[np.ndarray, "*b h w 3"]:
+    """The shaded mesh over the image, where `mask` says that the mesh is."""
+    image = np.asarray(image)
+    weight = opacity * np.asarray(mask, image.dtype)[..., None]
+    return (1.0 - weight) * image + weight * shade(normal)
+
+
+def normal_colors(
+    normal: Float[np.ndarray, "*b h w 3"], mask: Bool[np.ndarray, "*b h w"]
+) -> Float[np.ndarray, "*b h w 3"]:
+    """Normals as colours: red to the right, green up, blue to the viewer; black outside the mask."""
+    colors = 0.5 + 0.5 * _unit(normal) * np.array([1.0, -1.0, -1.0])
+    return np.where(np.asarray(mask, bool)[..., None], colors, 0.0)
+
+
+def mark_points(
+    image: Float[np.ndarray, "h w 3"], points: Float[np.ndarray, "n 2"], *, color: Sequence[float] = (0.1, 0.9, 0.2)
+) -> Float[np.ndarray, "h w 3"]:
+    """A copy of the image with a dot at each point (pixels); points outside are left out."""
+    marked = np.array(image, copy=True)
+    height, width = marked.shape[:2]
+    # The centre of pixel k is k + 0.5, so that pixel k covers [k, k + 1).
+    columns, rows = np.floor(np.asarray(points)[np.isfinite(points).all(axis=-1)]).astype(int).T
+    inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+    marked[rows[inside], columns[inside]] = color
+    return marked
+
+
+def grid(rows: Sequence[Sequence[np.ndarray]]) -> UInt8[np.ndarray, "h w 3"]:
+    """Rows of equally large images as one picture with thin white gaps. Rows may differ in length.
+
+    Raises ValueError if there is no image or the sizes differ.
+    """
+    sizes = {np.shape(image) for row in rows for image in row}
+    if len(sizes) != 1:
+        raise ValueError(f"a grid needs images of one size, not {sorted(sizes) or 'none at all'}")
+    height, width, channels = sizes.pop()
+    columns = max(len(row) for row in rows)
+    canvas = np.ones((len(rows) * (height + GAP) - GAP, columns * (width + GAP) - GAP, channels))
+    for top, row in enumerate(rows):
+        for left, image in enumerate(row):
+            y, x = top * (height + GAP), left * (width + GAP)
+            canvas[y : y + height, x : x + width] = image
+    return np.round(255 * np.clip(np.nan_to_num(canvas), 0.0, 1.0)).astype(np.uint8)
+
+
+def save_picture(picture: UInt8[np.ndarray, "h w 3"], path: str | Path) -> None:
+    """Write an RGB picture whole; the suffix gives the format. Raises OSError if it cannot be written."""
+    import cv2
+
+    with whole_file(path) as temporary:
+        if not cv2.imwrite(str(temporary), np.ascontiguousarray(picture[..., ::-1])):
+            raise OSError(f"could not write the picture {path}: is the disk full or the suffix unknown?")
+
+
+def _unit(normal: Float[np.ndarray, "*b h w 3"]) -> Float[np.ndarray, "*b h w 3"]:
+    normal = np.asarray(normal)
+    length = np.linalg.norm(normal, axis=-1, keepdims=True)
+    return normal / np.where(length > 1e-6, length, 1.0)

@@ -1,0 +1,235 @@
+"""The method's forward pass: from a source and a target image to the rendered target.
+
+source --estimator--> shape, light, f, (its own expression and pose)      target --estimator--> expression, pose
+f + context --regressor--> local surfels --binding to the target's mesh--> surfels --light of the source--> image
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+from tileraster import EllipsoidImage, MeshImage, SurfelImage
+
+from sheap_jax import geometry
+from sheap_jax.method import lighting, rendering
+from sheap_jax.method.binding import bind
+from sheap_jax.method.lighting import LightPrior
+from sheap_jax.models.dinov2 import patch_features
+from sheap_jax.models.estimator import Estimator, EstimatorOutput
+from sheap_jax.models.graph_network import FaceNeighbourhood
+from sheap_jax.models.perceptual import Lpips
+from sheap_jax.models.regressor import GaussianRegressor
+from sheap_jax.models.vit import Vit
+from sheap_jax.morphable import MorphableModel, forward, landmarks
+from sheap_jax.morphable.model import points_on_faces
+from sheap_jax.types import Camera, Estimate, HeadParams, LocalSurfels, Prototypes, Surfels
+
+
+class Networks(NamedTuple):
+    """The modules without their parameters: static under jit."""
+
+    estimator: Estimator
+    regressor: GaussianRegressor
+    dinov2: Vit | None = None  # frozen, as the next one: their parameters are in Assets.frozen
+    lpips: Lpips | None = None
+
+
+class Assets(NamedTuple):
+    """Constant arrays of the method."""
+
+    model: MorphableModel
+    neighbourhood: FaceNeighbourhood
+    light_prior: LightPrior
+    camera: Camera  # one for all images: the head moves, the camera does not
+    frozen: dict[str, Any]  # parameters of the frozen networks, by their names in Networks
+
+
+class PosedHead(NamedTuple):
+    """A head as one image shows it."""
+
+    params: HeadParams
+    vertices: Float[Array, "b v 3"]
+    landmarks: Float[Array, "b 68 2"]  # pixels
+
+
+class Pair(NamedTuple):
+    """What the estimator says of a pair of images of one person."""
+
+    source: PosedHead  # everything from the source
+    target: PosedHead  # shape of the source, expression and pose of the target
+    source_estimate: Estimate
+    target_estimate: Estimate
+    context: Float[Array, "b t d"]  # of the source, for the UV generator's cross-attention
+
+
+class Avatar(NamedTuple):
+    """The surfels of the source person, bound to the target's mesh and lit by the source's light."""
+
+    local: LocalSurfels
+    surfels: Surfels
+    normals: Float[Array, "b n 3"]  # of the surfels, world space, unit
+    colors: Float[Array, "b n 3"]
+
+
+class Rendering(NamedTuple):
+    surfels: SurfelImage | EllipsoidImage
+    mesh: MeshImage
+
+
+@jax.named_scope("head_model")
+def pose_head(assets: Assets, params: HeadParams) -> PosedHead:
+    """Mesh and projected landmarks of head parameters."""
+    vertices = forward(assets.model, params)
+    points = landmarks(assets.model, vertices, params.rotations)
+    return PosedHead(params, vertices, geometry.project(points, assets.camera))
+
+
+def estimate_pair(
+    networks: Networks,
+    params: dict[str, Any],
+    assets: Assets,
+    source: Float[Array, "b h w 3"],
+    target: Float[Array, "b h w 3"],
+) -> Pair:
+    """Both images through the estimator in one batch; geometry identity from the source, motion from the target."""
+    with jax.named_scope("estimator"):
+        output: Any = networks.estimator.apply({"params": params["estimator"]}, jnp.concatenate([source, target]))
+    first, second = (jax.tree.map(lambda x, k=k: jnp.split(x, 2)[k], output) for k in range(2))
+    driven = second.estimate.head._replace(shape=first.estimate.head.shape)
+    return Pair(
+        source=pose_head(assets, first.estimate.head),
+        target=pose_head(assets, driven),
+        source_estimate=first.estimate,
+        target_estimate=second.estimate,
+        context=context_tokens(networks, assets, source, first),
+    )
+
+
+def context_tokens(
+    networks: Networks, assets: Assets, source: Float[Array, "b h w 3"], output: EstimatorOutput
+) -> Float[Array, "b t d"]:
+    """DINOv2's patch tokens of the source images where a run has its weights, else the estimator's own."""
+    if networks.dinov2 is None:
+        return output.patch_tokens
+    with jax.named_scope("dinov2"):
+        return patch_features(networks.dinov2, assets.frozen["dinov2"], source)
+
+
+def share_mean(model: MorphableModel, head: PosedHead, share: float, axes: tuple[str, ...] = ()) -> PosedHead:
+    """The same head; of the gradient that reaches its shape, what all heads of the batch have in common counts `share`.
+
+    Hair, necks and what light leaves unexplained pull all heads the same way: pictures would change the mean head,
+    which landmarks and prior know better. With 0 they only tell one person from another. `axes` are those of the
+    devices that share the batch.
+    """
+    if share == 1.0:
+        return head
+    shape = head.params.shape
+    mean = jnp.mean(shape, axis=0)
+    if axes:
+        mean = jax.lax.pmean(mean, axes)
+    params = head.params._replace(shape=shape - (1.0 - share) * (mean - jax.lax.stop_gradient(mean)))
+    return head._replace(params=params, vertices=forward(model, params))
+
+
+def share_positions(model: MorphableModel, head: PosedHead, share: float) -> Float[Array, "b v 3"]:
+    """The head's vertices, of whose gradient only `share` reaches the shape; pose and expression get all of it.
+
+    What shape does to a picture by moving surfels is mostly seen by landmarks already, and hair and background disturb
+    it; what it does by turning them, shading, knows more of the person (docs/method.md has the measurement).
+    """
+    if share == 1.0:
+        return head.vertices
+    still = forward(model, head.params._replace(shape=jax.lax.stop_gradient(head.params.shape)))
+    return share * head.vertices + (1.0 - share) * still
+
+
+def build_avatar(
+    networks: Networks,
+    params: dict[str, Any],
+    assets: Assets,
+    prototypes: Prototypes,
+    pair: Pair,
+    *,
+    positions: Float[Array, "b v 3"] | None = None,
+) -> Avatar:
+    """Gaussians of the source person on the target's mesh, with their colours in the source's light.
+
+    `positions` as in `bind`.
+    """
+    with jax.named_scope("regressor"):
+        local: Any = networks.regressor.apply(
+            {"params": params["regressor"]},
+            pair.source_estimate.features,
+            pair.context,
+            prototypes,
+            uv_anchors(assets.model, prototypes),
+            assets.neighbourhood,
+        )
+    light = lighting.coefficients(assets.light_prior, pair.source_estimate.light)
+    vertices, faces = pair.target.vertices, assets.model.faces
+    options = {"isotropic": networks.regressor.isotropic, "positions": positions}
+    return pose_avatar(local, prototypes, vertices, faces, light, **options)
+
+
+@jax.named_scope("binding")
+def pose_avatar(
+    local: LocalSurfels,
+    prototypes: Prototypes,
+    vertices: Float[Array, "*b v 3"],
+    faces: Int[Array, "f 3"],
+    light: Float[Array, "*b 9 3"],
+    *,
+    isotropic: bool = False,
+    positions: Float[Array, "*b v 3"] | None = None,
+) -> Avatar:
+    """Local surfels on a posed mesh, lit by harmonic coefficients: albedo x Lambertian shading."""
+    surfels = bind(local, prototypes, vertices, faces, isotropic=isotropic, positions=positions)
+    normals = geometry.quaternion_to_matrix(surfels.quats)[..., 2]
+    return Avatar(local, surfels, normals, surfels.albedo * lighting.shade(normals, light))
+
+
+def uv_anchors(model: MorphableModel, prototypes: Prototypes) -> Float[Array, "n 2"]:
+    """Where each prototype sits in the UV chart; all at zero in a model without one, for regressors without maps."""
+    if not model.uv.shape[0]:
+        return jnp.zeros((*prototypes.parent_face.shape, 2))
+    return points_on_faces(model.uv, model.uv_faces, prototypes.parent_face, prototypes.barycentric)
+
+
+def render(
+    assets: Assets,
+    avatar: Avatar,
+    vertices: Float[Array, "b v 3"],
+    background: Float[Array, "b 3"],
+    *,
+    size: int,
+    implementation: str | None = None,
+    primitive: rendering.Primitive = "surfels",
+    screen_probe: Float[Array, "b n 2"] | None = None,
+) -> Rendering:
+    """The avatar over a plain background, and the mesh's z-buffer, both seen by the training camera."""
+    options = {"width": size, "height": size, "implementation": implementation}
+    surfels = rendering.render_surfels(
+        avatar.surfels,
+        avatar.colors,
+        assets.camera,
+        background=background,
+        primitive=primitive,
+        screen_probe=screen_probe,
+        **options,
+    )
+    return Rendering(surfels, rendering.render_mesh(vertices, assets.model.faces, assets.camera, **options))
+
+
+def border_color(image: Float[Array, "b h w 3"]) -> Float[Array, "b 3"]:
+    """Mean colour of the top corners and sides of a frame, where a head crop shows mostly background.
+
+    The surfels are composited over this constant: the paper names no background, a face mask is not needed for
+    it, and a colour taken from the image keeps the loss at silhouettes from pulling surfels outwards.
+    """
+    height, width = image.shape[1:3]
+    strip = max(width // 16, 1)
+    upper = image[:, : height * 2 // 3]
+    sides = jnp.concatenate([upper[:, :, :strip], upper[:, :, -strip:]], axis=2)
+    return jnp.mean(sides, axis=(1, 2))

@@ -1,0 +1,55 @@
+import numpy as np
+import pytest
+
+from sheap_jax.files.pictures import GAP, grid, mark_points, normal_colors, overlay, shade
+
+FACING = np.array([0.0, 0.0, -1.0])
+
+
+def test_normal_colors_name_the_directions():
+    normal = np.array([[[1.0, 0, 0], [0, -2.0, 0], [0, 0, -0.1], [0, 0, -1]]])
+    mask = np.array([[True, True, True, False]])
+    expected = [[[1, 0.5, 0.5], [0.5, 1, 0.5], [0.5, 0.5, 1], [0, 0, 0]]]
+    np.testing.assert_allclose(normal_colors(normal, mask), expected, atol=1e-9)
+
+
+def test_shading_is_brightest_towards_the_lamp_and_finite_without_a_normal():
+    colors = shade(np.stack([FACING, -FACING, np.zeros(3)]))
+    assert colors[0].sum() > colors[1].sum() > 0
+    np.testing.assert_allclose(colors[1], colors[2])
+
+
+def test_overlay_changes_only_the_mesh_and_keeps_batches():
+    image = np.full((2, 4, 5, 3), 0.2)
+    mask = np.zeros((2, 4, 5), bool)
+    mask[1, 2, 3] = True
+    normal = np.broadcast_to(FACING, image.shape)
+    result = overlay(image, normal, mask, opacity=0.5)
+    np.testing.assert_array_equal(result[~mask], image[~mask])
+    np.testing.assert_allclose(result[1, 2, 3], 0.1 + 0.5 * shade(FACING))
+
+
+def test_points_mark_the_pixels_they_lie_in():
+    image = np.zeros((4, 6, 3))
+    marked = mark_points(
+        image, np.array([[0.5, 0.5], [5.99, 3.0], [6.0, 1.0], [np.nan, 1.0], [-0.1, 0]]), color=(1, 0, 0)
+    )
+    assert {tuple(p) for p in np.argwhere(marked[..., 0])} == {(0, 0), (3, 5)}
+    assert image.sum() == 0
+
+
+def test_grid_places_images_row_by_row():
+    dark, light, over = np.zeros((3, 4, 3)), np.full((3, 4, 3), 0.5), np.full((3, 4, 3), 7.0)
+    picture = grid([[dark, light], [over]])
+    assert picture.dtype == np.uint8
+    assert picture.shape == (6 + GAP, 8 + GAP, 3)
+    assert (picture[:3, :4] == 0).all()
+    assert (picture[:3, 4 + GAP :] == 128).all()
+    assert (picture[3 + GAP :, :] == 255).all()
+
+
+def test_grids_of_different_sizes_are_refused():
+    with pytest.raises(ValueError, match=r"\(2, 2, 3\).*\(3, 3, 3\)"):
+        grid([[np.zeros((2, 2, 3)), np.zeros((3, 3, 3))]])
+    with pytest.raises(ValueError, match="none at all"):
+        grid([])
