@@ -14,7 +14,7 @@ import eval as eval_command  # noqa: E402
 import predict as predict_command  # noqa: E402
 from sheap_jax import Predictor  # noqa: E402
 from sheap_jax.config import Config, Log  # noqa: E402
-from sheap_jax.inference.avatar import rig_surfels  # noqa: E402
+from sheap_jax.inference import avatar as avatar_command  # noqa: E402
 from sheap_jax.inference.export import export_predictor  # noqa: E402
 from sheap_jax.models import official  # noqa: E402
 from sheap_jax.models.convert import __main__ as convert_command  # noqa: E402
@@ -121,11 +121,13 @@ def test_what_the_release_cannot_do_is_one_line(release):
     images = np.zeros((1, 224, 224, 3), np.float32)
     for ask in (
         lambda: predictor.reanimate(images, images),
-        lambda: rig_surfels(predictor, images[0]),
+        lambda: avatar_command.rig_surfels(predictor, images[0]),
         lambda: export_predictor(predictor),
     ):
         with pytest.raises(ValueError, match="holds the official release, which predicts heads"):
             ask()
+    with pytest.raises(ValueError, match="holds the official release"):  # before the picture is looked for
+        avatar_command.main([str(release / "run"), "none.png", str(release / "a.npz"), "--cropped"])
     with pytest.raises(ValueError, match="the benchmark embedded is for runs"):
         eval_command.evaluate(release / "run")
     with pytest.raises(CheckpointError, match="no step 3"):
