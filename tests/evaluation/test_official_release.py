@@ -64,7 +64,9 @@ def test_now(release, tiny_benchmark, tmp_path, capsys):
     """The report lies in the release's directory, as that of a run does, and the release can be converted again."""
     run, data = release / "run", write_now_folder(tmp_path, tiny_benchmark)
     command.main(["--checkpoint", str(run), "--benchmark", "now", "--data", str(data), "--allow-missing"])
-    assert "# now benchmark (now-validation)" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "# now benchmark (now-validation)" in printed
+    assert "now_submission\n" in printed.split("written:")[1]
     (report,) = json.loads((run / "evaluation/results.json").read_text())["reports"]
     assert len(report["missing"]) == 2
     assert len(list((run / "evaluation/now_submission").rglob("*.obj"))) == len(GOOD) + 1
@@ -113,6 +115,9 @@ def test_nersemble_submits_posed_and_neutral_heads(release, tmp_path, capsys):
     neutral = posed_vertices(outputs | still, load_model(release / "flame.npz"))
     report = evaluate(release, "nersemble", tmp_path / "svfr", tmp_path / "out")
     assert list(report["counts"].values()) == [2, 1]
+    printed = capsys.readouterr().out
+    assert "nersemble_submission.zip" in printed.split("written:")[1]
+    assert "| quantity" not in printed, "there are no numbers before the server has scored it"
     with zipfile.ZipFile(tmp_path / "out/nersemble_submission.zip") as archive:
         for number in range(2):
             for kind, vertices in (("posed", posed[number]), ("neutral", neutral[number])):
