@@ -4,9 +4,10 @@
     python eval.py --checkpoint runs/base --benchmark embedded,now --data now=NOW_DIR
     python eval.py --compare runs/a/evaluation/results.json runs/b/evaluation/results.json
 
-Reads the configuration saved beside the checkpoint, runs the benchmarks (embedded, clips, now, expressive, affectnet),
-prints their tables and writes one report with error curves and sample pictures. The embedded benchmark makes its own
-data, the same for everybody, and clips takes those of the run; docs/benchmarks.md says what the others need.
+Reads the configuration saved beside the checkpoint, runs the benchmarks (embedded, clips, now, expressive, nersemble,
+affectnet), prints their tables and writes one report with error curves and sample pictures. The embedded benchmark
+makes its own data, the same for everybody, and clips takes those of the run; docs/benchmarks.md says what the others
+need.
 """
 
 import argparse

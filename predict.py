@@ -23,7 +23,7 @@ from sheap_jax.data.prepare.clips import DEFAULT_RATE, Clip, PrepareError
 from sheap_jax.inference import smoothing
 from sheap_jax.inference.crops import add_face_options, open_finder
 from sheap_jax.inference.inputs import WEBCAM, Failure, Inputs, find_inputs, record_webcam
-from sheap_jax.inference.outputs import WRITERS, check_kinds, write_outputs
+from sheap_jax.inference.outputs import WRITERS, check_kinds, is_output, write_outputs
 from sheap_jax.inference.pipeline import Prediction, predict_clips
 from sheap_jax.inference.predictor import Predictor
 from sheap_jax.training.checkpoint import CheckpointError
@@ -71,10 +71,13 @@ def gather_inputs(options: argparse.Namespace) -> Inputs:
 
 
 def blocked_by(output: Path, clip: Clip) -> str | None:
-    """Why a clip's folder cannot be made, None if it can."""
+    """Why a clip's results cannot be written, None if they can."""
     folder = output / clip.name
     files = [path for path in (folder, *folder.parents) if path.exists() and not path.is_dir()]
-    return f"nothing written: {files[0]} is a file where a folder has to be: move it" if files else None
+    if files:
+        return f"nothing written: {files[0]} is a file where a folder has to be: move it"
+    taken = [path for path in clip.files if is_output(path.name) and path.parent.resolve() == folder.resolve()]
+    return f"nothing written: results would replace {taken[0]} itself: choose another --output" if taken else None
 
 
 def finish(prediction: Prediction, predictor: Predictor, options: argparse.Namespace) -> Prediction | Failure:

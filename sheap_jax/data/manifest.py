@@ -35,6 +35,26 @@ def write_manifest(directory: Path, manifest: dict[str, Any]) -> None:
         path.unlink(missing_ok=True)
 
 
+def remove_split(directory: Path, split: str) -> bool:
+    """Delete a split with its shards and index; others stay. Returns whether there was one.
+
+    Its entry goes first: what stops in between leaves files that no manifest lists.
+
+    Raises:
+      ShardError: the manifest is damaged.
+    """
+    if not (directory / MANIFEST).exists():
+        return False
+    manifest = read_manifest(directory)
+    entry = manifest["splits"].pop(split, None)
+    if entry is None:
+        return False
+    write_manifest(directory, manifest)
+    for file in (*entry["shards"], entry["index"]):
+        (directory / file["file"]).unlink(missing_ok=True)
+    return True
+
+
 def fingerprint(path: Path) -> dict[str, Any]:
     """Size and checksum of a file, as the manifest stores them."""
     with path.open("rb") as file:

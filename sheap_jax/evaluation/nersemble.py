@@ -124,7 +124,8 @@ def nersemble_report(
     """`write_submission`, and what to say of it: there are no numbers before the server has scored it."""
     frames = write_submission(predictor, directory, archive, image_size=image_size, progress=progress)
     people = {frame.participant for frame in frames}
-    return Report("nersemble", "svfr", {"frames to be scored by the server": len(frames), "people": len(people)}, [])
+    counts = {"frames to be scored by the server": len(frames), "people": len(people)}
+    return Report("nersemble", "svfr", counts, [], submission=Path(archive))
 
 
 def _load_images(directory: Path, frames: Sequence[SvfrFrame], size: int) -> Float[jnp.ndarray, "n size size 3"]:

@@ -70,6 +70,7 @@ class Report(NamedTuple):
     doubtful: Sequence[str] = ()  # what was evaluated and is probably a mistake, and why
     settings: Mapping[str, Any] = {}  # what the version stands for, as JSON values
     samples: UInt8[np.ndarray, "h w 3"] | None = None  # a grid of pictures
+    submission: Path | None = None  # file or folder that was written for others to score
 
 
 def markdown_table(report: Report) -> str:
@@ -79,10 +80,10 @@ def markdown_table(report: Report) -> str:
         f"# {report.benchmark} benchmark ({report.version})",
         "",
         f"{counts}.",
-        "",
-        "| quantity | ours | baseline | value | ours / baseline |",
-        "| --- | ---: | --- | ---: | ---: |",
     ]
+    if report.comparisons:
+        head = "| quantity | ours | baseline | value | ours / baseline |"
+        lines += ["", head, "| --- | ---: | --- | ---: | ---: |"]
     for row in report.comparisons:
         name = f"{row.quantity}{f' [{row.unit}]' if row.unit else ''} {'↑' if row.higher_is_better else '↓'}"
         rest = f"{row.baseline} | {row.baseline_value:.3f} | {row.ratio:.2f}" if row.baseline else " | | "
@@ -101,7 +102,10 @@ def _listed(title: str, entries: Sequence[str]) -> list[str]:
 
 
 def write_reports(reports: Sequence[Report], directory: str | Path) -> list[Path]:
-    """Write one results.json and results.md, and each report's error curves and samples; returns their paths."""
+    """Write one results.json and results.md, and each report's error curves and samples.
+
+    Returns their paths, and those of the submissions that were written before.
+    """
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     paths = [directory / "results.json", directory / "results.md"]
@@ -114,6 +118,8 @@ def write_reports(reports: Sequence[Report], directory: str | Path) -> list[Path
         if report.samples is not None:
             paths.append(directory / f"{report.benchmark}_samples.png")
             save_picture(report.samples, paths[-1])
+        if report.submission is not None:
+            paths.append(report.submission)
     return paths
 
 

@@ -9,6 +9,7 @@ splats. docs/avatars.md describes both.
 import argparse
 import functools
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import flax.struct
@@ -20,6 +21,7 @@ from jaxtyping import Array, Float, Int
 from sheap_jax.data.folders import check_writable
 from sheap_jax.data.photographs import read_photograph
 from sheap_jax.data.prepare.clips import VIDEO_SUFFIXES, PrepareError
+from sheap_jax.data.prepare.landmarks import MOST_FACES
 from sheap_jax.files.whole_file import whole_file
 from sheap_jax.inference.crops import add_face_options, largest_face, open_finder
 from sheap_jax.inference.faces import FaceFinder
@@ -53,12 +55,9 @@ class RiggedSurfels:
 
 
 def rig_surfels(predictor: Predictor, image: Float[Array, "h w 3"]) -> RiggedSurfels:
-    """The avatar of the person in a crop of the size that the predictor takes. ValueError for some ablations."""
+    """The avatar of the person in a crop of the size that the predictor takes. Raises what `check_surfels` does."""
+    check_surfels(predictor)
     state, config = predictor.state, predictor.config
-    if config.regressor.isotropic or config.primitive != "surfels":
-        raise ValueError(
-            f"run {config.name!r} has other surfels than avatar files describe: train without the ablation"
-        )
     outputs = _regress(predictor.networks, state.params, predictor.assets, state.prototypes, image[None])
     local, light, head = jax.tree.map(lambda x: x[0], outputs)
     active = np.asarray(state.prototypes.active)
@@ -74,10 +73,28 @@ def rig_surfels(predictor: Predictor, image: Float[Array, "h w 3"]) -> RiggedSur
     return rigged
 
 
-def avatar_of_photo(predictor: Predictor, path: str | Path, finder: FaceFinder) -> RiggedSurfels:
-    """The avatar of the largest face of a picture file. ValueError if there is none, or it is no picture."""
-    photo = read_photograph(path)
-    return rig_surfels(predictor, largest_face(photo, finder, name=str(path), size=predictor.config.image_size))
+def check_surfels(predictor: Predictor) -> None:
+    """ValueError if a predictor has no surfels, or others than avatar files describe."""
+    predictor.check_renders()
+    config = predictor.config
+    if config.regressor.isotropic or config.primitive != "surfels":
+        raise ValueError(
+            f"run {config.name!r} has other surfels than avatar files describe: train without the ablation"
+        )
+
+
+def avatar_of_photo(
+    predictor: Predictor, path: str | Path, finder: FaceFinder, *, tell: Callable[[str], object] = lambda line: None
+) -> RiggedSurfels:
+    """The avatar of the largest face of a picture file; `tell` gets a line where there are several.
+
+    Raises ValueError if there is no face, or it is no picture.
+    """
+    face = largest_face(read_photograph(path), finder, name=str(path), size=predictor.config.image_size)
+    if face.faces > 1:
+        x, y = face.box.center
+        tell(f"{path}: {face.faces} faces found, the largest is taken: its crop has the centre ({x:.0f}, {y:.0f})")
+    return rig_surfels(predictor, face.pixels)
 
 
 @jax.jit
@@ -177,8 +194,9 @@ def main(arguments: list[str]) -> None:
     for path in options.outputs:
         check_writable(Path(path).parent)
     predictor = Predictor.from_checkpoint(options.checkpoint)
-    with open_finder(options) as finder:
-        rigged = avatar_of_photo(predictor, options.photo, finder)
+    check_surfels(predictor)
+    with open_finder(options, max_faces=MOST_FACES) as finder:
+        rigged = avatar_of_photo(predictor, options.photo, finder, tell=print)
     for path in options.outputs:
         if Path(path).suffix.lower() == ".npz":
             save_avatar(rigged, path)

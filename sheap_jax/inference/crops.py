@@ -4,12 +4,13 @@ import argparse
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
-from sheap_jax.cropping import Framing, crop_image
+from sheap_jax.cropping import CropBox, Framing, crop_image
 from sheap_jax.data.prepare.clips import Clip
 from sheap_jax.data.prepare.landmarks import FaceLandmarker, NpzLandmarks
 from sheap_jax.inference.faces import BoxFaces, FaceFinder, LandmarkFaces, Unstated, WholePicture
@@ -47,13 +48,22 @@ def open_finder(
         yield Unstated()
 
 
-def largest_face(
-    image: UInt8[np.ndarray, "h w 3"], finder: FaceFinder, *, name: str, size: int
-) -> Float[Array, "size size 3"]:
-    """The crop of the largest face in [0, 1]. ValueError, with the picture's `name`, if there is no face."""
+class LargestFace(NamedTuple):
+    """The crop of the largest face of a picture."""
+
+    pixels: Float[Array, "size size 3"]  # in [0, 1]
+    box: CropBox
+    faces: int  # found in the picture
+
+
+def largest_face(image: UInt8[np.ndarray, "h w 3"], finder: FaceFinder, *, name: str, size: int) -> LargestFace:
+    """The largest face that a finder gives, as the network's input.
+
+    Raises ValueError, with the picture's `name`, if there is no face.
+    """
     finder.start(Clip(name, name, (Path(name),), is_video=False))
     boxes = finder.find(0, image)
     if not boxes:
         raise ValueError(f"{name}: no face found")
-    largest = max(boxes, key=lambda box: float(box.half))
-    return jnp.asarray(crop_image(image, largest, size), jnp.float32) / 255.0
+    box = max(boxes, key=lambda box: float(box.half))
+    return LargestFace(jnp.asarray(crop_image(image, box, size), jnp.float32) / 255.0, box, len(boxes))

@@ -26,11 +26,12 @@ class Driving(NamedTuple):
     predictions: Sequence[Prediction] = ()  # what they were estimated from; none for parameters of a file
 
     def pictures(self, size: int) -> Iterator[UInt8[np.ndarray, "size size 3"]]:
-        """The crop behind each frame, read again."""
+        """The crop behind each frame, read again, not stretched: a rectangle with what lies around it."""
         for prediction in self.predictions:
             rows = held_rows(prediction.frame, prediction.footage.frames)
             for row, frame in zip(rows, FrameReader(prediction.footage.clip), strict=True):
-                yield crop_image(frame.image, CropBox(*(np.asarray(values)[row] for values in prediction.box)), size)
+                box = CropBox(*(np.asarray(values)[row] for values in prediction.box))
+                yield crop_image(frame.image, box._replace(stretch=(1.0, 1.0)), size)
 
 
 def held_rows(frame: Int[np.ndarray, "n"], frames: int) -> Int[np.ndarray, "frames"]:

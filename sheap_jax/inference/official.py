@@ -40,15 +40,19 @@ class OfficialPredictor(Predictor):
         check_images(images, size=self.config.image_size)
         return in_buckets(lambda images: self._heads(self._weights, self.model, images), np.asarray(images))
 
-    def reanimate(self, source: Any, target: Any) -> NoReturn:
+    def check_renders(self) -> NoReturn:
         """Raises ValueError: the release has no Gaussian regressor."""
         raise ValueError(
             f"{self._directory} holds the official release, which predicts heads and has no Gaussian regressor: for "
             "pictures, avatars, export and the benchmarks embedded and clips train a run with train.py"
         )
 
+    def reanimate(self, source: Any, target: Any) -> NoReturn:
+        """Raises what `check_renders` does."""
+        self.check_renders()
+
     def __getattr__(self, name: str) -> Any:
         """The parts of a run that the release lacks are refused by one line wherever they are asked for."""
         if name in ("assets", "networks", "state"):
-            self.reanimate(None, None)
+            self.check_renders()
         raise AttributeError(name)

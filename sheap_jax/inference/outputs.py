@@ -4,6 +4,7 @@ docs/prediction.md lists files, keys and units.
 """
 
 import json
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
@@ -23,9 +24,10 @@ Writer = Callable[[Path, MorphableModel, Prediction, Heads], None]
 
 
 def write_outputs(output: Path, model: MorphableModel, prediction: Prediction, kinds: Sequence[str]) -> Path:
-    """Write `kinds` (keys of WRITERS) for one clip; returns its folder.
+    """Write `kinds` (keys of WRITERS) for one clip, in place of all that was written for it before; returns its folder.
 
-    Files are made aside and moved in place once all are there; what else lies in the folder stays.
+    Files are made aside and moved in place once all are there: until then those of before stay. What is not `is_output`
+    stays in any case.
 
     Raises OSError if something cannot be written, PrepareError if the clip cannot be read again for its pictures.
     """
@@ -36,11 +38,27 @@ def write_outputs(output: Path, model: MorphableModel, prediction: Prediction, k
         posed = heads.posed_heads(model, prediction.head)
         for kind in kinds:
             WRITERS[kind](aside, model, prediction, posed)
-        for file in aside.iterdir():
-            file.replace(folder / file.name)
+        _replace_all(folder, sorted(aside.iterdir()))
     finally:
         shutil.rmtree(aside)
     return folder
+
+
+def _replace_all(folder: Path, made: Sequence[Path]) -> None:
+    """Move what was made into a folder. Old files go before new ones come: at no time is there one beside the other."""
+    for file in made:
+        if (folder / file.name).is_dir():
+            raise IsADirectoryError(f"{folder / file.name} is a folder where a file has to be: move it")
+    for file in folder.iterdir():
+        if is_output(file.name) and file.is_file():
+            file.unlink()
+    for file in made:
+        file.replace(folder / file.name)
+
+
+def is_output(name: str) -> bool:
+    """Whether a file of this name in a clip's folder is one that `write_outputs` writes, of whatever kind."""
+    return _NAMES.fullmatch(name) is not None
 
 
 def check_kinds(kinds: Sequence[str], model: MorphableModel) -> None:
@@ -152,6 +170,12 @@ def _pictures(name: str, *, beside: bool) -> Writer:
 
     return write
 
+
+_NAMES = re.compile(
+    r"params\.npz|landmarks\.npz|camera\.json|arkit\.csv"
+    r"|head_\d+(_\d{6,})?\.(obj|ply|glb)"
+    r"|(overlay|side_by_side)\.(png|mp4)"
+)  # of all files of all WRITERS
 
 WRITERS: dict[str, Writer] = {
     "params": _params,

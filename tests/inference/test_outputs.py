@@ -105,6 +105,7 @@ def test_arkit_table(tmp_path):
     model = MODEL.replace(expression_names=ARKIT_NAMES, expression_basis=jnp.zeros((52, 42, 3)))
     prediction = prediction._replace(head=prediction.head._replace(expression=weights))
     folder = outputs.write_outputs(tmp_path, model, prediction, ["arkit"])
+    assert outputs.is_output("arkit.csv")
     rows = np.genfromtxt(folder / "arkit.csv", delimiter=",", names=True)
     assert rows.dtype.names == ("frame", "track", *ARKIT_NAMES)
     np.testing.assert_array_equal(rows["frame"], (0, 3))
@@ -132,3 +133,25 @@ def test_nothing_half_written_is_left_and_nothing_else_is_touched(tmp_path, monk
     outputs.write_outputs(tmp_path, MODEL, make_prediction(), ["params"])
     assert "frame" in np.load(tmp_path / "a/b/params.npz")
     assert (tmp_path / "a/b/mine.txt").read_text() == "keep"
+
+
+def test_a_new_prediction_replaces_the_old_one_as_a_whole(tmp_path):
+    """Other kinds, other faces, a photograph where a video was; what has a name of its own stays."""
+    others = {"mine.txt", "head_0.stl", "head_a.obj", "head_0_smile.obj", "overlay.jpg", "params.npz.bak"}
+    folder = tmp_path / "a/b"
+    folder.mkdir(parents=True)
+    for name in others:
+        (folder / name).write_text("keep")
+    kinds = ["params", "landmarks", "camera", "obj", "ply", "glb"]
+    video, photograph = make_prediction(is_video=True), make_prediction()
+    for prediction, wanted in ((video, kinds), (photograph, kinds), (video, ["params", "obj"]), (photograph, ["ply"])):
+        outputs.write_outputs(tmp_path, MODEL, prediction, wanted)
+    assert {path.name for path in folder.iterdir()} == others | {"head_0.ply", "head_1.ply"}
+
+
+def test_a_folder_in_the_way_costs_no_older_file(tmp_path):
+    (tmp_path / "a/b/params.npz").mkdir(parents=True)
+    (tmp_path / "a/b/head_7.obj").write_text("the run before")
+    with pytest.raises(IsADirectoryError, match=r"params\.npz is a folder where a file has to be: move it"):
+        outputs.write_outputs(tmp_path, MODEL, make_prediction(), ["camera", "params"])
+    assert sorted(path.name for path in (tmp_path / "a/b").iterdir()) == ["head_7.obj", "params.npz"]

@@ -10,6 +10,7 @@ from PIL import Image
 import predict as command
 from sheap_jax.cropping import crop_box
 from sheap_jax.data.prepare.decoding import VideoDecoder
+from sheap_jax.inference.outputs import WRITERS
 from sheap_jax.training.checkpoint import CheckpointError
 from tests.data.odd_videos import write_frames
 from tests.data.tiny_videos import FRAMES, all_points, write_video
@@ -147,6 +148,25 @@ def test_a_folder_of_frames_as_a_video(tmp_path, predictor):
     np.testing.assert_allclose(found["times"], np.arange(13) / 10)
     assert found["rate"] == pytest.approx(10.0)
     assert sorted(path.name for path in (tmp_path / "out/walk").iterdir()) == ["overlay.mp4", "params.npz"]
+
+
+def test_every_kind_is_replaced_by_the_next_prediction(tmp_path, predictor):
+    """A photograph, and a video of the same name afterwards."""
+    write_face(tmp_path / "photographs/a.png", RED)
+    write_video(tmp_path / "videos/a.mp4")
+    every = ",".join(kind for kind in WRITERS if kind != "arkit")
+    for folder, count in (("photographs", 8), ("videos", 5 + 3 * FRAMES)):
+        for kinds, expected in ((every, count), ("params", 1)):
+            assert run([tmp_path / folder], tmp_path / "out", "--cropped", "--save", kinds) == 0
+            assert len(list((tmp_path / "out/a").iterdir())) == expected
+
+
+def test_an_input_among_its_own_results_is_not_replaced(tmp_path, predictor, capsys):
+    write_face(tmp_path / "overlay/overlay.png", RED)
+    whole = (tmp_path / "overlay/overlay.png").read_bytes()
+    assert run([tmp_path / "overlay/overlay.png"], tmp_path, "--cropped", "--save", "params") == 1
+    assert "results would replace" in capsys.readouterr().err
+    assert (predictor.batches, (tmp_path / "overlay/overlay.png").read_bytes()) == ([], whole)
 
 
 def test_frames_of_another_size_are_named(tmp_path, predictor, capsys):

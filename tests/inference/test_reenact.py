@@ -112,6 +112,14 @@ def test_a_video_with_faceless_frames_keeps_its_time(tmp_path):
     np.testing.assert_array_equal(changes, [4])
 
 
+def test_faces_beside_the_avatar_are_not_stretched(tmp_path):
+    """The official framing stretches, for the network alone: here red pictures of 160 x 120 pixels as a whole."""
+    write_video(tmp_path / "a.mp4", 2)
+    driving = estimate_driving(tiny_predictor(), tmp_path / "a.mp4", WholePicture(framing="official"))
+    shown = next(driving.pictures(32))
+    np.testing.assert_array_equal((shown[:, 0, 0] > 100).nonzero()[0], np.arange(4, 28))  # 24 of 32 rows
+
+
 def test_pictures_of_several_sizes_do_not_drive(tmp_path):
     for number, width in enumerate((32, 32, 48)):
         cv2.imwrite(str(tmp_path / f"{number}.png"), np.zeros((32, width, 3), np.uint8))

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from tqdm import tqdm
 
 from sheap_jax.data.codec import Record, ShardError
-from sheap_jax.data.manifest import MANIFEST, read_manifest
+from sheap_jax.data.manifest import MANIFEST, read_manifest, remove_split
 from sheap_jax.data.prepare.clips import Clip, FoundClips, PrepareError
 from sheap_jax.data.prepare.unit import Status, Work, load_records, load_row, load_status
 from sheap_jax.data.records import Split, write_split
@@ -34,6 +34,7 @@ class Report(NamedTuple):
     frames: int  # looked at in the clips that did not fail
     skipped: Counter[str]  # of those, left out, by reason
     written: dict[str, int]  # records by split
+    removed: Sequence[str] = ()  # splits of an earlier command that have no record any more
 
 
 class _Piece(NamedTuple):
@@ -47,7 +48,8 @@ class _Piece(NamedTuple):
 def pack(found: FoundClips, work: Work, output: Path, *, hold_out: HoldOut, provenance: Mapping[str, Any]) -> Report:
     """Write the splits `train` and, with a test share, `test`; also `<split>-clips.jsonl` and `failed.json`.
 
-    A split that would come out as it already is is left alone.
+    A split that would come out as it already is is left alone. One that an earlier command wrote and that is empty now
+    goes, since the other one holds its frames; where all clips failed nothing goes.
 
     Raises:
       PrepareError: a clip has not been converted, or its part is damaged.
@@ -66,15 +68,15 @@ def pack(found: FoundClips, work: Work, output: Path, *, hold_out: HoldOut, prov
     account = {"clips": len(found.clips), "failed": len(failed), "frames": frames, "left_out": dict(skipped)}
     settings = {**work.settings._asdict(), "quality": work.settings.quality._asdict(), "hold_out": hold_out._asdict()}
     origin = {**provenance, **work.source.describe(), **account}
-    written: dict[str, int] = {}
-    for split in SPLITS:
-        pieces = _pieces(good, split, hold_out)
-        written[split] = sum(len(piece.records) for piece in pieces)
+    of_split = {split: _pieces(good, split, hold_out) for split in SPLITS}
+    removed = [split for split in SPLITS if good and not of_split[split] and _remove(output, split)]
+    for split, pieces in of_split.items():
         content: dict[str, Any] = {"settings": settings, "provenance": {**origin, "parts": _digest(pieces)}}
         if pieces and not _is_there(output, split, content):
             _write_rows(pieces, work, output / f"{split}-clips.jsonl")
             write_split(output, split, _records(pieces, work, split), **content)
-    return Report(len(found.clips), failed, frames, skipped, written)
+    written = {split: sum(len(piece.records) for piece in pieces) for split, pieces in of_split.items()}
+    return Report(len(found.clips), failed, frames, skipped, written, removed)
 
 
 def check_kept(found: FoundClips, output: Path) -> None:
@@ -138,6 +140,12 @@ def _is_there(output: Path, split: str, content: Mapping[str, Any]) -> bool:
     return all(entry.get(name) == json.loads(json.dumps(value)) for name, value in content.items())
 
 
+def _remove(output: Path, split: str) -> bool:
+    """Whether there was such a split to remove."""
+    (output / f"{split}-clips.jsonl").unlink(missing_ok=True)
+    return remove_split(output, split)
+
+
 def _records(pieces: Sequence[_Piece], work: Work, split: str) -> Iterator[Record]:
     for piece in tqdm(pieces, desc=f"packing {split}", unit="clip"):
         records = load_records(piece.clip, piece.status, work)
@@ -161,6 +169,7 @@ def summary(report: Report) -> str:
     """The report in words: every failed file with its reason, frames left out by reason, what was written."""
     lines = [f"failed: {entry['file']}: {entry['reason']}" for entry in report.failed]
     lines += [f"{count} frames left out: {reason}" for reason, count in report.skipped.most_common()]
+    lines += [f"the split {split} of an earlier command was removed: it is empty now" for split in report.removed]
     gone = len(report.failed)
     lines.append(f"{report.clips} clips found; {gone} files gave nothing (listed in failed.json)")
     records = ", ".join(f"{count} {split}" for split, count in report.written.items() if count)

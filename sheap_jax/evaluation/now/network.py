@@ -56,4 +56,4 @@ def evaluate_now(
     errors = in_threads(score, subjects)
     of_subject = dict(zip(subjects, errors, strict=True))
     baseline = [of_subject[image.subject] for image in found.images]
-    return now_report(found, baselines={MEAN_HEAD: baseline}, split=split)
+    return now_report(found, baselines={MEAN_HEAD: baseline}, split=split)._replace(submission=Path(output))
