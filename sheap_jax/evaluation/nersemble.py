@@ -25,8 +25,8 @@ from jaxtyping import Float, Int
 
 from sheap_jax.data.photographs import read_photograph
 from sheap_jax.evaluation.geometry_scores import Mesh
-from sheap_jax.evaluation.predictions import Predictor, neutral, pose_heads
-from sheap_jax.evaluation.report import Report
+from sheap_jax.evaluation.predictions import NetworkUnderTest, neutral, pose_heads
+from sheap_jax.evaluation.report import BenchmarkReport
 from sheap_jax.files.mesh_files import ply_bytes
 
 BATCH_SIZE = 32
@@ -80,7 +80,7 @@ def add_head(archive: zipfile.ZipFile, frame: SvfrFrame, kind: str, mesh: Mesh, 
 
 
 def write_submission(
-    predictor: Predictor,
+    predictor: NetworkUnderTest,
     directory: str | Path,
     archive: str | Path,
     *,
@@ -114,18 +114,18 @@ def write_submission(
 
 
 def nersemble_report(
-    predictor: Predictor,
+    predictor: NetworkUnderTest,
     directory: str | Path,
     archive: str | Path,
     *,
     image_size: int,
     progress: Callable[[Iterable], Iterable] = iter,
-) -> Report:
+) -> BenchmarkReport:
     """`write_submission`, and what to say of it: there are no numbers before the server has scored it."""
     frames = write_submission(predictor, directory, archive, image_size=image_size, progress=progress)
     people = {frame.participant for frame in frames}
     counts = {"frames to be scored by the server": len(frames), "people": len(people)}
-    return Report("nersemble", "svfr", counts, [], submission=Path(archive))
+    return BenchmarkReport("nersemble", "svfr", counts, [], submission=Path(archive))
 
 
 def _load_images(directory: Path, frames: Sequence[SvfrFrame], size: int) -> Float[jnp.ndarray, "n size size 3"]:

@@ -56,7 +56,7 @@ class PerImage(NamedTuple):
     values: Mapping[str, Float[np.ndarray, "n"]]  # NaN where an image has no such number
 
 
-class Report(NamedTuple):
+class BenchmarkReport(NamedTuple):
     """Everything that an evaluation has to say."""
 
     benchmark: str
@@ -73,7 +73,7 @@ class Report(NamedTuple):
     submission: Path | None = None  # file or folder that was written for others to score
 
 
-def markdown_table(report: Report) -> str:
+def markdown_table(report: BenchmarkReport) -> str:
     """The comparisons as a Markdown table. The arrow says which direction is better."""
     counts = ", ".join(f"{count:,} {name}" for name, count in report.counts.items())
     lines = [
@@ -101,7 +101,7 @@ def _listed(title: str, entries: Sequence[str]) -> list[str]:
     return ["", f"**{title}:**", "", *(f"- {entry}" for entry in entries[:SHOWN]), *more]
 
 
-def write_reports(reports: Sequence[Report], directory: str | Path) -> list[Path]:
+def write_reports(reports: Sequence[BenchmarkReport], directory: str | Path) -> list[Path]:
     """Write one results.json and results.md, and each report's error curves and samples.
 
     Returns their paths, and those of the submissions that were written before.
@@ -123,7 +123,7 @@ def write_reports(reports: Sequence[Report], directory: str | Path) -> list[Path
     return paths
 
 
-def _as_json(report: Report) -> dict[str, Any]:
+def _as_json(report: BenchmarkReport) -> dict[str, Any]:
     rows = [row._asdict() | {"ratio": row.ratio} for row in report.comparisons]
     rows = [{name: _finite(value) for name, value in row.items()} for row in rows]
     return {
@@ -148,7 +148,7 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _plot_curves(report: Report, path: Path) -> None:
+def _plot_curves(report: BenchmarkReport, path: Path) -> None:
     """Share of scan points below each error, one panel for each kind of geometry."""
     import matplotlib
 

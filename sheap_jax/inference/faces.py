@@ -154,7 +154,7 @@ class WholePicture:
         """Nothing to do."""
 
 
-class Unstated:
+class UnstatedFaces:
     """Nobody said where the faces are: the first picture that needs one is refused."""
 
     def start(self, clip: Clip) -> None:

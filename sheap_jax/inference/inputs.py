@@ -63,7 +63,7 @@ def find_inputs(
             found.setdefault(file.files, file)
         if not usable:
             failures.append(Failure(argument, _why_nothing(path, files, output)))
-    return Inputs(_named(list(found.values()), rate), failures)
+    return Inputs(_unique_clips(list(found.values()), rate), failures)
 
 
 def _suffix(found: _Found) -> str:
@@ -102,7 +102,7 @@ def _why_nothing(path: Path, found: list[_Found], output: Path | None) -> str:
     return "does not exist"
 
 
-def _named(found: list[_Found], rate: float) -> list[Clip]:
+def _unique_clips(found: list[_Found], rate: float) -> list[Clip]:
     """Clips with unique names: what would share one, or mean another folder, keeps its suffix or gets a number."""
     repeated = Counter(name for name, _ in found)
     taken: set[str] = set()

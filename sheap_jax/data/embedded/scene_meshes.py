@@ -1,7 +1,7 @@
 """Everything in front of the camera as one set of static arrays: head, teeth, hair shell and garment.
 
-The arrays that are the same for all people are gathered once (`build_stage`); `dress` makes the posable model of one
-person, whose template also carries the hair.
+`build_scene_meshes` gathers once the arrays that are the same for all people. `dressed_model` makes the posable model
+of one person; its template also carries teeth and hair.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ SKIN, EYE, MOUTH, TEETH, CLOTH = range(5)  # what a face of the solid layer is m
 CHIN = 8  # of the 68 landmarks
 
 
-class Stage(NamedTuple):
+class SceneMeshes(NamedTuple):
     """Static arrays of the renderer. The solid layer is head, teeth, garment; the hair layer is rendered over it."""
 
     head_vertices: int
@@ -32,8 +32,8 @@ class Stage(NamedTuple):
     landmarks: Float[np.ndarray, "68 3"]  # template
 
 
-def build_stage(model: MorphableModel) -> Stage:
-    """The stage for one morphable model; its regions of eyes and mouth may be missing."""
+def build_scene_meshes(model: MorphableModel) -> SceneMeshes:
+    """The arrays for one morphable model; its regions of eyes and mouth may be missing."""
     template, faces = np.asarray(model.template), np.asarray(model.faces)
     count = len(template)
     kind = np.full(len(faces), SKIN, np.int32)
@@ -47,7 +47,7 @@ def build_stage(model: MorphableModel) -> Stage:
     right = eyes & (template[:, 0] < 0)
     left = eyes & (template[:, 0] > 0)
     fixed = points_on_faces(model.template, model.faces, model.landmark_faces, model.landmark_barycentrics)
-    return Stage(
+    return SceneMeshes(
         head_vertices=count,
         solid_faces=np.concatenate([faces, tooth_faces, cloth_faces]).astype(np.int32),
         solid_kind=np.concatenate([kind, np.full(len(tooth_faces), TEETH), np.full(len(cloth_faces), CLOTH)]).astype(
@@ -76,7 +76,7 @@ def _region(model: MorphableModel, *parts: str) -> np.ndarray:
     return inside
 
 
-def dress(
+def dressed_model(
     model: MorphableModel, neutral: Float[np.ndarray, "v 3"], hair_vertices: Float[np.ndarray, "h 3"]
 ) -> MorphableModel:
     """The posable model of one person: a template without identity modes, then teeth, then hair.

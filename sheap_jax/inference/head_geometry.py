@@ -7,14 +7,14 @@ from jaxtyping import Float, Int
 from scipy.spatial.transform import Rotation
 
 from sheap_jax.cropping import CropBox
-from sheap_jax.evaluation.predictions import Heads, pose_heads
+from sheap_jax.evaluation.predictions import HeadGeometry, pose_heads
 from sheap_jax.geometry import OFFICIAL_FOCAL, official_camera
 from sheap_jax.inference.predictor import in_buckets
 from sheap_jax.morphable import MorphableModel
 from sheap_jax.types import HeadParams
 
 
-def posed_heads(model: MorphableModel, head: HeadParams) -> Heads:
+def posed_heads(model: MorphableModel, head: HeadParams) -> HeadGeometry:
     """Vertices and landmarks of each head in metres; what is compiled does not depend on their number."""
     return in_buckets(lambda rows: pose_heads(model, rows), head)
 
