@@ -24,11 +24,11 @@ FLIP_ORDER = _mirrored_order()
 
 
 class Augmentation(NamedTuple):
-    """How much a pair may change."""
+    """How much a pair may change. The defaults are those of `sheap_jax.config.Data`."""
 
-    flip: bool = True  # mirror every second pair
-    color_jitter: float = 0.1  # each channel's gain is uniform in 1 +- this, the same for both frames
-    crop_jitter: float = 0.0  # zoom and shift of each frame on its own, up to this share of the image
+    flip: bool  # mirror every second pair
+    color_jitter: float  # each channel's gain is uniform in 1 +- this, the same for both frames
+    crop_jitter: float  # zoom and shift of each frame on its own, up to this share of the image
 
 
 class Changes(NamedTuple):

@@ -19,6 +19,14 @@ MAX_TRIES = 8  # pairs tried for one place in a batch before the data counts as 
 _ORDER, _PAIRS, _REPLACEMENTS = range(3)  # streams of random numbers that must not meet
 
 
+@dataclass(frozen=True)
+class Process:
+    """Which one of the run's processes this is."""
+
+    index: int = 0
+    count: int = 1
+
+
 class MadeBatch(NamedTuple):
     """A batch, and the records that had to be passed over for it."""
 
@@ -36,11 +44,10 @@ class BatchMaker:
     augmentation: Augmentation
     seed: int
     batch_size: int  # pairs over all processes
-    process_index: int
-    process_count: int
+    process: Process
 
     def __post_init__(self) -> None:
-        self._places = np.arange(self.process_index, self.batch_size, self.process_count)  # of the global batch: ours
+        self._places = np.arange(self.process.index, self.batch_size, self.process.count)  # of the global batch: ours
         self._images = BufferPool((2, len(self._places), self.image_size, self.image_size, 3))
 
     def __call__(self, step: int) -> MadeBatch:

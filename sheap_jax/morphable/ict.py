@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int
 
 from sheap_jax.cropping import crop_box
 from sheap_jax.files.file_kinds import check_npz_output
+from sheap_jax.files.mesh_files import TextureChart
 from sheap_jax.geometry import OFFICIAL_DISTANCE, OFFICIAL_FOCAL
 from sheap_jax.morphable.contour import silhouette_contour
 from sheap_jax.morphable.ict_source import (
@@ -24,7 +25,7 @@ from sheap_jax.morphable.ict_source import (
     read_source,
     vertex_parts,
 )
-from sheap_jax.morphable.ict_uv import UvChart, uv_chart, uv_subset
+from sheap_jax.morphable.ict_uv import uv_chart, uv_subset
 from sheap_jax.morphable.model import MorphableModel
 from sheap_jax.morphable.storage import save_model
 
@@ -92,7 +93,7 @@ def convert(source: IctSource, *, subset: str = "lite") -> MorphableModel:
     )
 
 
-def _topology(source: IctSource, subset: str) -> tuple[np.ndarray, np.ndarray, UvChart]:
+def _topology(source: IctSource, subset: str) -> tuple[np.ndarray, np.ndarray, TextureChart]:
     """Kept source vertices, faces over them, uv chart."""
     chart = uv_chart(source)
     if subset == "full":

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sheap_jax.data.prepare import unit
+from sheap_jax.data.prepare import clip_result
 from sheap_jax.data.prepare.__main__ import main
 from sheap_jax.data.prepare.clip_result import ClipConversion, Settings, load_status
 from sheap_jax.data.prepare.clips import find_clips
@@ -48,13 +48,13 @@ def contents(output: Path) -> dict[str, bytes]:
 def converted(monkeypatch) -> list[str]:
     """Names of the clips that are converted from now on, in this process."""
     names: list[str] = []
-    real = unit.convert_clip
+    real = clip_result.convert_clip
 
     def spy(clip, *args, **kwargs):
         names.append(clip.name)
         return real(clip, *args, **kwargs)
 
-    monkeypatch.setattr(unit, "convert_clip", spy)
+    monkeypatch.setattr(clip_result, "convert_clip", spy)
     return names
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from sheap_jax.evaluation.report import BenchmarkReport, Comparison, PerImage, markdown_table, write_reports
+from sheap_jax.files.pictures import save_picture
 
 
 @pytest.fixture
