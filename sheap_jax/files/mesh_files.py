@@ -48,21 +48,18 @@ def parse_obj(text: str, *, with_faces: bool = True, with_uv: bool = False) -> O
 
     Raises ValueError that names the line: a number is none, or an index counts beyond the file's start.
     """
-    rows: dict[str, list[tuple[int, str, list[str]]]] = {"v": [], "vt": [], "f": []}
-    wanted = {"v", *(["vt"] if with_uv else []), *(["f"] if with_faces else [])}
-    for number, line in enumerate(text.splitlines(), start=1):
-        kind, *fields = line.split(maxsplit=1) or [""]
-        if kind in wanted:
-            rows[kind].append((number, line, fields[0].split() if fields else []))
-    vertices = _numbers(rows["v"], 3)
-    uv = _numbers(rows["vt"], 2)
+    lines = text.splitlines()
+    vertices = _numbers(lines, "v ", 3)
+    uv = _numbers(lines, "vt ", 2) if with_uv else np.zeros((0, 2))
     polygons, uv_polygons = [], []
-    for number, line, corners in rows["f"]:
+    for number, line in enumerate(lines if with_faces else [], start=1):
+        if not line.startswith("f "):
+            continue
         try:  # a corner is "vertex/texture/normal"
-            indices = [[int(text or 0) for text in f"{corner}/".split("/")[: 1 + with_uv]] for corner in corners]
-            polygons.append([_from_zero(vertex, len(vertices)) for vertex, *_ in indices])
+            corners = [f"{corner}/".split("/")[: 1 + with_uv] for corner in line.split()[1:]]
+            polygons.append([_from_zero(int(corner[0]), len(vertices)) for corner in corners])
             if with_uv:
-                uv_polygons.append([_from_zero(texture, len(uv)) if texture else NO_UV for _, texture in indices])
+                uv_polygons.append([_from_zero(int(text), len(uv)) if text else NO_UV for _, text in corners])
         except ValueError as error:
             raise ValueError(_not_obj(number, line)) from error
     return ObjMesh(vertices, uv, polygons, uv_polygons)
@@ -74,16 +71,20 @@ def triangle_fans(polygons: list[list[int]]) -> Int[np.ndarray, "f 3"]:
     return np.array(fans, np.int64).reshape(-1, 3)
 
 
-def _numbers(rows: list[tuple[int, str, list[str]]], count: int) -> Float[np.ndarray, "n c"]:
-    """The first `count` numbers of each line."""
+def _numbers(lines: list[str], start: str, count: int) -> Float[np.ndarray, "n c"]:
+    """The first `count` numbers of each line that starts so."""
+    rows = [line for line in lines if line.startswith(start)]
     try:
-        return np.array([fields[:count] for _, _, fields in rows], np.float64).reshape(-1, count)
+        if all(row.count(" ") == count for row in rows):  # five times as fast
+            return np.array(" ".join(row[len(start) :] for row in rows).split(), np.float64).reshape(len(rows), count)
+        return np.array([row.split()[1 : count + 1] for row in rows], np.float64).reshape(len(rows), count)
     except ValueError:
-        for number, line, fields in rows:  # the slow way, to name the line
-            try:
-                np.array(fields[:count], np.float64).reshape(count)
-            except ValueError as error:
-                raise ValueError(_not_obj(number, line)) from error
+        for number, line in enumerate(lines, start=1):  # once more, to name the line
+            if line.startswith(start):
+                try:
+                    np.array(line.split()[1 : count + 1], np.float64).reshape(count)
+                except ValueError as error:
+                    raise ValueError(_not_obj(number, line)) from error
         raise
 
 
