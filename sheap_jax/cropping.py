@@ -166,10 +166,3 @@ def to_crop(points: Float[np.ndarray, "*n l 2"], box: CropBox, size: int) -> Flo
     """Pixels of the original image to pixels of the crop."""
     scale = size / (2 * box.half_sides)
     return _turn((points - np.asarray(box.center)[..., None, :]) * scale[..., None, :], box.turns) + size / 2
-
-
-def from_crop(points: Float[np.ndarray, "*n l 2"], box: CropBox, size: int) -> Float[np.ndarray, "*n l 2"]:
-    """Pixels of the crop back to pixels of the original image: the inverse of `to_crop`."""
-    scale = 2 * box.half_sides / size
-    turned = _turn(points - size / 2, -np.asarray(box.turns))
-    return turned * scale[..., None, :] + np.asarray(box.center)[..., None, :]

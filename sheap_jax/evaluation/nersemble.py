@@ -28,6 +28,7 @@ from sheap_jax.evaluation.geometry_scores import Mesh
 from sheap_jax.evaluation.predictions import NetworkUnderTest, neutral, pose_heads
 from sheap_jax.evaluation.report import BenchmarkReport
 from sheap_jax.files.mesh_files import ply_bytes
+from sheap_jax.files.whole_file import whole_file
 
 BATCH_SIZE = 32
 _FRAME = re.compile(r"(?P<sequence>[A-Za-z0-9_+-]+)_(?P<time>[0-9]+)_(?P<serial>[0-9]+)")
@@ -96,20 +97,13 @@ def write_submission(
     """
     frames = list_frames(directory)
     model, faces = predictor.model, np.asarray(predictor.model.faces)
-    archive = Path(archive)
-    archive.parent.mkdir(parents=True, exist_ok=True)
-    temporary = archive.with_name(f".{archive.name}.tmp")
-    try:
-        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as file:
-            for start in progress(range(0, len(frames), BATCH_SIZE)):
-                batch = frames[start : start + BATCH_SIZE]
-                params = predictor(_load_images(Path(directory), batch, image_size))
-                for kind, shown in (("posed", params), ("neutral", neutral(model, params))):
-                    for frame, mesh in zip(batch, pose_heads(model, shown).meshes(), strict=True):
-                        add_head(file, frame, kind, mesh, faces)
-        temporary.replace(archive)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole_file(archive) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as file:
+        for start in progress(range(0, len(frames), BATCH_SIZE)):
+            batch = frames[start : start + BATCH_SIZE]
+            params = predictor(_load_images(Path(directory), batch, image_size))
+            for kind, shown in (("posed", params), ("neutral", neutral(model, params))):
+                for frame, mesh in zip(batch, pose_heads(model, shown).meshes(), strict=True):
+                    add_head(file, frame, kind, mesh, faces)
     return frames
 
 

@@ -11,6 +11,7 @@ from jaxtyping import Float, UInt8
 
 from sheap_jax.evaluation.geometry_scores import cumulative_curve
 from sheap_jax.files.pictures import save_picture
+from sheap_jax.files.whole_file import whole_file
 
 CURVE_LIMIT = 8.0  # mm, as in the NoW benchmark's plots
 SHOWN = 20  # missing or doubtful predictions that a table names; the JSON has them all
@@ -107,10 +108,14 @@ def write_reports(reports: Sequence[BenchmarkReport], directory: str | Path) -> 
     Returns their paths, and those of the submissions that were written before.
     """
     directory = Path(directory)
-    directory.mkdir(parents=True, exist_ok=True)
-    paths = [directory / "results.json", directory / "results.md"]
-    paths[0].write_text(json.dumps({"reports": [_as_json(report) for report in reports]}, indent=1) + "\n")
-    paths[1].write_text("\n".join(markdown_table(report) for report in reports))
+    texts = {
+        directory / "results.json": json.dumps({"reports": [_as_json(report) for report in reports]}, indent=1) + "\n",
+        directory / "results.md": "\n".join(markdown_table(report) for report in reports),
+    }
+    for path, text in texts.items():
+        with whole_file(path) as temporary:
+            temporary.write_text(text)
+    paths = list(texts)
     for report in reports:
         if report.curves:
             paths.append(directory / f"{report.benchmark}_cumulative_error.png")

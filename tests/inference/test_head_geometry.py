@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from sheap_jax.cropping import CropBox, from_crop
+from sheap_jax.cropping import CropBox
 from sheap_jax.geometry import official_camera, project
 from sheap_jax.inference import head_geometry
+from tests.crop_pixels import from_crop
 
 BOX = CropBox(np.array([[300.0, 200.0], [-20.0, 55.5]]), np.array([95.0, 12.25]))
 

@@ -9,12 +9,14 @@ from jaxtyping import Float
 from sheap_jax.data.embedded.chart import lattice_noise
 from sheap_jax.data.embedded.traits import srgb_to_linear
 
-LIGHTS = 4  # key, fill, rim, and the sky as a very broad light
 BACKDROP_SIZE = 96
 
 
 class DistantLights(NamedTuple):
-    """Distant lights in world space. Colours are irradiances on a surface that faces the light."""
+    """Key, fill, rim and sky (a very broad light) in world space.
+
+    Colours are irradiances on a surface that faces the light.
+    """
 
     directions: Float[np.ndarray, "k 3"]  # towards the light
     colors: Float[np.ndarray, "k 3"]

@@ -159,7 +159,10 @@ def _path(clip: Clip, conversion: ClipConversion, suffix: str) -> Path:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    """Write a file in one step: it is there whole or not at all, even if two processes write it."""
+    """Write a file in one step: it is there whole or not at all.
+
+    Not `whole_file`: two workers of a Beam runner may convert one clip at a time, so each needs a temporary of its own.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:

@@ -14,6 +14,7 @@ from sheap_jax.data.manifest import MANIFEST, read_manifest, remove_split
 from sheap_jax.data.prepare.clip_result import ClipConversion, Status, load_records, load_row, load_status
 from sheap_jax.data.prepare.clips import Clip, FoundClips, PrepareError
 from sheap_jax.data.records import Split, write_split
+from sheap_jax.files.whole_file import whole_file
 
 HOLD_OUT_RULES = ("identities", "frames")
 SPLITS = ("train", "test")
@@ -65,8 +66,8 @@ def pack(
     frames = sum(status.frames for _, status in good)
     if frames != sum(status.records for _, status in good) + skipped.total():
         raise PrepareError(f"the counts of frames in {conversion.folder} do not add up: delete it and run again")
-    output.mkdir(parents=True, exist_ok=True)
-    (output / "failed.json").write_text(json.dumps(failed, indent=2) + "\n")
+    with whole_file(output / "failed.json") as temporary:
+        temporary.write_text(json.dumps(failed, indent=2) + "\n")
     account = {"clips": len(found.clips), "failed": len(failed), "frames": frames, "left_out": dict(skipped)}
     settings = {
         **conversion.settings._asdict(),
@@ -160,15 +161,13 @@ def _records(pieces: Sequence[_Piece], conversion: ClipConversion, split: str) -
 
 def _write_rows(pieces: Sequence[_Piece], conversion: ClipConversion, path: Path) -> None:
     """One JSON line per clip: source, frame rate, and for every record frame, time, crop, face size and sharpness."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("w") as file:
+    with whole_file(path) as temporary, temporary.open("w") as file:
         for piece in pieces:
             row = load_row(piece.clip, conversion) or {}
             part = slice(piece.records.start, piece.records.stop)
             kept = {name: row[name] for name in ("identity", "clip", "source", "rate")}
             kept |= {name: row[name][part] for name in ("frame", "seconds", "crop", "turns", "face", "sharpness")}
             file.write(json.dumps(kept) + "\n")
-    temporary.replace(path)
 
 
 def summary(report: PreparationReport) -> str:

@@ -28,7 +28,6 @@ MOUTH = np.array([0.0, -69.5, 31.0])  # middle of the line between the closed li
 MOUTH_HALF_WIDTH = 25.5
 NOSE_TIP = np.array([0.0, -34.0, 47.0])
 CHIN = np.array([0.0, -103.0, 28.0])
-EAR = np.array([71.0, -16.0, -84.0])  # middle of the left ear's root
 
 
 def to_world(points: ArrayLike) -> Float[np.ndarray, "*n 3"]:
