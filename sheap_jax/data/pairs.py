@@ -78,7 +78,7 @@ def pair_batches(
 
 
 class PairBatches(Iterator[RawBatch]):
-    """Iterator over batches that keeps an eye on unusable records.
+    """Iterator over batches that counts unusable records.
 
     They are replaced by other pairs, logged once each, and counted in `bad_records` (key -> times drawn). `next` raises
     ShardError with the first keys when their share grows too large, ChildProcessError when a worker died.
@@ -138,7 +138,7 @@ class PairBatches(Iterator[RawBatch]):
 
 
 def _grain_stream(make: BatchMaker, *, step: int, workers: int, threads: int) -> Any:
-    """The Grain pipeline over the numbers of the steps."""
+    """The Grain pipeline: numbers of steps in, batches out."""
     import grain
 
     dataset = grain.MapDataset.range(sys.maxsize).map(make)[step:]
@@ -164,7 +164,7 @@ def _mark_flags_parsed() -> None:
 
 
 def _start_worker(worker_index: int, worker_count: int) -> None:
-    """Tie a worker's life to the training's: Ctrl-C is the training's to answer, its death is the worker's too."""
+    """Make a worker ignore Ctrl-C, which the training answers, and die when the training dies."""
     del worker_index, worker_count
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if sys.platform == "linux":  # elsewhere a killed training leaves its workers behind

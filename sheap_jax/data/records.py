@@ -94,7 +94,8 @@ def write_split(
     Args:
       settings: what made the records (JSON values), stored in the manifest.
       provenance: where they come from: sources and licences (JSON values), stored in the manifest.
-      expected_clips: (identity, clip) that were to give records; the empty ones are logged and listed in the manifest.
+      expected_clips: (identity, clip) that should give records. Those that gave none are logged and listed in the
+        manifest.
 
     Raises:
       ValueError: no records, a malformed one, or frames of a clip that are not contiguous and ascending.
@@ -134,7 +135,7 @@ def write_split(
 def _write_shards(
     directory: Path, split: str, records: Iterable[Record], records_per_shard: int, files: list[Path]
 ) -> tuple[_IndexBuilder, list[int]]:
-    """Write the shards under temporary names, which are appended to `files`; the index and the counts per shard."""
+    """Write the shards under temporary names, and append these to `files`. Returns the index and the shards' counts."""
     builder, counts, writer = _IndexBuilder(), [], None
     try:
         for record in records:
@@ -183,7 +184,10 @@ def _disk_errors(directory: Path, split: str) -> Iterator[None]:
 
 
 def _publish(directory: Path, split: str, entry: dict[str, Any], written: list[Path]) -> None:
-    """Give the finished files their names. The old entry goes first and the new one comes last: it never lies."""
+    """Give the finished files their names. The manifest loses the old entry first and gets the new one last.
+
+    So it never has an entry for files that are not there.
+    """
     manifest = read_manifest(directory) if (directory / MANIFEST).exists() else {"splits": {}}
     if manifest["splits"].pop(split, None) is not None:
         write_manifest(directory, manifest)
@@ -192,7 +196,7 @@ def _publish(directory: Path, split: str, entry: dict[str, Any], written: list[P
         path.replace(directory / name)
     manifest["splits"][split] = entry
     write_manifest(directory, manifest)
-    # Also those that a killed run left behind: shards that no manifest lists.
+    # Shards that no manifest lists go, also those that a killed run left behind.
     for path in directory.glob(f"{split}-[0-9][0-9][0-9][0-9][0-9]-of-[0-9]*.array_record"):
         if path.name not in names:
             path.unlink()

@@ -3,9 +3,12 @@
 What differs between FLAME, ICT and the embedded head is data in this struct, never code.
 """
 
+from typing import NamedTuple
+
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from sheap_jax.geometry import rotation_vector_to_matrix
@@ -13,6 +16,13 @@ from sheap_jax.types import HeadParams
 
 CONTOUR_LANDMARKS = 17  # iBUG 0-16, the jaw line
 JOINT_NAMES = ("root", "neck", "jaw", "left_eye", "right_eye")  # that a head model may have, FLAME's; ICT has no jaw
+
+
+class SurfacePoints(NamedTuple):
+    """Points on the faces of a mesh, as NumPy arrays."""
+
+    faces: Int[np.ndarray, "*n"]
+    barycentrics: Float[np.ndarray, "*n 3"]
 
 
 @flax.struct.dataclass

@@ -159,9 +159,9 @@ def film_people(config: EmbeddedData, model: MorphableModel) -> Iterator[tuple[F
 
 @contextlib.contextmanager
 def _for_many_processes() -> Iterator[None]:
-    """Processes started in here leave accelerators alone, of which each would take all memory, and use one thread.
+    """Processes that start in here keep off accelerators, whose memory each would take whole, and use one thread.
 
-    NumPy's: the spinning threads of several processes eat up the cores.
+    Otherwise the spinning threads of NumPy in several processes would eat up the cores.
     """
     threads = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
     settings = {"JAX_PLATFORMS": "cpu"} | dict.fromkeys(threads, "1")
@@ -178,7 +178,7 @@ _inputs: _WorkerInputs  # of this worker process
 
 
 def _start_worker(inputs: _WorkerInputs, cores: Any) -> None:
-    """Keep the inputs, and this process on one core: thread pools that share cores take more than twice as long."""
+    """Keep the inputs, and bind this process to one core: thread pools that share cores take over twice as long."""
     global _inputs
     _inputs = inputs
     cv2.setNumThreads(1)

@@ -19,7 +19,7 @@ class DetectorNoise(NamedTuple):
 
 
 class FramedHeads(NamedTuple):
-    """Where the head of each frame must be so that the crop shows it as the crop rule would."""
+    """Where the head of each frame must be, so that the image is the crop that the crop rule gives."""
 
     translation: Float[np.ndarray, "n 3"]  # metres
     exact: Float[np.ndarray, "n 68 2"]  # pixels

@@ -1,7 +1,7 @@
 """What the camera sees at each pixel: the z-buffer's faces and everything interpolated over them.
 
 Solid things and hair are two layers, because hair is partly transparent. Both come from one call of the rasteriser:
-in one half of the batch the hair collapses to a point, in the other half all else.
+in one half of the batch the hair collapses to a point, in the other half everything else.
 """
 
 import functools

@@ -1,4 +1,4 @@
-"""How much light of which direction reaches each vertex past the rest of the head: soft shadows for little money.
+"""How much light reaches each vertex from each direction, past the rest of the head: cheap soft shadows.
 
 Precomputed radiance transfer (Sloan, Kautz and Snyder, SIGGRAPH 2002) of order 2, on the template. Visibility comes
 from splatting the surface into a coarse depth buffer per direction, which is accurate to some millimetres.

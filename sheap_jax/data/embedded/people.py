@@ -48,8 +48,8 @@ def load_people(name: str) -> MorphableModel:
 def draw_person(split: str, number: int, config: EmbeddedData, model: MorphableModel) -> FilmedPerson:
     """Person `number` of a split, ready to be filmed.
 
-    People of a converted model have independent, standard normal identity coefficients, as its statistics say; their
-    sex, age and colours are drawn without regard to these, as such a model does not know them.
+    People of a converted model have independent, standard normal identity coefficients, as its statistics say. Their
+    sex, age and colours are drawn independently of these, since such a model does not know them.
 
     Args:
       model: of `load_people(config.people)`.

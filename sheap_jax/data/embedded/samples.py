@@ -12,7 +12,7 @@ _SHOWN = (*range(0, 17, 4), 21, 22, 30, *range(36, 48, 3), 48, 51, 54, 57)  # la
 
 
 class SampleSheet:
-    """One frame of each of the first 32 people; of fewer people more frames. The last column shows landmarks."""
+    """One frame of each of the first 32 people, or more frames of fewer people. The last column shows landmarks."""
 
     def __init__(self, image_size: int) -> None:
         self.image_size = image_size

@@ -24,7 +24,7 @@ class SceneMeshes(NamedTuple):
     head_vertices: int
     solid_faces: Int[np.ndarray, "f 3"]
     solid_kind: Int[np.ndarray, "f"]
-    solid_coordinates: Float[np.ndarray, "v 3"]  # template position; of teeth and garment see there
+    solid_coordinates: Float[np.ndarray, "v 3"]  # template position; for teeth and garment see teeth.py and clothes.py
     transfer: Float[np.ndarray, "v 9"]  # of the head's vertices, see occlusion.py
     open_transfer: Float[np.ndarray, "v 9"]  # what it would be if nothing were hidden
     hair_faces: Int[np.ndarray, "g 3"]
@@ -63,7 +63,7 @@ def build_scene_meshes(model: MorphableModel) -> SceneMeshes:
 
 
 def _center(points: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "3"]:
-    """Their mean; of none, which nothing asks for, the origin."""
+    """The mean of the points; the origin if there are none, which nothing then uses."""
     return points.mean(0) if len(points) else np.zeros(3)
 
 
@@ -81,8 +81,9 @@ def dressed_model(
 ) -> MorphableModel:
     """The posable model of one person: a template without identity modes, then teeth, then hair.
 
-    Upper teeth and hair move with the skull, lower teeth with the jaw: its joint, or the chin's way in the expressions
-    of a model without one. The joints are those of the person's own neutral head, as for the model's own identities.
+    Upper teeth and hair move with the skull, lower teeth with the jaw joint. In a model without that joint they follow
+    the chin's motion in the expressions. The joints are those of the person's own neutral head, as for the model's own
+    identities.
     """
     corners = neutral[np.asarray(model.faces)[np.asarray(model.landmark_faces)]]
     rows = teeth.tooth_rows(np.einsum("lk,lkc->lc", model.landmark_barycentrics, corners))

@@ -1,4 +1,4 @@
-"""The Beam side of the unit of work. Imports apache-beam: only `engines.convert_with_beam` imports this file."""
+"""Converting clips with Apache Beam. Only `engines.convert_with_beam` imports this file, since it needs apache-beam."""
 
 from collections.abc import Iterator
 
@@ -10,7 +10,7 @@ from sheap_jax.data.prepare.process import ClipProcess
 
 
 class ConvertClips(beam.DoFn):
-    """Converts clips, each worker with a process of its own; gives the names of those that failed."""
+    """Converts clips; each worker has a process of its own. Gives the names of the clips that failed."""
 
     def __init__(self, conversion: ClipConversion) -> None:
         self._conversion = conversion

@@ -1,6 +1,7 @@
-"""The unit of work: one clip becomes one part (its records) and one status, each by a rename in one step.
+"""Converting one clip and storing the result: a part (its records) and a status, each written in one step.
 
-What has a valid status is never done again. Parts are told apart by the clip, valid statuses by the settings.
+A clip with a valid status is never converted again. The files are named after the clip. A status is valid as long as
+its key is the same: that of the settings, the landmarks and the clip's own files.
 """
 
 import functools
@@ -111,7 +112,7 @@ def load_records(clip: Clip, status: Status, conversion: ClipConversion) -> list
     """The records of a converted clip.
 
     Raises:
-      PrepareError: the part is missing or damaged; its status is taken away so that the next run makes it again.
+      PrepareError: the part is missing or damaged; its status is deleted, so that the next run makes it again.
     """
     path = _path(clip, conversion, ".part")
     try:
@@ -125,7 +126,7 @@ def load_records(clip: Clip, status: Status, conversion: ClipConversion) -> list
 
 
 def _origin(converted: ConvertedClip) -> dict[str, Any]:
-    """Rounded to what the pixels can tell."""
+    """Where the records come from, rounded to what pixels can tell."""
     return {
         "rate": round(converted.rate, 3),
         "frame": [record.frame for record in converted.records],
@@ -153,7 +154,7 @@ def _clip_key(clip: Clip, conversion: ClipConversion) -> str:
 
 
 def _path(clip: Clip, conversion: ClipConversion, suffix: str) -> Path:
-    """Over 256 folders: file systems dislike a million files in one."""
+    """Files are spread over 256 folders: file systems dislike a million files in one."""
     name = hashlib.sha256(f"{clip.identity}/{clip.name}".encode()).hexdigest()[:24]
     return conversion.folder / name[:2] / f"{name}{suffix}"
 

@@ -49,7 +49,7 @@ class Refused(NamedTuple):
 
 
 class FoundClips(NamedTuple):
-    """The clips, sorted by identity and name, none of them twice, and what could not be one."""
+    """The clips, sorted by identity and name, each once; and the files that are no clip."""
 
     clips: list[Clip]
     refused: list[Refused]
@@ -91,7 +91,7 @@ def find_clips(inputs: Sequence[Path], layout: Layout) -> FoundClips:
 
 
 def _once_each(clips: Sequence[Clip]) -> tuple[list[Clip], list[Refused]]:
-    """The first clip of each name, and those after it; files that were named twice are one clip."""
+    """The first clip of each name, and those that repeat a name. A file that was named twice is one clip."""
     unique: dict[tuple[str, str], Clip] = {}
     repeated = []
     for clip in clips:

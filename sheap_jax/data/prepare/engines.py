@@ -1,4 +1,4 @@
-"""Who converts the clips: the processes of this machine, or an engine of Apache Beam. The unit of work is the same."""
+"""Spreading the clips over the processes of this machine, or over the workers of Apache Beam."""
 
 import os
 import queue

@@ -51,8 +51,8 @@ def pack(
 ) -> PreparationReport:
     """Write the splits `train` and, with a test share, `test`; also `<split>-clips.jsonl` and `failed.json`.
 
-    A split that would come out as it already is is left alone. One that an earlier command wrote and that is empty now
-    goes, since the other one holds its frames; where all clips failed nothing goes.
+    A split that would come out the same is left alone. A split of an earlier command that is empty now is removed,
+    since the other split holds its frames. If all clips failed, nothing is removed.
 
     Raises:
       PrepareError: a clip has not been converted, or its part is damaged.
@@ -89,7 +89,7 @@ def pack(
 def check_kept(found: FoundClips, output: Path) -> None:
     """Raises PrepareError if splits in `output` hold clips that are not among the found ones: packing drops those.
 
-    Raises PrepareError as well if a split is damaged, so that it does not say what it holds.
+    Raises PrepareError as well if a split is too damaged to say what it holds.
     """
     if not (output / MANIFEST).exists():
         return
@@ -128,7 +128,7 @@ def _pieces(clips: Sequence[tuple[Clip, Status]], split: str, hold_out: HoldOut)
 
 
 def held_out_identities(identities: Sequence[str], share: float) -> set[str]:
-    """A share of the people, at least one and never all; the choice depends on their names only. None for share 0."""
+    """A share of the people, at least one and never all; nobody for share 0. The choice depends on their names only."""
     names = sorted(set(identities), key=lambda name: hashlib.sha256(name.encode()).hexdigest())
     count = min(max(1, round(share * len(names))), len(names) - 1)
     return set(names[:count]) if share else set()

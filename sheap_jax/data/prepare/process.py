@@ -56,7 +56,7 @@ class ClipProcess:
         self._connection, other = context.Pipe()
         self._process = context.Process(target=_serve, args=(other, self._conversion), daemon=True)
         self._process.start()
-        other.close()  # ours of it, so that the death of the process closes the pipe
+        other.close()  # our copy of its end: the pipe now closes when the process dies
         return self._connection
 
 

@@ -1,6 +1,7 @@
-"""Whether a video file ends before its own account of its length: an interrupted download or copy.
+"""Whether a video file is shorter than it states: an interrupted download or copy.
 
-Durations and frame counts cannot tell: recorders state none or a wrong one. The containers also state sizes in bytes.
+Durations and frame counts cannot tell, since recorders state none or a wrong one. But containers also state sizes in
+bytes.
 """
 
 from collections.abc import Callable, Iterator
@@ -45,7 +46,7 @@ def _box_ends(file: BinaryIO) -> Iterator[int]:
 
 
 def _element_ends(file: BinaryIO) -> Iterator[int]:
-    """Matroska, WebM: elements one after another; recorders leave the sizes of those open that hold the others."""
+    """Matroska, WebM: elements one after another. Recorders leave open the sizes of the elements that hold others."""
     place = 0
     for _ in range(_MANY_BOXES):
         file.seek(place)
@@ -81,7 +82,7 @@ def _riff_ends(file: BinaryIO) -> Iterator[int]:
 
 
 def ends_in_zeros(path: Path, *, share: float = 0.05) -> bool:
-    """Whether the last part of a file is zeros, as programs that make room before they download leave it."""
+    """Whether the last part of a file is zeros: a download that reserved its space first and did not finish."""
     size = path.stat().st_size
     count = min(max(1, int(share * size)), 1 << 20)
     with path.open("rb") as file:

@@ -4,10 +4,8 @@ Places are given in the face frame by hand. The jaw contour of a yaw is the visi
 slides on the arc from the mouth to its place at the jaw's edge, to the point that sticks out farthest in the view.
 """
 
-from typing import NamedTuple
-
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from sheap_jax.morphable.embedded.anatomy import MOUTH, Points
 from sheap_jax.morphable.embedded.mesh import HeadMesh
@@ -21,6 +19,7 @@ from sheap_jax.morphable.embedded.surface import (
     skin,
     unit,
 )
+from sheap_jax.morphable.model import SurfacePoints
 
 # Right half of the jaw's edge from the ear to the chin, subject's right (x negative), then mirrored: iBUG 0-8.
 JAW = np.array(
@@ -32,13 +31,6 @@ JAW = np.array(
 BROW = np.array([[-55, 15], [-47, 21.5], [-36.5, 23], [-24, 21.5], [-12.5, 18]])  # right, 17-21
 NOSE = np.array([[0, 0.5], [0, -10.5], [0, -21.5], [0, -33], [-12, -46], [-6, -47.5], [0, -48.5]])  # 27-33, right half
 YAW_ROWS = 79  # 0 to 39 degrees, then -1 to -39
-
-
-class SurfacePoints(NamedTuple):
-    """Points on a mesh."""
-
-    faces: Int[np.ndarray, "*n"]
-    barycentrics: Float[np.ndarray, "*n 3"]
 
 
 def locate(mesh: HeadMesh, chart: Points) -> SurfacePoints:
