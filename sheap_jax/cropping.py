@@ -1,4 +1,4 @@
-"""The face crop: which square of a photograph the estimator sees, and pixels to and fro.
+"""The face crop: which square of a photograph the estimator sees, and where points lie in it.
 
 The rule is the one of the official release's video demo for square pictures: the square box of the 68 landmarks, 1.9
 times as large, its centre moved up by a quarter of the box's side. The release itself measures boxes in shares of the
@@ -15,8 +15,8 @@ SHIFT_UP = 0.5  # how far the centre moves up, in half sides of the landmarks' b
 DETECTION_MARGIN, DETECTION_SHIFT_UP = 1.75, 0.38  # the same for boxes of face detectors, see `crop_detection`
 SMOOTHING = 0.3  # weight of the new frame in the exponential moving average over a video
 
-# "pixels": our rule. "official": the landmarks' width counts as a share of the picture's width, like their height: in a
-# portrait the crop is larger by its height / width; what reaches beyond the picture is cut off, the rest stretched.
+# "pixels": our rule. "official": width and height of the landmarks count as shares of the picture's sides, so that in a
+# portrait the crop is larger by height / width. What reaches beyond the picture is cut off, and the rest is stretched.
 Framing = Literal["pixels", "official"]
 
 

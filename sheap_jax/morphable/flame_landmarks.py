@@ -1,8 +1,8 @@
 """FLAME's landmark files as the 68 landmarks of iBUG and the jaw line that slides with yaw.
 
-Four are in use, with the same points but for SHeaP's: DECA's landmark_embedding.npy (also with two more points for the
-eyes), RingNet's pair flame_static_embedding.pkl (51) and flame_dynamic_embedding.npy, and SHeaP's
-flame_landmark_idxs_barys.pt (68, as face-alignment predicts them in 3D: no jaw line that slides).
+Four files are in use. DECA's landmark_embedding.npy (also with two more points for the eyes) and RingNet's pair
+flame_static_embedding.pkl (51 points) and flame_dynamic_embedding.npy have the same points. SHeaP's
+flame_landmark_idxs_barys.pt has 68 others, as face-alignment predicts them in 3D, and no jaw line that slides.
 """
 
 from pathlib import Path
@@ -29,7 +29,7 @@ class FlameLandmarks(NamedTuple):
 def read_landmarks(path: Path, num_faces: int, *, contour: Path | None = None) -> FlameLandmarks:
     """The 68 fixed landmarks, and the jaw line's rows of the same file or of `contour`.
 
-    The rows count yaw as `contour_row` does: in rows 1-39 the subject's left cheek, which then turns away, slides.
+    The rows count yaw as `contour_row` does. In rows 1-39 the subject's left cheek turns away, and its points slide.
 
     Raises:
       ValueError: a file is another one, belongs to another model, or a part is missing; names it.
@@ -89,7 +89,7 @@ def _contour(path: Path | None) -> SurfacePoints | None:
 
 
 def _is_dynamic(content: Any) -> bool:
-    """FLAME's own jaw line: under the names of its static embedding, a list of rows."""
+    """Whether it is FLAME's own jaw line: a list of rows, under the same names as its static embedding."""
     if not isinstance(content, dict) or not set(content) >= _PAIR:
         return False
     rows = content["lmk_face_idx"]

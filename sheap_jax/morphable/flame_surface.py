@@ -1,4 +1,4 @@
-"""What belongs to FLAME's surface and comes in files of its own: the uv layout, the eyelid shapes, the regions."""
+"""Parts of FLAME that come in files of their own: the uv layout, the eyelid shapes, the regions."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -112,7 +112,7 @@ def _side(offsets: Float[np.ndarray, "v 3"], template: Float[np.ndarray, "v 3"])
 
 
 def read_regions(path: Path | None, num_vertices: int) -> dict[str, Float[np.ndarray, "v"]]:
-    """Region masks from `FLAME_masks.pkl`; without it only `face`, on everything, since none can be told apart."""
+    """Region masks from `FLAME_masks.pkl`. Without the file there is one region, `face`, which holds every vertex."""
     if path is None:
         return {"face": np.ones(num_vertices)}
     content = read_content(path, "masks")
