@@ -18,7 +18,7 @@ from sheap_jax.evaluation.report import BenchmarkReport
 class Task(NamedTuple):
     """What to evaluate on, and how."""
 
-    data: Path | None  # None: the benchmark's own; only the embedded one has them, and clips the run's
+    data: Path | None  # None: the benchmark's own. embedded has some; clips takes those of the run
     output: Path  # the report's directory; submissions go below it
     image_size: int  # pixels of the square images that the network takes
     allow_missing: bool = False
@@ -36,7 +36,7 @@ def run_benchmark(name: str, predictor: NetworkUnderTest, task: Task) -> Benchma
 
 
 def check_benchmark(name: str, data: Path | None) -> None:
-    """Whether a benchmark can be begun with; costs nothing.
+    """Check at no cost that a benchmark can start.
 
     Raises ValueError for an unknown one, or one that needs `data`; FileNotFoundError if these are not there.
     """

@@ -145,7 +145,7 @@ def load_held_out(directory: str | os.PathLike[str], *, image_size: int) -> Held
 
 
 def landmark_scores(model: MorphableModel, params: HeadParams, held: HeldOut, *, image_size: int) -> list[Measured]:
-    """Landmark error of each frame, by part, and that of the mouth's opening, beside what sees less."""
+    """Landmark error of each frame, by part, and that of the mouth's opening, beside baselines that see less."""
     truth = np.asarray(held.frames.landmarks)
     heads = (params, expressionless(model, params), mean_params(model, len(truth)))
     ours, stiff, still = (project_landmarks(pose_heads(model, head), image_size=image_size) for head in heads)

@@ -1,13 +1,13 @@
 """The embedded benchmark: a trained network on held-out generated people, whose true geometry is known.
 
 Geometry is scored as NoW does it (geometry_scores), on the people's own fine meshes, which have detail that the
-morphable model cannot express. Every number stands beside that of a method that sees less (the last one of heads sees
-more):
+morphable model cannot express. Every number stands beside those of baselines, which see less:
 
     neutral heads       the mean head
     expressive heads    the mean head (alignment gives it the best pose); the predicted person without expression.
-                        Once over the whole face, once where the expression moves it; there also the predicted and
-                        the true person at rest: what a perfect expression would leave, the error of the identity
+                        Once over the whole face, once where the expression moves it. There the predicted person at
+                        rest is also measured on the true person at rest: this error of the identity is what a
+                        perfect expression would leave
     landmarks           the mean head, held still where the landmarks lie on average
     re-animation        the source image as it is; the target's mean colour
 """

@@ -115,7 +115,7 @@ def nersemble_report(
     image_size: int,
     progress: Callable[[Iterable], Iterable] = iter,
 ) -> BenchmarkReport:
-    """`write_submission`, and what to say of it: there are no numbers before the server has scored it."""
+    """Write the submission and report what is in it. Only the server gives numbers."""
     frames = write_submission(predictor, directory, archive, image_size=image_size, progress=progress)
     people = {frame.participant for frame in frames}
     counts = {"frames to be scored by the server": len(frames), "people": len(people)}

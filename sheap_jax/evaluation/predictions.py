@@ -30,7 +30,7 @@ class NetworkUnderTest(Protocol):
 
     @property
     def framing(self) -> Framing:
-        """The rule by which it wants its crops."""
+        """The rule of the crops that it was trained on."""
         ...
 
     def __call__(self, images: Float[Array, "n h w 3"], /) -> HeadParams:
@@ -56,7 +56,7 @@ class HeadGeometry(NamedTuple):
 
 
 def neutral(model: MorphableModel, params: HeadParams) -> HeadParams:
-    """The same people without expression, pose and translation: what NoW wants, and often gets wrong."""
+    """The same people without expression, pose and translation: what NoW asks for."""
     return mean_params(model, *params.shape.shape[:-1])._replace(shape=params.shape)
 
 

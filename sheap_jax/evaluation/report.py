@@ -18,7 +18,7 @@ SHOWN = 20  # missing or doubtful predictions that a table names; the JSON has t
 
 
 class Comparison(NamedTuple):
-    """One number of ours beside that of a method that looked at nothing, or at less."""
+    """One number of ours beside that of a baseline, which sees nothing or less."""
 
     quantity: str
     unit: str  # empty for pure numbers
@@ -68,7 +68,7 @@ class BenchmarkReport(NamedTuple):
     curves: Mapping[str, Mapping[str, Float[np.ndarray, "n"]]] = {}  # panel -> method -> pooled errors in mm
     published: Mapping[str, float] = {}  # medians of other methods in mm: marks in the first panel
     missing: Sequence[str] = ()  # what could not be evaluated, and why
-    doubtful: Sequence[str] = ()  # what was evaluated and is probably a mistake, and why
+    doubtful: Sequence[str] = ()  # what was evaluated although it is probably a mistake, and why
     settings: Mapping[str, Any] = {}  # what the version stands for, as JSON values
     samples: UInt8[np.ndarray, "h w 3"] | None = None  # a grid of pictures
     submission: Path | None = None  # file or folder that was written for others to score

@@ -31,7 +31,7 @@ def add_face_options(parser: argparse.ArgumentParser, *, required: bool = False)
 def open_finder(
     options: argparse.Namespace, *, max_faces: int = 1, framing: Framing = "pixels"
 ) -> Iterator[FaceFinder]:
-    """Faces from where the options of `add_face_options` say, cropped by the rule that a network knows.
+    """The face finder that the options of `add_face_options` name. It crops by the rule that the network knows.
 
     `max_faces` is for --face-landmarker.
     """

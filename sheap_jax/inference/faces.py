@@ -136,7 +136,7 @@ def _box_fault(sides: Float[np.ndarray, "4"], height: int, width: int) -> str | 
 class WholePicture:
     """Pictures that are face crops already, framed as in docs/prediction.md.
 
-    The official framing stretches a rectangle to a square, as the release's demo does; ours makes it one by black.
+    The official framing stretches a rectangle to a square, as the release's demo does; ours pads it with black.
     """
 
     def __init__(self, *, framing: Framing = "pixels") -> None:
@@ -212,7 +212,7 @@ class Tracker:
         return [TrackedBox(track, self._tracks[track].box) for track in sorted(owner.values())]
 
     def _is_alive(self, track: _Track, frame: int, seconds: float) -> bool:
-        """Also after a pause of the video, in which nothing was seen that could have been lost."""
+        """A track outlives any pause between neighbouring frames: no frame in between could have shown the face."""
         return frame - track.frame <= 1 or seconds - track.seconds <= self.patience
 
 

@@ -26,8 +26,8 @@ Writer = Callable[[Path, MorphableModel, Prediction, HeadGeometry], None]
 def write_outputs(output: Path, model: MorphableModel, prediction: Prediction, kinds: Sequence[str]) -> Path:
     """Write `kinds` (keys of WRITERS) for one clip, in place of all that was written for it before; returns its folder.
 
-    Files are made aside and moved in place once all are there: until then those of before stay. What is not `is_output`
-    stays in any case.
+    Files are made in a folder aside and moved once all are there; until then the old ones stay. Files that are not
+    `is_output` always stay.
 
     Raises OSError if something cannot be written, PrepareError if the clip cannot be read again for its pictures.
     """
@@ -45,7 +45,7 @@ def write_outputs(output: Path, model: MorphableModel, prediction: Prediction, k
 
 
 def _replace_all(folder: Path, made: Sequence[Path]) -> None:
-    """Move what was made into a folder. Old files go before new ones come: at no time is there one beside the other."""
+    """Move what was made into a folder. All old files go before new ones come, so that they never lie side by side."""
     for file in made:
         if (folder / file.name).is_dir():
             raise IsADirectoryError(f"{folder / file.name} is a folder where a file has to be: move it")

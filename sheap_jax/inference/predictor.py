@@ -74,7 +74,7 @@ class Predictor:
         return in_buckets(lambda images: self._estimate(self.state.params["estimator"], images), np.asarray(images))
 
     def check_renders(self) -> None:
-        """ValueError if it predicts heads only; a run renders too."""
+        """Raises ValueError if this predictor renders nothing, as the official release does. A run renders."""
 
     def reanimate(
         self, source: Float[Array | np.ndarray, "n h w 3"], target: Float[Array | np.ndarray, "n h w 3"]

@@ -28,8 +28,8 @@ def geometric_median(points: Float[np.ndarray, "n d"], *, iterations: int = 50) 
 def smooth_motion(prediction: Prediction, *, min_cutoff: float, beta: float) -> Prediction:
     """Pose, expression and translation of every track through the One Euro filter; shape and crops stay.
 
-    The head moves within its crop, and the crop in the picture: its smoothing (cropping.py) is part of the framing
-    that the network knows.
+    The head moves within its crop, and the crop moves in the picture. The crop has a smoothing of its own
+    (cropping.py): it is part of the framing that the network knows.
     """
     head = prediction.head
     moving = {name: np.array(getattr(head, name)) for name in ("expression", "rotations", "translation")}

@@ -45,7 +45,7 @@ def evaluate_now(
     found = score_predictions(
         folder, output, unit=1.0, allow_missing=allow_missing, unpredicted=unpredicted, progress=progress
     )
-    # The mean head is the same for all images of a person, and counts once for each, as ours does.
+    # The mean head has one error per person; it counts once for each image, as our heads do.
     (mean,) = pose_heads(predictor.model, mean_params(predictor.model, 1)).meshes()
     subjects = list(dict.fromkeys(image.subject for image in found.images))
     faces = np.asarray(predictor.model.faces)

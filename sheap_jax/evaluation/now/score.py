@@ -28,7 +28,7 @@ class NowErrors(NamedTuple):
     images: Sequence[NowImage]
     errors: Sequence[ScanErrors]
     missing: Sequence[Missing]
-    doubtful: Sequence[str] = ()  # images whose prediction is probably a mistake, and why; they are scored
+    doubtful: Sequence[str] = ()  # images whose prediction is probably a mistake, and why; they count too
 
 
 def score_predictions(
@@ -48,7 +48,7 @@ def score_predictions(
         predictions: folder of `<subject>/<challenge>/<image>.obj` (or .ply) and `.npy` (or .txt) with seven landmarks.
         unit: of the predictions, in metres; None: unknown, the rigid (metrical) variant is left out.
         allow_missing: score what there is; otherwise anything missing is an error.
-        unpredicted: images of which the reason is already known that they have no prediction.
+        unpredicted: images without a prediction whose reason is already known.
         steering: points of a scan that steer the refinement; None: all, which takes six times as long.
         progress: wraps the longest iteration, for a bar.
 
