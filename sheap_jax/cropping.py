@@ -121,7 +121,7 @@ def crop_detection(box: Float[np.ndarray, "*n 4"], *, picture: Float[np.ndarray,
     return crop_box(low_high, margin=DETECTION_MARGIN, shift_up=DETECTION_SHIFT_UP, picture=picture)
 
 
-def follow_box(previous: CropBox, box: CropBox, *, frames: int = 1, weight: float = SMOOTHING) -> CropBox:
+def follow_box(previous: CropBox, box: CropBox, *, frames: int = 1) -> CropBox:
     """One step of the exponential moving average that keeps the crop of a video calm. A turned crop begins anew.
 
     Args:
@@ -130,7 +130,7 @@ def follow_box(previous: CropBox, box: CropBox, *, frames: int = 1, weight: floa
     """
     if np.any(previous.turns != box.turns):
         return box
-    share = 1.0 - (1.0 - weight) ** frames
+    share = 1.0 - (1.0 - SMOOTHING) ** frames
     center, half, sides = (
         (1.0 - share) * old + share * new
         for old, new in zip((*previous[:2], previous.half_sides), (*box[:2], box.half_sides), strict=True)

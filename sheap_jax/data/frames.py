@@ -115,15 +115,14 @@ def frame_batches(
     *,
     batch_size: int,
     image_size: int,
-    records: Sequence[int] | np.ndarray | None = None,
 ) -> Iterator[FrameBatch]:
-    """All frames of a split once, or those of `records` in that order, in batches of one shape.
+    """All frames of a split once, in batches of one shape.
 
     Raises:
       ShardError: at the first record that cannot be used: an evaluation must not skip silently.
     """
     opened = Split(directory, split)
-    chosen = np.asarray(range(len(opened)) if records is None else records, np.int32)
+    chosen = np.arange(len(opened), dtype=np.int32)
     for start in range(0, len(chosen), batch_size):
         part = chosen[start : start + batch_size]
         frames = [decode_frame(opened[i], image_size=image_size) for i in part]

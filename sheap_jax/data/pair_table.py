@@ -72,16 +72,16 @@ def draw_pairs(
     return np.stack([table.record[source], table.record[target]], axis=-1).astype(np.int32)
 
 
-def evaluation_pairs(split: Split, *, per_identity: int = 4, across_clips: bool = False) -> Int[np.ndarray, "p 2"]:
+def evaluation_pairs(split: Split, *, per_identity: int = 4) -> Int[np.ndarray, "p 2"]:
     """A fixed list of (source, target) record indices for re-animation scores, `per_identity` for each identity.
 
     Sources are spread evenly over the identity's frames; the target lies half its group further on, so that
-    expression and pose differ. Identities without a pair are left out. Load the two columns with `frame_batches`.
+    expression and pose differ. Identities without a pair are left out.
 
     Raises:
       ValueError: no identity has two frames to pair.
     """
-    table = build_pair_table(split.index, across_clips=across_clips, allow_self_pairs=False)
+    table = build_pair_table(split.index, across_clips=False, allow_self_pairs=False)
     first, last = table.identity_start[:-1, None], table.identity_start[1:, None]
     count = np.minimum(per_identity, last - first)
     step = np.arange(per_identity)[None]

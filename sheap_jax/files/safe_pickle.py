@@ -238,5 +238,5 @@ def _unreadable(path: str | Path, error: Exception) -> UnsafePickleError:
 
 
 def _line(error: Exception) -> str:
-    """The message in one line, whatever names a broken file gives."""
+    """The message in one line: names in a broken file may hold line breaks."""
     return " ".join(str(error).split())

@@ -57,7 +57,7 @@ def _replace_all(folder: Path, made: Sequence[Path]) -> None:
 
 
 def is_output(name: str) -> bool:
-    """Whether a file of this name in a clip's folder is one that `write_outputs` writes, of whatever kind."""
+    """Whether `write_outputs` writes a file of this name into a clip's folder, for any kind."""
     return _NAMES.fullmatch(name) is not None
 
 

@@ -209,7 +209,7 @@ def _join(footage: Footage, rows: list[PredictedFace]) -> Prediction:
 
 
 def _in_the_picture(prediction: Prediction, predictor: HeadPredictor) -> Prediction:
-    """The heads as they lie in the picture: those of turned crops turned back."""
+    """The heads as they lie in the picture. Heads of turned crops are turned back."""
     if not np.any(prediction.box.turns):
         return prediction
     return prediction._replace(head=turn_heads(predictor.model, prediction.head, -np.asarray(prediction.box.turns)))

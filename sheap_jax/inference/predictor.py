@@ -44,7 +44,7 @@ class Predictor:
 
     @classmethod
     def from_checkpoint(cls, directory: str | Path, *, step: int | None = None) -> "Predictor":
-        """The newest checkpoint of a run, or that of `step`; or the official release, where the directory holds that.
+        """The newest checkpoint of a run or that of `step`, or the official release if the directory holds it.
 
         Raises:
           CheckpointError, ConfigError: there is no run, no such checkpoint, or a file that it names is not usable.

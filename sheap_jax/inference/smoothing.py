@@ -46,6 +46,7 @@ def smooth_motion(prediction: Prediction, *, min_cutoff: float, beta: float) -> 
 
 # What a second of lively motion changes: the filter sees speeds in these units, so that one beta suits all. Ours.
 TYPICAL_MOTION = {"expression": 1.0, "rotations": 0.5, "translation": 0.05}
+SPEED_CUTOFF = 1.0  # Hz of the filter of the speed itself
 
 
 def one_euro(
@@ -54,7 +55,6 @@ def one_euro(
     *,
     min_cutoff: float,
     beta: float,
-    speed_cutoff: float = 1.0,
 ) -> Float[np.ndarray, "t d"]:
     """Low-pass filter whose cutoff rises with speed: calm when still, prompt when moving (Casiez et al., CHI 2012).
 
@@ -62,13 +62,12 @@ def one_euro(
       seconds: ascending times of the values.
       min_cutoff: Hz at rest; lower is calmer.
       beta: Hz per unit of speed; higher trails less in fast motion.
-      speed_cutoff: Hz of the filter of the speed itself.
     """
     smooth = np.array(values)
     speed = np.zeros_like(smooth[0])
     for i in range(1, len(values)):
         step = seconds[i] - seconds[i - 1]
-        speed += _share(speed_cutoff, step) * ((values[i] - smooth[i - 1]) / step - speed)
+        speed += _share(SPEED_CUTOFF, step) * ((values[i] - smooth[i - 1]) / step - speed)
         smooth[i] = smooth[i - 1] + _share(min_cutoff + beta * np.abs(speed), step) * (values[i] - smooth[i - 1])
     return smooth
 

@@ -68,7 +68,7 @@ def draw_person(split: str, number: int, config: EmbeddedData, model: MorphableM
 
 
 def person_seed(split: str, number: int, config: EmbeddedData) -> int:
-    """Seed of a person's geometry; those of the splits never meet, whatever their sizes."""
+    """Seed of a person's geometry. Seeds of the two splits never meet, whatever their sizes."""
     return int(np.random.SeedSequence((config.seed, SPLITS[split], number)).generate_state(1)[0])
 
 

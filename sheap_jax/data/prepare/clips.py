@@ -97,7 +97,7 @@ def _once_each(clips: Sequence[Clip]) -> tuple[list[Clip], list[Refused]]:
     for clip in clips:
         first = unique.setdefault((clip.identity, clip.name), clip)
         if first.files != clip.files:
-            reason = f"gives clip {clip.identity}/{clip.name}, as {first.path} does, which is taken: rename one"
+            reason = f"gives the clip {clip.identity}/{clip.name}, which {first.path} gives already: rename one"
             repeated.append(Refused(clip.path, reason))
     return list(unique.values()), repeated
 

@@ -69,7 +69,7 @@ def _serve(connection: Connection, conversion: ClipConversion) -> None:
     with contextlib.suppress(EOFError, BrokenPipeError):
         while True:
             clip = connection.recv()
-            # The kernel ends the process, whatever it hangs in, and even if the main process is gone.
+            # The kernel ends the process wherever it hangs, and even if the main process is gone.
             signal.setitimer(signal.ITIMER_REAL, conversion.time_limit)
             try:
                 answer: Status | Exception = convert_and_store(clip, conversion)

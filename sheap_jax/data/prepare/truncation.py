@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+_LAST_PART = 0.05  # of a file, looked at for zeros
 _MANY_BOXES = 10_000_000  # frames of days; a damaged file must not take forever
 
 
@@ -81,10 +82,10 @@ def _riff_ends(file: BinaryIO) -> Iterator[int]:
         yield place - size % 2
 
 
-def ends_in_zeros(path: Path, *, share: float = 0.05) -> bool:
+def ends_in_zeros(path: Path) -> bool:
     """Whether the last part of a file is zeros: a download that reserved its space first and did not finish."""
     size = path.stat().st_size
-    count = min(max(1, int(share * size)), 1 << 20)
+    count = min(max(1, int(_LAST_PART * size)), 1 << 20)
     with path.open("rb") as file:
         file.seek(size - count)
         return not any(file.read(count))

@@ -39,7 +39,7 @@ class HeadMesh(NamedTuple):
 
     points: Float[np.ndarray, "v 3"]  # millimetres
     chart: Float[np.ndarray, "v 3"]  # directions; those of inner strips lie inside their opening
-    mouth: Float[np.ndarray, "v 2"]  # on the mouth plane, relative to the lip line; for the bag those of its lip point
+    mouth: Float[np.ndarray, "v 2"]  # on the mouth plane, relative to the lip line; for the mouth bag: of its lip point
     anchor: Float[np.ndarray, "v 3"]  # what a vertex follows: its own point, its lid or lip, its eye's centre
     part: Int[np.ndarray, "v"]  # index into PARTS
     faces: Int[np.ndarray, "f 3"]
