@@ -30,7 +30,7 @@ def tiny_predictor() -> Predictor:
     config = dataclasses.replace(make_config(Path(tempfile.mkdtemp())), rasterizer="reference")
     model, rng = load_model(config.morphable), np.random.default_rng(1)
     assets, networks = assembly.build_assets(config, model, training=False), assembly.build_networks(config, model)
-    state = jax.eval_shape(lambda: start.initial_state(config, networks, assets))
+    state = jax.eval_shape(lambda: initial_state(config, networks, assets))
     params = jax.tree.map(lambda x: jnp.asarray(rng.normal(0, 0.2, x.shape), x.dtype), state.params)
     start = _prototypes(model.faces.shape[0])
     return Predictor(config, model, assets, networks, dataclasses.replace(state, params=params, prototypes=start))
