@@ -18,6 +18,7 @@ from sheap_jax.inference.predictor import Predictor
 from sheap_jax.method import prototypes
 from sheap_jax.morphable.model import mean_params
 from sheap_jax.morphable.storage import load_model
+from sheap_jax.training.start import initial_state
 from sheap_jax.types import LocalSurfels, Prototypes
 from tests.training.conftest import make_config
 
