@@ -15,7 +15,7 @@ TICK = Fraction(1, 120_000)  # seconds; frames of all usual rates, NTSC's includ
 class VideoFile:
     """A context manager that writes RGB frames of one size.
 
-    Not by `whole_file`: without a frame there is no file to move.
+    Not by `whole_file`: without a frame there is to be no file.
 
     Raises OSError that names the file if it cannot be written or the codec refuses the pictures.
     """

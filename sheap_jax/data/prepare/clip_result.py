@@ -7,7 +7,6 @@ its key is the same: that of the settings, the landmarks and the clip's own file
 import functools
 import hashlib
 import json
-import os
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from sheap_jax.data.prepare.clips import Clip, PrepareError
 from sheap_jax.data.prepare.convert import ConvertedClip, convert_clip
 from sheap_jax.data.prepare.landmarks import LandmarkSource
 from sheap_jax.data.prepare.quality import Quality
+from sheap_jax.files.whole_file import whole_file
 
 RULES_VERSION = 2  # of what makes records of a clip: with another one, clips are converted again
 
@@ -79,7 +79,7 @@ def convert_and_store(clip: Clip, conversion: ClipConversion) -> Status:
     except Exception as error:  # one odd file among thousands must not end the run; the report names it
         return store_failure(clip, f"unexpected {type(error).__name__}: {error}", conversion)
     part: bytes = msgpack.packb([encode_record(record) for record in converted.records])  # type: ignore[assignment]
-    _replace(_path(clip, conversion, ".part"), part)
+    _write(_path(clip, conversion, ".part"), part)
     status = Status(None, converted.frames, converted.skipped, len(converted.records), hashlib.sha256(part).hexdigest())
     _store(clip, status, conversion, **_origin(converted))
     return status
@@ -141,7 +141,7 @@ def _origin(converted: ConvertedClip) -> dict[str, Any]:
 def _store(clip: Clip, status: Status, conversion: ClipConversion, **origin: Any) -> None:
     row = {"identity": clip.identity, "clip": clip.name, "source": clip.source, "key": _clip_key(clip, conversion)}
     text = json.dumps({**row, "status": status._asdict(), **origin})
-    _replace(_path(clip, conversion, ".json"), text.encode())
+    _write(_path(clip, conversion, ".json"), text.encode())
 
 
 def _clip_key(clip: Clip, conversion: ClipConversion) -> str:
@@ -159,15 +159,7 @@ def _path(clip: Clip, conversion: ClipConversion, suffix: str) -> Path:
     return conversion.folder / name[:2] / f"{name}{suffix}"
 
 
-def _replace(path: Path, content: bytes) -> None:
-    """Write a file in one step: it is there whole or not at all.
-
-    Not `whole_file`: two workers of a Beam runner may convert one clip at a time, so each needs a temporary of its own.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
+def _write(path: Path, content: bytes) -> None:
+    """Write a file in one step, even if two processes write it. A part lost with the power is found and made again."""
+    with whole_file(path, durable=False) as temporary:
         temporary.write_bytes(content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
