@@ -90,10 +90,9 @@ def portraits_picture(predictor: Predictor, *, size: int) -> UInt8[np.ndarray, "
     return grid([[image for row in columns for image in row]])
 
 
-def surfels_picture(*, count: int, steps: int) -> UInt8[np.ndarray, "y x 3"]:
-    """A photograph, surfels fitted to it by gradients of the rasteriser, and the same surfels smaller, from the side."""
-    photo = jnp.asarray(cv2.resize(grace_hopper()[40:424, 80:464], (192, 192), interpolation=cv2.INTER_AREA) / 255.0)
-    side = photo.shape[0]
+def surfels_picture(*, side: int, count: int, steps: int) -> UInt8[np.ndarray, "y x 3"]:
+    """A photograph, surfels that were fitted to it, and the same surfels at half their size, then from the side."""
+    photo = jnp.asarray(cv2.resize(grace_hopper()[40:424, 80:464], (side, side), interpolation=cv2.INTER_AREA) / 255.0)
     keys = jax.random.split(jax.random.key(0), 2)
     spread = jax.random.uniform(keys[0], (count, 3), minval=-0.5, maxval=0.5)
     params = {
@@ -147,7 +146,7 @@ def main() -> None:
         "people": people_picture(predictor, directory, size=options.size, people=options.people),
         "portraits": portraits_picture(predictor, size=options.size),
         "clips": cv2.imread(str(directory / "samples.png"))[..., ::-1],
-        "surfels": surfels_picture(count=SURFELS, steps=options.fit_steps),
+        "surfels": surfels_picture(side=192, count=SURFELS, steps=options.fit_steps),
     }
     for name, picture in made.items():
         save_picture(picture, options.output / f"{name}.jpg")

@@ -1,8 +1,8 @@
 """A hook of mkdocs: links out of docs/ work on the site as they do on the forge.
 
 Pages link to files of the repository by relative paths, such as ../benchmarks/results/clips.json. The site holds
-docs/ only, so every such file is copied below `repository/`, and the link is turned to the copy; a Markdown file becomes
-a page. A link to a file that is not there is left as it is, and `mkdocs build --strict` fails at it.
+docs/ only. So every such file is copied below `repository/`, and the link is turned to the copy. A Markdown file
+becomes a page. A link to a file that is not there stays as it is, and `mkdocs build --strict` fails at it.
 """
 
 import posixpath

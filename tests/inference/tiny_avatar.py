@@ -18,6 +18,7 @@ from sheap_jax.inference.predictor import Predictor
 from sheap_jax.method import prototypes
 from sheap_jax.morphable.model import mean_params
 from sheap_jax.morphable.storage import load_model
+from sheap_jax.training.start import initial_state
 from sheap_jax.types import LocalSurfels, Prototypes
 from tests.training.conftest import make_config
 
@@ -30,7 +31,7 @@ def tiny_predictor() -> Predictor:
     config = dataclasses.replace(make_config(Path(tempfile.mkdtemp())), rasterizer="reference")
     model, rng = load_model(config.morphable), np.random.default_rng(1)
     assets, networks = assembly.build_assets(config, model, training=False), assembly.build_networks(config, model)
-    state = jax.eval_shape(lambda: start.initial_state(config, networks, assets))
+    state = jax.eval_shape(lambda: initial_state(config, networks, assets))
     params = jax.tree.map(lambda x: jnp.asarray(rng.normal(0, 0.2, x.shape), x.dtype), state.params)
     start = _prototypes(model.faces.shape[0])
     return Predictor(config, model, assets, networks, dataclasses.replace(state, params=params, prototypes=start))
