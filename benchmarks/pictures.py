@@ -38,7 +38,7 @@ from sheap_jax.morphable import forward
 PAPER = 1.0  # colour behind a head that has no photograph
 # Left, top, right, bottom of the 68 landmarks in pixels: made once with MediaPipe's Face Landmarker.
 ASTRONAUT, HOPPER = (180.9, 86.6, 270.2, 177.4), (170.7, 158.3, 355.7, 334.6)
-SURFELS, FIT_STEPS = 1_500, 300
+SURFELS, FIT_STEPS = 1_500, 150
 
 
 def head_views(
@@ -145,7 +145,7 @@ def main() -> None:
     made = {
         "people": people_picture(predictor, directory, size=options.size, people=options.people),
         "portraits": portraits_picture(predictor, size=options.size),
-        "clips": cv2.imread(str(directory / "samples.png"))[..., ::-1],
+        "clips": cv2.imread(str(directory / "samples.png"))[: options.size, :, ::-1],  # its first row
         "surfels": surfels_picture(side=192, count=SURFELS, steps=options.fit_steps),
     }
     for name, picture in made.items():
