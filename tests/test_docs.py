@@ -1,6 +1,7 @@
 """The documents say what is there: every link leads somewhere, every printed command, option and field exists."""
 
 import dataclasses
+import functools
 import importlib.util
 import re
 import shlex
@@ -164,6 +165,7 @@ def is_field(path: list[str], value: object) -> bool:
     return path[0] in names and (len(path) == 1 or is_field(path[1:], getattr(value, path[0])))
 
 
+@functools.cache
 def options_of(*places: Path) -> set[str]:
     """Options that a script, or any file of a folder, defines. Of a folder that is any command's: parsers move."""
     files = [file for place in places for file in (place.rglob("*.py") if place.is_dir() else [place])]
