@@ -25,7 +25,7 @@ def test_the_site_builds_with_what_pages_link_to(tmp_path):
     results = (tmp_path / "site/experiments/ablation/index.html").read_text()
     assert 'src="../../repository/benchmarks/results/ablation_small.png"' in results
     assert (tmp_path / "site/repository/benchmarks/results/ablation_small.png").stat().st_size > 1000
-    assert (tmp_path / "site/repository/kernels/tileraster/README/index.html").exists()
+    assert (tmp_path / "site/repository/kernels/tileraster/index.html").exists()
     assert "rasterize_surfels" in (tmp_path / "site/api/tileraster/index.html").read_text()
 
 
