@@ -65,7 +65,7 @@ def predicted_views(predictor: Predictor, photographs: Float[np.ndarray, "n h w 
 
 def people_picture(predictor: Predictor, directory: Path, *, size: int, people: int) -> UInt8[np.ndarray, "y x 3"]:
     """The first people of the embedded benchmark, two in a row, each with what was predicted and what is true."""
-    first = {"test_identities": people, "image_size": size}
+    first = {"test_identities": people, "image_size": size, "processes": 1}
     shards = generate(directory, dataclasses.replace(VERSIONS[CURRENT], **first))
     truth = load_truth(shards, "test")
     batches = frame_batches(shards, "test", batch_size=len(truth.posed), image_size=size)
