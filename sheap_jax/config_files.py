@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from sheap_jax.config import Config
+from sheap_jax.files.whole_file import whole_file
 
 
 class ConfigError(ValueError):
@@ -115,9 +116,8 @@ def derive(base: str | Path, name: str, changes: dict[str, Any]) -> Config:
 
 def save_json(config: Config, path: str | Path) -> None:
     """Write a configuration; an older file is replaced only once the new one is complete."""
-    temporary = Path(path).with_suffix(".tmp")
-    temporary.write_text(json.dumps(dataclasses.asdict(config), indent=2) + "\n")
-    temporary.replace(path)
+    with whole_file(path) as temporary:
+        temporary.write_text(json.dumps(dataclasses.asdict(config), indent=2) + "\n")
 
 
 def load_json(path: str | Path) -> Config:

@@ -11,10 +11,9 @@ ROOT = Path(__file__).parents[1]
 
 # Rooms in the order of the flow: a module may import from its own room and from those before it.
 FLOW = [
-    ["types", "config"],
+    ["types", "config", "files"],
     ["geometry", "config_files"],
     ["config_ranges", "cropping"],
-    ["files"],
     ["morphable"],
     ["models"],
     ["method"],

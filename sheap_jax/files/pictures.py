@@ -80,7 +80,7 @@ def save_picture(picture: UInt8[np.ndarray, "h w 3"], path: str | Path) -> None:
     """Write an RGB picture whole; the suffix gives the format. Raises OSError if it cannot be written."""
     import cv2
 
-    with whole_file(path) as temporary:
+    with whole_file(path, durable=False) as temporary:
         if not cv2.imwrite(str(temporary), np.ascontiguousarray(picture[..., ::-1])):
             raise OSError(f"could not write the picture {path}: is the disk full or the suffix unknown?")
 

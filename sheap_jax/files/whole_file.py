@@ -1,22 +1,45 @@
 """Files that are there whole or not at all."""
 
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 
 @contextmanager
-def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
+def whole_file(path: str | os.PathLike[str], *, durable: bool = True) -> Iterator[Path]:
     """A path beside `path` to write to, moved to `path` if the block ends without an error, else removed.
 
-    Makes the folder. The suffix is the same, for libraries that go by it.
+    Makes the folder. The suffix is the same, for libraries that go by it. The name cannot be guessed, and the file is
+    new: nobody can put a link in its place. A link at `path` is replaced, not followed.
+
+    Args:
+      durable: wait until the disk has it, so that a power cut leaves the old file or the new one; not worth its time
+        for files that are made again easily, such as the pictures of a video.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")
+    temporary = path.with_name(f".{path.stem[:60]}.{secrets.token_hex(8)}.tmp{path.suffix}")
+    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     try:
         yield temporary
+        if durable:
+            _to_disk(temporary)
         temporary.replace(path)
+        if durable:
+            _to_disk(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _to_disk(path: Path) -> None:
+    """Wait until a file, or a folder's list of names, is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        if path.is_file():
+            raise  # some file systems cannot sync folders
+    finally:
+        os.close(descriptor)

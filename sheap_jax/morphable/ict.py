@@ -16,11 +16,11 @@ from sheap_jax.cropping import crop_box
 from sheap_jax.files.file_kinds import check_npz_output
 from sheap_jax.geometry import OFFICIAL_DISTANCE, OFFICIAL_FOCAL
 from sheap_jax.morphable.contour import silhouette_contour
+from sheap_jax.morphable.ict_lite import lite_topology
 from sheap_jax.morphable.ict_source import (
     NARROW_FACE_END,
     PART_NAMES,
     IctSource,
-    lite_topology,
     read_source,
     vertex_parts,
 )
@@ -50,7 +50,7 @@ def convert(source: IctSource, *, subset: str = "lite") -> MorphableModel:
     """Build the model from the source's arrays.
 
     Args:
-      subset: "lite" (about FLAME's size, no teeth or tongue) or "full" (every vertex of the source).
+      subset: "lite" (about FLAME's size, no teeth or tongue, see ict_lite) or "full" (every vertex of the source).
 
     Raises:
       ValueError: an unknown subset.
@@ -69,7 +69,7 @@ def convert(source: IctSource, *, subset: str = "lite") -> MorphableModel:
     contour = silhouette_contour(
         template, faces, landmark_faces, barycentrics, skin=skin, camera_distance=OFFICIAL_DISTANCE
     )
-    skeleton = build_skeleton(centimetres, parts)
+    skeleton = build_skeleton(centimetres, parts, eye_centers(source))
     return MorphableModel(
         template=_float(template),
         identity_basis=_float(source.identity_basis[:, kept] / 100.0),
@@ -97,7 +97,7 @@ def _topology(source: IctSource, subset: str) -> tuple[np.ndarray, np.ndarray, U
     chart = uv_chart(source)
     if subset == "full":
         return np.arange(len(source.vertices)), source.faces, chart
-    lite = lite_topology()
+    lite = lite_topology(source)
     return lite.vertices, lite.faces, uv_subset(chart, source.vertices, source.faces, lite.vertices[lite.faces])
 
 
@@ -128,8 +128,10 @@ def framing_shift(landmarks: Float[np.ndarray, "68 3"]) -> Float[np.ndarray, "3"
     return shift
 
 
-def build_skeleton(vertices: Float[np.ndarray, "v 3"], parts: Int[np.ndarray, "v"]) -> Skeleton:
-    """Joints and skinning weights from the source's neutral vertices in centimetres."""
+def build_skeleton(
+    vertices: Float[np.ndarray, "v 3"], parts: Int[np.ndarray, "v"], centers: Float[np.ndarray, "2 3"]
+) -> Skeleton:
+    """Joints and skinning weights from neutral vertices and the eyeballs' centres, left and right, in centimetres."""
     head = head_share(vertices)
     eyes = [parts == PART_NAMES.index(f"eyeball_{side}") for side in ("left", "right")]
     skin = parts <= PART_NAMES.index("head_neck")
@@ -138,7 +140,7 @@ def build_skeleton(vertices: Float[np.ndarray, "v 3"], parts: Int[np.ndarray, "v
     regressor = [
         affine_weights(vertices, rim, np.array(_NECK_ROOT)),
         affine_weights(vertices, skull_base, np.array(_NECK_PIVOT)),
-        *(affine_weights(vertices, eye, eyeball_center(vertices[eye])) for eye in eyes),
+        *(affine_weights(vertices, eye, center) for eye, center in zip(eyes, centers, strict=True)),
     ]
     weights = np.stack([1.0 - head, head, np.zeros_like(head), np.zeros_like(head)], axis=1)
     for joint, eye in enumerate(eyes, start=2):
@@ -173,6 +175,13 @@ def affine_weights(
     weights = np.zeros(len(vertices))
     weights[chosen] = np.linalg.lstsq(system, np.append(target, 1.0), rcond=None)[0]
     return weights
+
+
+def eye_centers(source: IctSource) -> Float[np.ndarray, "2 3"]:
+    """Centres of the eyeballs, left and right, from all of their vertices: a coarser mesh keeps few of them."""
+    parts = vertex_parts(len(source.vertices))
+    eyes = [parts == PART_NAMES.index(f"eyeball_{side}") for side in ("left", "right")]
+    return np.stack([eyeball_center(source.vertices[eye].astype(np.float64)) for eye in eyes])
 
 
 def eyeball_center(vertices: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "3"]:

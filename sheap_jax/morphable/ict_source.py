@@ -32,8 +32,6 @@ NUM_VERTICES, NUM_POLYGONS = PARTS[-1][1:]
 NARROW_FACE_END = 6706  # vertices [0:6705]: the face without ears and neck
 IRIS_START = {"eyeball_left": 22221, "eyeball_right": 23791}  # within the eyeball: sclera first, then iris
 
-_LITE_TOPOLOGY = Path(__file__).with_name("ict_lite.npz")
-
 
 class IctSource(NamedTuple):
     """The arrays of the source in its own units and numbering."""
@@ -137,16 +135,3 @@ def _fan(polygons: list[list[int]]) -> Int32[np.ndarray, "f 3"]:
 def vertex_parts(count: int) -> Int32[np.ndarray, "v"]:
     """Index into PART_NAMES of each of the first `count` vertices."""
     return np.searchsorted([end for _, end, _ in PARTS], np.arange(count), side="right").astype(np.int32)
-
-
-class LiteTopology(NamedTuple):
-    """A mesh of about FLAME's size made only of source vertices; all landmarks are kept, teeth and tongue are not."""
-
-    vertices: Int32[np.ndarray, "w"]  # source vertex of each vertex
-    faces: Int32[np.ndarray, "f 3"]  # into `vertices`
-
-
-def lite_topology() -> LiteTopology:
-    """The decimation that ships with the package (`ict_lite.npz`, indices only, derived from ICT-FaceKit, MIT)."""
-    with np.load(_LITE_TOPOLOGY) as arrays:
-        return LiteTopology(arrays["vertices"].astype(np.int32), arrays["faces"].astype(np.int32))

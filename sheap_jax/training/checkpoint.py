@@ -10,9 +10,9 @@ Layout of a run directory:
 """
 
 import dataclasses
-import hashlib
 import json
 import logging
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,13 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from sheap_jax.files.whole_file import whole_file
 from sheap_jax.training import sharding
+from sheap_jax.training.checksums import compare, write_checksums
 from sheap_jax.training.state import TrainState
 
 log = logging.getLogger(__name__)
+_BEGIN_ANEW = "Copy a whole checkpoint back, or begin from step 0 with --fresh"
 
 
 class CheckpointError(RuntimeError):
@@ -41,7 +44,7 @@ class Checkpoints:
         import orbax.checkpoint as ocp  # the training step does not need it
 
         self.run = Path(directory).absolute()
-        self.root = self.run / "checkpoints"
+        self.root, self.damaged = self.run / "checkpoints", self.run / "damaged"
         self._args: Any = ocp.args
         self._pending: int | None = None
         try:
@@ -50,6 +53,7 @@ class Checkpoints:
                 options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=True, cleanup_tmp_directories=True),
                 item_handlers=ocp.StandardCheckpointHandler(),
             )
+            os.listdir(self.root)  # Orbax takes a folder that it cannot list for an empty one
         except OSError as error:
             raise CheckpointError(f"cannot write to {self.root}: {error}") from error
 
@@ -69,7 +73,8 @@ class Checkpoints:
         if free < size:
             raise CheckpointError(self._full(step, f"{size >> 20} MiB needed, {free >> 20} MiB free"))
         if sharding.leads():
-            _write_json(self.run / "architecture.json", describe(state))
+            with whole_file(self.run / "architecture.json") as temporary:
+                temporary.write_text(json.dumps(describe(state), indent=1))
         try:
             self._manager.save(step, args=self._args.StandardSave(state), force=True)
         except Exception as error:
@@ -84,7 +89,7 @@ class Checkpoints:
         try:
             self._manager.wait_until_finished()
             if sharding.leads():
-                _write_json(self._checksum_file(step), checksums(self.root / str(step)))
+                write_checksums(self.root / str(step), self._checksum_file(step))
         except Exception as error:
             raise self._failure(step, error) from error
         if not sharding.leads():
@@ -93,41 +98,45 @@ class Checkpoints:
             if int(old.name.split(".")[0]) not in self.steps():
                 old.unlink()
 
-    def restore(self, like: TrainState) -> TrainState | None:
+    def restore(self, like: TrainState, *, fresh: bool = False) -> TrainState | None:
         """The newest checkpoint that is whole, with the shardings of `like`; None if there is none at all.
 
-        A damaged checkpoint is named in the log, moved to `damaged/`, and the one before it is taken. Raises
-        CheckpointError if the architecture differs, no checkpoint is whole, or a whole one cannot be read: then memory
-        or something else is short, and nothing is moved.
+        A checkpoint whose checksums are wrong is named in the log, moved to `damaged/`, and the one before it is taken.
+        Nothing else moves one: a file system, a memory or a network that fails for a while proves no damage.
+
+        Args:
+          fresh: begin anew where all checkpoints have been moved to `damaged/`.
+
+        Raises CheckpointError if the architecture differs, no checkpoint is whole, one cannot be read, or all that
+        there were lie in `damaged/`.
         """
         steps = self.steps()
         if not steps:
+            self._check_beginning(fresh=fresh)
             return None
         self._check_architecture(like)
         for step in reversed(steps):
-            vouched = False  # for every file, by its checksum
+            path = self.root / str(step)
+            vouched = False
             try:
-                damaged = self.verify(step) if sharding.leads() else None
-                if not _agreed(damaged is None):
-                    raise CheckpointError(f"{damaged} does not have the checksum it was written with")
-                vouched = self._checksum_file(step).exists()
+                verdict = compare(path, self._checksum_file(step)) if sharding.leads() else None
+                if _agreed(verdict is not None and verdict.damaged is not None):
+                    if verdict is not None:
+                        log.warning("checkpoint %s is damaged, trying the one before: %s", path, verdict.damaged)
+                    self._set_aside(step)
+                    continue
+                vouched = _agreed(verdict is not None and verdict.vouched)
                 restored: Any = self._manager.restore(step, args=self._args.StandardRestore(_abstract(like)))
-                return restored
             except Exception as error:
-                if _agreed(vouched):
-                    raise CheckpointError(
-                        f"checkpoint {self.root / str(step)} is whole, but it could not be read: {error}"
-                    ) from error
-                log.warning("checkpoint %s is damaged, trying the one before: %s", self.root / str(step), error)
-                self._set_aside(step)
+                raise CheckpointError(_unreadable(path, error, vouched=vouched)) from error
+            if not vouched and sharding.leads():
+                log.warning("checkpoint %s had no checksums. It could be read: they are written now", path)
+                write_checksums(path, self._checksum_file(step))
+            return restored
         raise CheckpointError(
-            f"none of the checkpoints {steps} in {self.root} can be read; "
-            f"they are now in {self.run / 'damaged'}, the same command starts again from the beginning"
+            f"none of the checkpoints {steps} in {self.root} has the checksums it was written with; "
+            f"they are now in {self.damaged}. {_BEGIN_ANEW}"
         )
-
-    def verify(self, step: int) -> str | None:
-        """The first file of a checkpoint that changed since it was written, or None."""
-        return _first_changed(self.root / str(step), self._checksum_file(step))
 
     def close(self) -> None:
         self.finish()
@@ -141,15 +150,20 @@ class Checkpoints:
                 "since they were made: go back to it, or train beside them with another --config.name"
             )
 
+    def _check_beginning(self, *, fresh: bool) -> None:
+        """Raises CheckpointError before a run begins anew although it had checkpoints."""
+        lost = self.damaged.is_dir() and any(self.damaged.iterdir())
+        if lost and not fresh:
+            raise CheckpointError(f"{self.root} is empty, but {self.damaged} holds checkpoints. {_BEGIN_ANEW}")
+
     def _set_aside(self, step: int) -> None:
-        """Move an unreadable checkpoint out of the way, so that its step can be saved again."""
-        target = self.run / "damaged"
+        """Move a damaged checkpoint out of the way, so that its step can be saved again."""
         if sharding.leads():
-            target.mkdir(exist_ok=True)
+            self.damaged.mkdir(exist_ok=True)
             for path in (self.root / str(step), self._checksum_file(step)):
                 if path.exists():
-                    shutil.rmtree(target / path.name, ignore_errors=True)
-                    path.replace(target / path.name)
+                    shutil.rmtree(self.damaged / path.name, ignore_errors=True)
+                    path.replace(self.damaged / path.name)
         _agreed(True)  # nobody looks before it is gone
         self._manager.reload()
 
@@ -209,27 +223,29 @@ def read_checkpoint(directory: str | Path, like: TrainState, *, step: int | None
         item=fields, restore_args=ocp.checkpoint_utils.construct_restore_args(fields), partial_restore=True
     )
     for step in steps:
+        path, vouched = root / str(step), False
         try:
-            damaged = _first_changed(root / str(step), root / f"{step}.sha256.json")
+            damaged, vouched = compare(path, root / f"{step}.sha256.json")
             if damaged is not None:
-                raise CheckpointError(f"{damaged} does not have the checksum it was written with")
+                log.warning("checkpoint %s is damaged, trying the one before: %s", path, damaged)
+                continue
             with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
-                return type(like)(**reader.restore(root / str(step) / "default", args=wanted), opt_state={})
-        except Exception as error:  # Orbax raises various errors on damaged files
-            log.warning("checkpoint %s is damaged: %s", root / str(step), error)
-    raise CheckpointError(f"none of the checkpoints {steps} in {root} can be read: copy or train the run again")
+                return type(like)(**reader.restore(path / "default", args=wanted), opt_state={})
+        except Exception as error:  # Orbax raises various errors
+            raise CheckpointError(_unreadable(path, error, vouched=vouched)) from error
+    raise CheckpointError(
+        f"none of the checkpoints {steps} in {root} has the checksums it was written with: copy or train the run again"
+    )
 
 
-def _first_changed(directory: Path, checksum_file: Path) -> str | None:
-    """The first file of a checkpoint that changed since it was written, or None.
-
-    A checkpoint whose process died before its checksums were stored passes: Orbax had finished it.
-    """
-    if not checksum_file.exists():
-        return None
-    expected = json.loads(checksum_file.read_text())
-    actual = checksums(directory)
-    return next((str(directory / n) for n, digest in expected.items() if actual.get(n) != digest), None)
+def _unreadable(path: Path, error: Exception, *, vouched: bool) -> str:
+    """What is said of a checkpoint that cannot be read, though nothing proves that it is damaged."""
+    state = "is whole by its checksums" if vouched else "could not be compared with its checksums, or has none"
+    reason = str(error) or type(error).__name__
+    return (
+        f"checkpoint {path} {state}, and could not be read: {reason}. Nothing was moved. Run the same command again "
+        f"once that has passed; to go on from the checkpoint before it, move {path} away"
+    )
 
 
 def _differences(run: Path, like: TrainState) -> list[str]:
@@ -261,18 +277,6 @@ def describe(state: TrainState) -> dict[str, list[Any]]:
     return {jax.tree_util.keystr(path): [list(leaf.shape), str(leaf.dtype)] for path, leaf in leaves}
 
 
-def checksums(directory: Path) -> dict[str, str]:
-    """SHA-256 of every file below a directory, by relative path."""
-    files = sorted(p for p in directory.rglob("*") if p.is_file())
-    return {str(p.relative_to(directory)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
-
-
 def _abstract(state: TrainState) -> TrainState:
     """Shapes, dtypes and shardings, for Orbax to restore onto."""
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
-
-
-def _write_json(path: Path, value: Any) -> None:
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(value, indent=1))
-    temporary.replace(path)

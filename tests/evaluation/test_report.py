@@ -62,9 +62,3 @@ def test_several_reports_are_one_file(report, tmp_path):
     assert "**25 missing" in text
     assert "- and 5 more" in text
     assert "image 20" not in text
-
-
-def test_an_impossible_path_is_an_error(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match="file"):
-        save_picture(np.zeros((2, 2, 3), np.uint8), tmp_path / "file" / "picture.png")

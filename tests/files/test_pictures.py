@@ -1,7 +1,8 @@
+import cv2
 import numpy as np
 import pytest
 
-from sheap_jax.files.pictures import GAP, grid, mark_points, normal_colors, overlay, shade
+from sheap_jax.files.pictures import GAP, grid, mark_points, normal_colors, overlay, save_picture, shade
 
 FACING = np.array([0.0, 0.0, -1.0])
 
@@ -53,3 +54,12 @@ def test_grids_of_different_sizes_are_refused():
         grid([[np.zeros((2, 2, 3)), np.zeros((3, 3, 3))]])
     with pytest.raises(ValueError, match="none at all"):
         grid([])
+
+
+def test_a_picture_comes_back_and_an_impossible_path_is_an_error(tmp_path):
+    picture = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
+    save_picture(picture, tmp_path / "deep" / "picture.png")
+    np.testing.assert_array_equal(cv2.imread(str(tmp_path / "deep/picture.png"))[..., ::-1], picture)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file"):
+        save_picture(picture, tmp_path / "file" / "picture.png")

@@ -7,9 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from sheap_jax.evaluation.point_to_surface import point_to_surface_distance
 from sheap_jax.geometry import official_camera, project
 from sheap_jax.morphable import ict, ict_source
-from sheap_jax.morphable.ict_source import NUM_VERTICES, PART_NAMES, PARTS, lite_topology, vertex_parts
+from sheap_jax.morphable.ict_lite import lite_topology
+from sheap_jax.morphable.ict_source import NUM_VERTICES, PART_NAMES, PARTS, vertex_parts
 from sheap_jax.morphable.model import forward, landmarks, mean_params
 from sheap_jax.morphable.storage import load_model
 
@@ -25,8 +27,16 @@ def source(source_file):
 
 
 @pytest.fixture(scope="module")
-def lite(source):
-    return ict.convert(source, subset="lite")
+def topology(source):
+    return lite_topology(source)
+
+
+@pytest.fixture(scope="module")
+def lite(source, topology):
+    """Decimated once: that takes seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ict, "lite_topology", lambda source: topology)
+        return ict.convert(source, subset="lite")
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +53,7 @@ def rotated(model, **degrees):
     return params._replace(rotations=rotations)
 
 
-def test_shapes_equal_the_source_up_to_the_origin(source, lite, full):
+def test_shapes_equal_the_source_up_to_the_origin(source, topology, lite, full):
     """A random head, computed here from the source's arrays: same shape, in metres, for both subsets."""
     rng = np.random.default_rng(0)
     identity, expression = rng.normal(size=100), rng.uniform(size=53)
@@ -52,16 +62,16 @@ def test_shapes_equal_the_source_up_to_the_origin(source, lite, full):
         + np.tensordot(identity, source.identity_basis, 1)
         + np.tensordot(expression, source.expression_basis, 1)
     )
-    shift = np.asarray(lite.template[0]) - source.vertices[lite_topology().vertices[0]] / 100
-    for model, kept in ((lite, lite_topology().vertices), (full, slice(None))):
+    shift = np.asarray(lite.template[0]) - source.vertices[topology.vertices[0]] / 100
+    for model, kept in ((lite, topology.vertices), (full, slice(None))):
         params = mean_params(model)._replace(shape=jnp.asarray(identity), expression=jnp.asarray(expression))
         np.testing.assert_allclose(forward(model, params), centimetres[kept] / 100 + shift, atol=2e-6)
 
 
-def test_landmarks_are_the_listed_vertices(source, lite):
+def test_landmarks_are_the_listed_vertices(source, topology, lite):
     params = mean_params(lite)
     expected = source.vertices[source.landmarks] / 100 + (
-        lite.template[0] - source.vertices[lite_topology().vertices[0]] / 100
+        lite.template[0] - source.vertices[topology.vertices[0]] / 100
     )
     np.testing.assert_allclose(landmarks(lite, lite.template, params.rotations)[17:], expected[17:], atol=1e-6)
     fixed = np.asarray(lite.template)[np.asarray(lite.faces)[np.asarray(lite.landmark_faces)]]
@@ -90,7 +100,8 @@ def test_joints_sit_where_they_should(lite):
     back = eye[eye[:, 2] < joints[2, 2]]
     outer = np.linalg.norm(back - joints[2], axis=1)
     outer = outer[outer > 0.0147]  # without the iris shell inside
-    np.testing.assert_allclose(outer, 0.0151, atol=4e-4)
+    np.testing.assert_allclose(outer, 0.0151, atol=5e-4)  # it is no perfect sphere
+    assert np.median(outer) == pytest.approx(0.0151, abs=2e-4)
 
 
 def test_eye_joints_follow_identity(source, lite):
@@ -179,8 +190,28 @@ def test_part_table_agrees_with_the_file(source_file):
     with np.load(source_file) as arrays:
         np.testing.assert_array_equal(vertex_parts(NUM_VERTICES), arrays["vertex_part"])
         assert tuple(arrays["part_names"]) == PART_NAMES
-        np.testing.assert_array_equal(lite_topology().vertices, arrays["lite_vertices"])
-        np.testing.assert_array_equal(lite_topology().faces, arrays["lite_faces"])
+
+
+def test_the_lite_mesh_is_as_close_as_one_made_apart_from_this_code(source, source_file, topology):
+    """The file has a decimation of the same size by another program; a head that the rule did not look at."""
+    rng = np.random.default_rng(5)
+    weights = rng.uniform(size=53) * (rng.random(53) < 0.2)
+    head = source.vertices + np.tensordot(rng.normal(size=100), source.identity_basis, 1)
+    head = (head + np.tensordot(weights, source.expression_basis, 1)).astype(np.float64)
+    with np.load(source_file) as arrays:
+        others = {"file": (arrays["lite_vertices"], arrays["lite_faces"]), "rule": topology}
+    parts = vertex_parts(NUM_VERTICES)
+    for part, tolerance in (("face", 1.1), ("head_neck", 1.1), ("eyeball_left", 1.1)):
+        points = head[parts == PART_NAMES.index(part)]
+        mean = {name: point_to_surface_distance(points, head[v], f).mean() for name, (v, f) in others.items()}
+        assert mean["rule"] < tolerance * mean["file"], part
+
+
+def test_the_lite_mesh_keeps_landmarks_and_borders(source, topology):
+    assert len(topology.vertices) == 5020
+    assert np.isin(source.landmarks, topology.vertices).all()
+    edges = np.sort(np.concatenate([topology.faces[:, [k, (k + 1) % 3]] for k in range(3)]), axis=1)
+    assert np.unique(edges, axis=0, return_counts=True)[1].max() == 2  # a surface still
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,9 @@
 """Checkpoints: exact round trip, and every way in which one can be damaged."""
 
+import errno
 import json
 import logging
+import os
 import shutil
 
 import jax
@@ -10,7 +12,8 @@ import numpy as np
 import optax
 import pytest
 
-from sheap_jax.training.checkpoint import CheckpointError, Checkpoints, checksums, read_checkpoint
+from sheap_jax.training import checkpoint, checksums
+from sheap_jax.training.checkpoint import CheckpointError, Checkpoints, read_checkpoint
 from sheap_jax.training.optimizer import make_optimizer
 from sheap_jax.training.state import TrainState, init_state
 from sheap_jax.types import Prototypes
@@ -53,6 +56,11 @@ def assert_same(first: TrainState, second: TrainState) -> None:
             a, b = jax.random.key_data(a), jax.random.key_data(b)
         assert a.dtype == b.dtype
         np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
+
+
+def content(directory):
+    """Every file below a directory with its bytes."""
+    return {path.relative_to(directory): path.read_bytes() for path in directory.rglob("*") if path.is_file()}
 
 
 def largest_file(directory):
@@ -114,16 +122,95 @@ def test_nothing_whole_is_an_error(saved):
         Checkpoints(saved).restore(make_state(0))
 
 
-def test_a_whole_checkpoint_that_cannot_be_read_stays_where_it_is(saved, monkeypatch):
-    checkpoints, before = Checkpoints(saved), checksums(saved)
+def test_a_run_does_not_begin_anew_where_its_checkpoints_were_damaged(saved):
+    for step in ("1", "2"):
+        largest_file(saved / "checkpoints" / step).unlink()
+    with pytest.raises(CheckpointError):
+        Checkpoints(saved).restore(make_state(0))
+    with pytest.raises(CheckpointError, match=r"checkpoints is empty, but .*damaged holds checkpoints.*--fresh"):
+        Checkpoints(saved).restore(make_state(0))
+    assert Checkpoints(saved).restore(make_state(0), fresh=True) is None
+    shutil.move(saved / "damaged" / "1", saved / "checkpoints" / "1")  # mended by hand, without its checksums
+    with pytest.raises(CheckpointError, match="could not be read"):
+        Checkpoints(saved).restore(make_state(0))
 
+
+PASSING = [  # what clusters do for a while
+    PermissionError(errno.EACCES, "Permission denied"),
+    OSError(errno.ESTALE, "Stale file handle"),
+    OSError(errno.EMFILE, "Too many open files"),
+    OSError(errno.EIO, "Input/output error"),
+    MemoryError(),
+    RuntimeError("RESOURCE_EXHAUSTED: out of memory"),
+]
+
+
+def failing(error):
     def fail(*args, **kwargs):
-        raise RuntimeError("RESOURCE_EXHAUSTED: out of memory")
+        raise error
 
-    monkeypatch.setattr(checkpoints._manager, "restore", fail)
-    with pytest.raises(CheckpointError, match=r"checkpoints/2 is whole, but it could not be read: RESOURCE_EXHAUSTED"):
-        checkpoints.restore(make_state(0))
-    assert checksums(saved) == before
+    return fail
+
+
+@pytest.mark.parametrize("error", PASSING, ids=lambda error: f"{type(error).__name__} {error}")
+@pytest.mark.parametrize("where", ["reading a file", "listing a folder", "reading checksums", "restoring"])
+def test_what_passes_proves_no_damage(saved, monkeypatch, error, where):
+    """Nothing moves, the error is named, and the same command goes on once it has passed."""
+    checkpoints, before = Checkpoints(saved), content(saved)
+    like = placed(make_state(0)).replace(opt_state={})
+    with monkeypatch.context() as patch:
+        if where == "reading a file":
+            patch.setattr(checksums, "_digest", failing(error))
+        elif where == "listing a folder":
+            patch.setattr(os, "scandir", failing(error))
+        elif where == "reading checksums":
+            patch.setattr(checksums, "_stored", failing(error))
+        else:
+            patch.setattr(checkpoints._manager, "restore", failing(error))
+            patch.setattr("orbax.checkpoint.Checkpointer.restore", failing(error))
+        reason = str(error) or "MemoryError"
+        with pytest.raises(CheckpointError, match=r"checkpoints/2 .*could not be read: ") as caught:
+            checkpoints.restore(make_state(0))
+        assert reason in str(caught.value)
+        if where != "listing a folder":  # the steps are found by listing
+            with pytest.raises(CheckpointError, match=r"checkpoints/2 .*could not be read: "):
+                read_checkpoint(saved, like)
+    assert content(saved) == before
+    assert not (saved / "damaged").exists()
+    assert_same(checkpoints.restore(make_state(0)), make_state(2))
+
+
+@pytest.mark.parametrize("change", ["missing", "cut off", "of another kind", "empty"])
+def test_checksums_that_are_lost_are_no_damage(saved, caplog, change):
+    """They are said to be lost, the checkpoint is read, and they are written anew."""
+    file = saved / "checkpoints/2.sha256.json"
+    whole = file.read_bytes()
+    if change == "missing":
+        file.unlink()
+    else:
+        file.write_bytes({"cut off": whole[:40], "of another kind": b"[1, 2]", "empty": b""}[change])
+    with caplog.at_level(logging.WARNING):
+        assert_same(Checkpoints(saved).restore(make_state(0)), make_state(2))
+    assert "checkpoints/2 had no checksums" in caplog.text
+    assert json.loads(file.read_bytes()) == json.loads(whole)
+
+
+def test_without_checksums_and_unreadable_it_stays(saved):
+    (saved / "checkpoints/2.sha256.json").unlink()
+    file = largest_file(saved / "checkpoints" / "2")
+    file.write_bytes(file.read_bytes()[:10])
+    before = content(saved)
+    with pytest.raises(CheckpointError, match=r"could not be compared with its checksums.*move .*checkpoints/2 away"):
+        Checkpoints(saved).restore(make_state(0))
+    assert content(saved) == before
+    shutil.rmtree(saved / "checkpoints/2")
+    assert_same(Checkpoints(saved).restore(make_state(0)), make_state(1))
+
+
+def test_a_folder_that_cannot_be_listed_is_not_an_empty_run(saved, monkeypatch):
+    monkeypatch.setattr(checkpoint.os, "listdir", failing(PermissionError(errno.EACCES, "Permission denied")))
+    with pytest.raises(CheckpointError, match="Permission denied"):
+        Checkpoints(saved)
 
 
 def test_another_architecture_is_named(saved):
@@ -141,7 +228,7 @@ def placed(state: TrainState) -> TrainState:
 def test_reading_takes_what_was_trained_and_changes_nothing(saved):
     """Also from a run that is being written, with another optimizer, and whose newest checkpoint is damaged."""
     (saved / "checkpoints/3.orbax-checkpoint-tmp-0").mkdir()
-    before = checksums(saved)
+    before = content(saved)
     like = placed(make_state(0)).replace(opt_state={"estimator": jax.ShapeDtypeStruct((), jnp.int32)})
     found = read_checkpoint(saved, like)
     assert_same(found, make_state(2).replace(opt_state={}))
@@ -149,7 +236,7 @@ def test_reading_takes_what_was_trained_and_changes_nothing(saved):
     assert_same(read_checkpoint(saved, like, step=1), make_state(1).replace(opt_state={}))
     with pytest.raises(CheckpointError, match=r"no checkpoint of step 7, only of \[1, 2\]"):
         read_checkpoint(saved, like, step=7)
-    assert checksums(saved) == before
+    assert content(saved) == before
     assert (saved / "checkpoints/3.orbax-checkpoint-tmp-0").exists()
     file = largest_file(saved / "checkpoints" / "2")
     file.write_bytes(file.read_bytes()[:-1])
@@ -187,9 +274,9 @@ def test_disk_that_fills_up_while_writing(saved, monkeypatch):
 
 def test_checksums_notice_every_byte(tmp_path):
     (tmp_path / "a").write_bytes(b"one")
-    before = checksums(tmp_path)
+    before = checksums.checksums(tmp_path)
     (tmp_path / "a").write_bytes(b"onf")
-    assert checksums(tmp_path) != before
+    assert checksums.checksums(tmp_path) != before
 
 
 def test_architecture_file_lists_every_array(saved):
