@@ -96,6 +96,6 @@ def test_the_documented_tables_are_those_of_the_results(ablation, results):
         name: {quantity: ablation.Interval(**interval) for quantity, interval in intervals.items()}
         for name, intervals in found["minus_full"].items()
     }
-    shown = (ROOT / "docs/results.md").read_text()
+    shown = (ROOT / "docs/experiments/ablation.md").read_text()
     assert ablation.markdown(found["values"]) in shown
     assert ablation.differences_markdown(minus_full) in shown
