@@ -21,7 +21,7 @@ from tqdm import tqdm
 from sheap_jax.data.folders import check_writable
 from sheap_jax.evaluation.benchmarks import BENCHMARKS, RENDERED, Task, check_benchmark, run_benchmark
 from sheap_jax.evaluation.compare import compare_files
-from sheap_jax.evaluation.report import Report, markdown_table, write_reports
+from sheap_jax.evaluation.report import BenchmarkReport, markdown_table, write_reports
 from sheap_jax.inference.predictor import Predictor
 from sheap_jax.models import official
 
@@ -34,7 +34,7 @@ def evaluate(
     output: str | Path | None = None,
     allow_missing: bool = False,
     step: int | None = None,
-) -> list[Report]:
+) -> list[BenchmarkReport]:
     """Score a checkpoint of a run and write the report.
 
     Args:

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from sheap_jax import assembly, config_files
 from sheap_jax.config import Config
 from sheap_jax.config_checks import check_config
+from sheap_jax.data.batch_maker import Process
 from sheap_jax.data.pairs import pair_batches
 from sheap_jax.data.records import ShardError
 from sheap_jax.files.pictures import save_picture
@@ -80,20 +81,13 @@ def train_in(run: run_directory.RunDirectory, config: Config) -> None:
     writer = MetricWriter(run.path, resume_step=first, writes=sharding.leads())
     batches = pair_batches(
         split.directory,
+        config.data,
         split="train",
         batch_size=config.batch_size,
         image_size=config.image_size,
         seed=config.seed,
         step=first,
-        workers=config.data.workers,
-        across_clips=config.data.across_clips,
-        allow_self_pairs=config.data.allow_self_pairs,
-        flip=config.data.flip,
-        color_jitter=config.data.color_jitter,
-        crop_jitter=config.data.crop_jitter,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-        max_bad_share=config.data.max_bad_share,
+        process=Process(jax.process_index(), jax.process_count()),
     )
     watch = StepWatch(run.path, split.key, config.faults, resume_step=first, writes=sharding.leads())
     stop, stall = StopSignal(), StallWatch(config.faults.stall_seconds)

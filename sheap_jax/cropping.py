@@ -1,4 +1,4 @@
-"""The face crop: which square of a photograph the estimator sees, and pixels to and fro.
+"""The face crop: which square of a photograph the estimator sees, and where points lie in it.
 
 The rule is the one of the official release's video demo for square pictures: the square box of the 68 landmarks, 1.9
 times as large, its centre moved up by a quarter of the box's side. The release itself measures boxes in shares of the
@@ -15,8 +15,8 @@ SHIFT_UP = 0.5  # how far the centre moves up, in half sides of the landmarks' b
 DETECTION_MARGIN, DETECTION_SHIFT_UP = 1.75, 0.38  # the same for boxes of face detectors, see `crop_detection`
 SMOOTHING = 0.3  # weight of the new frame in the exponential moving average over a video
 
-# "pixels": our rule. "official": the landmarks' width counts as a share of the picture's width, like their height: in a
-# portrait the crop is larger by its height / width; what reaches beyond the picture is cut off, the rest stretched.
+# "pixels": our rule. "official": width and height of the landmarks count as shares of the picture's sides, so that in a
+# portrait the crop is larger by height / width. What reaches beyond the picture is cut off, and the rest is stretched.
 Framing = Literal["pixels", "official"]
 
 
@@ -121,7 +121,7 @@ def crop_detection(box: Float[np.ndarray, "*n 4"], *, picture: Float[np.ndarray,
     return crop_box(low_high, margin=DETECTION_MARGIN, shift_up=DETECTION_SHIFT_UP, picture=picture)
 
 
-def follow_box(previous: CropBox, box: CropBox, *, frames: int = 1, weight: float = SMOOTHING) -> CropBox:
+def follow_box(previous: CropBox, box: CropBox, *, frames: int = 1) -> CropBox:
     """One step of the exponential moving average that keeps the crop of a video calm. A turned crop begins anew.
 
     Args:
@@ -130,7 +130,7 @@ def follow_box(previous: CropBox, box: CropBox, *, frames: int = 1, weight: floa
     """
     if np.any(previous.turns != box.turns):
         return box
-    share = 1.0 - (1.0 - weight) ** frames
+    share = 1.0 - (1.0 - SMOOTHING) ** frames
     center, half, sides = (
         (1.0 - share) * old + share * new
         for old, new in zip((*previous[:2], previous.half_sides), (*box[:2], box.half_sides), strict=True)
@@ -166,10 +166,3 @@ def to_crop(points: Float[np.ndarray, "*n l 2"], box: CropBox, size: int) -> Flo
     """Pixels of the original image to pixels of the crop."""
     scale = size / (2 * box.half_sides)
     return _turn((points - np.asarray(box.center)[..., None, :]) * scale[..., None, :], box.turns) + size / 2
-
-
-def from_crop(points: Float[np.ndarray, "*n l 2"], box: CropBox, size: int) -> Float[np.ndarray, "*n l 2"]:
-    """Pixels of the crop back to pixels of the original image: the inverse of `to_crop`."""
-    scale = 2 * box.half_sides / size
-    turned = _turn(points - size / 2, -np.asarray(box.turns))
-    return turned * scale[..., None, :] + np.asarray(box.center)[..., None, :]

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sheap_jax.cropping import CropBox, crop_box, crop_image, follow_box, from_crop, to_crop
+from sheap_jax.cropping import CropBox, crop_box, crop_image, follow_box, to_crop
+from tests.crop_pixels import from_crop
 
 coordinates = st.floats(-500.0, 500.0)
 

@@ -24,11 +24,11 @@ FLIP_ORDER = _mirrored_order()
 
 
 class Augmentation(NamedTuple):
-    """How much a pair may change."""
+    """How much a pair may change. The defaults are those of `sheap_jax.config.Data`."""
 
-    flip: bool = True  # mirror every second pair
-    color_jitter: float = 0.1  # each channel's gain is uniform in 1 +- this, the same for both frames
-    crop_jitter: float = 0.0  # zoom and shift of each frame on its own, up to this share of the image
+    flip: bool  # mirror every second pair
+    color_jitter: float  # each channel's gain is uniform in 1 +- this, the same for both frames
+    crop_jitter: float  # zoom and shift of each frame on its own, up to this share of the image
 
 
 class Changes(NamedTuple):
@@ -40,12 +40,12 @@ class Changes(NamedTuple):
     shift: Float[np.ndarray, "b 2 2"]  # (right, down) of source and target, shares of the image
 
     def of(self, pairs: Int[np.ndarray, "p"]) -> "Changes":
-        """Those of some of the pairs."""
+        """The changes of some of the pairs."""
         return Changes._make(values[pairs] for values in self)
 
 
 def draw_changes(augmentation: Augmentation, pairs: int, generator: np.random.Generator) -> Changes:
-    """Random changes for so many pairs."""
+    """Random changes for `pairs` pairs."""
     # All numbers are drawn at every call, so that one switch does not change what the others do.
     mirrored = generator.random(pairs) < 0.5
     gain = 1.0 + augmentation.color_jitter * generator.uniform(-1.0, 1.0, (pairs, 3))
@@ -79,7 +79,7 @@ def _crop(image: UInt8[np.ndarray, "h w 3"], *, zoom: float, shift: Float[np.nda
 
 
 def float_batch(raw: RawBatch) -> Batch:
-    """The batch in the units of the training, mirrored, images float32 in [0, 1] with their gain: the device's part."""
+    """What the device does to a batch: mirror pairs, make images float32 in [0, 1], apply the colour gain."""
     mirrored, gain = jnp.asarray(raw.mirrored), jnp.asarray(raw.gain)
     source, target = (_float_frame(_mirror(frame, mirrored), gain) for frame in (raw.source, raw.target))
     return Batch(source, target, jnp.asarray(raw.record))

@@ -1,4 +1,4 @@
-"""(seed, step) -> the batch of that step: every draw is made for the whole global batch, the decoding for a share."""
+"""From (seed, step) to the batch of that step. Each process draws the whole global batch and decodes its own share."""
 
 import functools
 from dataclasses import dataclass
@@ -19,8 +19,16 @@ MAX_TRIES = 8  # pairs tried for one place in a batch before the data counts as 
 _ORDER, _PAIRS, _REPLACEMENTS = range(3)  # streams of random numbers that must not meet
 
 
+@dataclass(frozen=True)
+class Process:
+    """Which one of the run's processes this is."""
+
+    index: int = 0
+    count: int = 1
+
+
 class MadeBatch(NamedTuple):
-    """A batch, and the records that had to be passed over for it."""
+    """A batch, and the records that could not be used for it."""
 
     batch: RawBatch
     bad: Int32[np.ndarray, "n"]
@@ -36,11 +44,10 @@ class BatchMaker:
     augmentation: Augmentation
     seed: int
     batch_size: int  # pairs over all processes
-    process_index: int
-    process_count: int
+    process: Process
 
     def __post_init__(self) -> None:
-        self._places = np.arange(self.process_index, self.batch_size, self.process_count)  # of the global batch: ours
+        self._places = np.arange(self.process.index, self.batch_size, self.process.count)  # ours in the global batch
         self._images = BufferPool((2, len(self._places), self.image_size, self.image_size, 3))
 
     def __call__(self, step: int) -> MadeBatch:
@@ -64,7 +71,7 @@ class BatchMaker:
         return identity
 
     def _load(self, pairs: Int32[np.ndarray, "b 2"], step: int) -> tuple[RawFrame, list[int]]:
-        """The frames [2, b, ...] of `pairs`, in which unusable pairs are replaced; and the bad records."""
+        """The frames [2, b, ...] of `pairs`, and the bad records. Replaces unusable pairs, in `pairs` too."""
         count = len(pairs)
         frames = RawFrame(
             self._images.take(),
@@ -90,9 +97,9 @@ class BatchMaker:
     def _fill(
         self, frames: RawFrame, rows: Int[np.ndarray, "m"], pairs: Int32[np.ndarray, "m 2"]
     ) -> Bool[np.ndarray, "m 2"]:
-        """Decode `pairs` into the given rows of `frames`; which of their records can be used."""
+        """Decode `pairs` into the given rows of `frames`. Returns which of their records can be used."""
         usable, scale = np.ones(pairs.shape, bool), np.ones(pairs.shape, np.float32)
-        # All reads before all decodes: taking turns, each would find the cache full of the other's data.
+        # All reads come before all decodes. If they took turns, each would find the cache full of the other's data.
         records = [[self._read(i) for i in pair] for pair in pairs.tolist()]
         for m, (row, pair) in enumerate(zip(rows.tolist(), records, strict=True)):
             for side, record in enumerate(pair):

@@ -1,4 +1,4 @@
-"""Memory for batches that is used again: fresh pages cost as much as a tenth of the decoding."""
+"""Memory of batches that is used again: fresh pages would cost a tenth of the decoding time."""
 
 import sys
 import threading

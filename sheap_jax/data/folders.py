@@ -5,7 +5,7 @@ from pathlib import Path
 
 
 def check_writable(folder: str | Path) -> None:
-    """Raise OSError if nothing could be written to a folder, there or still to be made; before hours of work."""
+    """Raise OSError if a folder cannot be written to, before hours of work are lost. It need not exist yet."""
     path = Path(folder).absolute()
     existing = next(parent for parent in (path, *path.parents) if parent.exists())
     try:

@@ -1,4 +1,4 @@
-"""From stored records to frames in memory, one by one and in record order for evaluation."""
+"""From stored records to frames in memory: one record, or for evaluation a whole split in record order."""
 
 import functools
 import os
@@ -14,7 +14,7 @@ from sheap_jax.types import Frame, RawFrame
 
 
 def decode_image(record: Record, out: UInt8[np.ndarray, "s s 3"]) -> int:
-    """Write the image of a record to `out`, resized where it has another size; the size that it had.
+    """Write the image of a record to `out`, resized if need be. Returns the size that it had.
 
     Raises:
       ShardError: the JPEG cannot be decoded or is not square; names the record.
@@ -69,7 +69,7 @@ def _resize(image: UInt8[np.ndarray, "h h 3"], out: UInt8[np.ndarray, "s s 3"]) 
 
 
 class _Decode(Protocol):
-    """A decoder of JPEG files: an image of the size of `out` is written there, another one is returned apart."""
+    """A decoder of JPEG files. It writes to `out` if the size fits, and returns a new array otherwise."""
 
     def __call__(self, data: bytes, out: UInt8[np.ndarray, "s s 3"]) -> UInt8[np.ndarray, "h w 3"]: ...
 
@@ -115,15 +115,14 @@ def frame_batches(
     *,
     batch_size: int,
     image_size: int,
-    records: Sequence[int] | np.ndarray | None = None,
 ) -> Iterator[FrameBatch]:
-    """All frames of a split once, or those of `records` in that order, in batches of one shape.
+    """All frames of a split once, in batches of one shape.
 
     Raises:
       ShardError: at the first record that cannot be used: an evaluation must not skip silently.
     """
     opened = Split(directory, split)
-    chosen = np.asarray(range(len(opened)) if records is None else records, np.int32)
+    chosen = np.arange(len(opened), dtype=np.int32)
     for start in range(0, len(chosen), batch_size):
         part = chosen[start : start + batch_size]
         frames = [decode_frame(opened[i], image_size=image_size) for i in part]

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sheap_jax.data.codec import ShardError
+from sheap_jax.files.whole_file import whole_file
 
 MANIFEST = "manifest.json"
 
@@ -27,18 +28,14 @@ def read_manifest(directory: Path) -> dict[str, Any]:
 
 def write_manifest(directory: Path, manifest: dict[str, Any]) -> None:
     """Replace the manifest in one step."""
-    path = directory / f".{MANIFEST}.tmp"
-    try:
-        path.write_text(json.dumps(manifest, indent=2) + "\n")
-        path.replace(directory / MANIFEST)
-    finally:
-        path.unlink(missing_ok=True)
+    with whole_file(directory / MANIFEST) as temporary:
+        temporary.write_text(json.dumps(manifest, indent=2) + "\n")
 
 
 def remove_split(directory: Path, split: str) -> bool:
     """Delete a split with its shards and index; others stay. Returns whether there was one.
 
-    Its entry goes first: what stops in between leaves files that no manifest lists.
+    Its entry goes first: a run that stops in between leaves files that no manifest lists, never an entry without files.
 
     Raises:
       ShardError: the manifest is damaged.

@@ -26,9 +26,9 @@ def build_pair_table(index: SplitIndex, *, across_clips: bool, allow_self_pairs:
     """All candidates for pairs.
 
     Args:
-      across_clips: any two frames of an identity may pair, else both come from one clip and so share the light: the
-        light that the source shows then explains the target.
-      allow_self_pairs: a frame without a partner is its own target (stills), else it is left out.
+      across_clips: any two frames of an identity may pair. Otherwise both come from one clip and share its light, so
+        that the light of the source explains the target.
+      allow_self_pairs: a frame without a partner becomes its own target (stills). Otherwise it is left out.
 
     Raises:
       ValueError: there are no records, or no pair is left.
@@ -60,28 +60,28 @@ def _run_starts(values: Int[np.ndarray, "n"]) -> Int[np.ndarray, "r"]:
 def draw_pairs(
     table: PairTable, identity: Int[np.ndarray, "b"], generator: np.random.Generator
 ) -> Int32[np.ndarray, "b 2"]:
-    """Records of one random (source, target) of each of the table's identities that are asked for.
+    """The records of one random (source, target) pair for each of the given identities of the table.
 
     The source is uniform over the identity's frames, the target over the other frames of the source's group.
     """
     source = generator.integers(table.identity_start[identity], table.identity_start[identity + 1])
     start, size = table.group_start[source], table.group_size[source]
-    # One of the others: as many steps further round the group, at least one where there is another.
+    # Go some steps round the group from the source: at least one, unless the source is alone.
     step = generator.integers(np.minimum(1, size - 1), size)
     target = start + (source - start + step) % size
     return np.stack([table.record[source], table.record[target]], axis=-1).astype(np.int32)
 
 
-def evaluation_pairs(split: Split, *, per_identity: int = 4, across_clips: bool = False) -> Int[np.ndarray, "p 2"]:
+def evaluation_pairs(split: Split, *, per_identity: int = 4) -> Int[np.ndarray, "p 2"]:
     """A fixed list of (source, target) record indices for re-animation scores, `per_identity` for each identity.
 
     Sources are spread evenly over the identity's frames; the target lies half its group further on, so that
-    expression and pose differ. Identities without a pair are left out. Load the two columns with `frame_batches`.
+    expression and pose differ. Identities without a pair are left out.
 
     Raises:
       ValueError: no identity has two frames to pair.
     """
-    table = build_pair_table(split.index, across_clips=across_clips, allow_self_pairs=False)
+    table = build_pair_table(split.index, across_clips=False, allow_self_pairs=False)
     first, last = table.identity_start[:-1, None], table.identity_start[1:, None]
     count = np.minimum(per_identity, last - first)
     step = np.arange(per_identity)[None]

@@ -18,8 +18,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from sheap_jax.config import Data
 from sheap_jax.data.augment import Augmentation
-from sheap_jax.data.batch_maker import BatchMaker, MadeBatch
+from sheap_jax.data.batch_maker import BatchMaker, MadeBatch, Process
 from sheap_jax.data.pair_table import build_pair_table
 from sheap_jax.data.records import ShardError, Split
 from sheap_jax.types import RawBatch
@@ -30,42 +31,36 @@ _log = logging.getLogger(__name__)
 
 def pair_batches(
     directory: str | os.PathLike[str],
+    settings: Data = Data(),  # noqa: B008 immutable
     *,
     split: str,
     batch_size: int,
     image_size: int,
     seed: int,
     step: int = 0,
-    workers: int = 0,
     threads: int = 2,
-    across_clips: bool = False,
-    allow_self_pairs: bool = False,
-    flip: bool = True,
-    color_jitter: float = 0.1,
-    crop_jitter: float = 0.0,
-    process_index: int = 0,
-    process_count: int = 1,
-    max_bad_share: float = 0.05,
+    process: Process = Process(),  # noqa: B008 immutable
 ) -> "PairBatches":
     """The endless batches of pairs from number `step` on; call `close()` at the end, or use it in a `with` block.
 
     Args:
+      directory: of the shards.
+      settings: which frames may pair, how pairs are changed, decoding processes, when bad records stop the run. Its
+        own `directory` is not read.
       batch_size: pairs over all processes; process p of P is given the pairs p, p + P, ... of the global batch.
       image_size: pixels of the square images given out; stored ones are resized.
-      workers: decoding processes; 0 decodes in threads of this process.
-      threads: that read ahead in each process; 0 reads when asked, for measurements.
-      across_clips, allow_self_pairs: see `build_pair_table`.
-      flip, color_jitter, crop_jitter: see `Augmentation`.
-      max_bad_share: share of unusable records among all drawn that stops the run.
+      threads: how many read ahead in each process; 0 reads when asked, for measurements.
 
     Raises:
       ShardError: the split is missing or damaged.
-      ValueError: no identity has a pair, or `process_count` does not divide `batch_size`.
+      ValueError: no identity has a pair, or the count of processes does not divide `batch_size`.
     """
-    if batch_size % process_count:
-        raise ValueError(f"batch_size {batch_size} is not a multiple of process_count {process_count}")
+    if batch_size % process.count:
+        raise ValueError(f"batch_size {batch_size} is not a multiple of process_count {process.count}")
     opened = Split(directory, split)
-    table = build_pair_table(opened.index, across_clips=across_clips, allow_self_pairs=allow_self_pairs)
+    table = build_pair_table(
+        opened.index, across_clips=settings.across_clips, allow_self_pairs=settings.allow_self_pairs
+    )
     if table.dropped:
         names = ", ".join(table.dropped[:5])
         _log.warning("split %r: %d identities have no frames to pair, first: %s", split, len(table.dropped), names)
@@ -73,19 +68,17 @@ def pair_batches(
         split=opened,
         table=table,
         image_size=image_size,
-        augmentation=Augmentation(flip, color_jitter, crop_jitter),
+        augmentation=Augmentation(settings.flip, settings.color_jitter, settings.crop_jitter),
         seed=seed,
         batch_size=batch_size,
-        process_index=process_index,
-        process_count=process_count,
+        process=process,
     )
-    return PairBatches(
-        _grain_stream(make, step=step, workers=workers, threads=threads), make, max_bad_share=max_bad_share
-    )
+    stream = _grain_stream(make, step=step, workers=settings.workers, threads=threads)
+    return PairBatches(stream, make, max_bad_share=settings.max_bad_share)
 
 
 class PairBatches(Iterator[RawBatch]):
-    """Iterator over batches that keeps an eye on unusable records.
+    """Iterator over batches that counts unusable records.
 
     They are replaced by other pairs, logged once each, and counted in `bad_records` (key -> times drawn). `next` raises
     ShardError with the first keys when their share grows too large, ChildProcessError when a worker died.
@@ -145,7 +138,7 @@ class PairBatches(Iterator[RawBatch]):
 
 
 def _grain_stream(make: BatchMaker, *, step: int, workers: int, threads: int) -> Any:
-    """The Grain pipeline over the numbers of the steps."""
+    """The Grain pipeline: numbers of steps in, batches out."""
     import grain
 
     dataset = grain.MapDataset.range(sys.maxsize).map(make)[step:]
@@ -171,7 +164,7 @@ def _mark_flags_parsed() -> None:
 
 
 def _start_worker(worker_index: int, worker_count: int) -> None:
-    """Tie a worker's life to the training's: Ctrl-C is the training's to answer, its death is the worker's too."""
+    """Make a worker ignore Ctrl-C, which the training answers, and die when the training dies."""
     del worker_index, worker_count
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if sys.platform == "linux":  # elsewhere a killed training leaves its workers behind

@@ -7,7 +7,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from jaxtyping import UInt8
 
-# What is read; never formats of programs that Pillow starts (PostScript). JPEG includes those of phones with previews.
+# Formats that are read; none for which Pillow starts a program (PostScript). JPEG includes phones' files with previews.
 _FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")
 _ANIMATED = ("PNG", "WEBP", "GIF")  # whose further pictures are frames; those of JPEG are previews
 _SUBFILE, _NO_PAGE = 254, 1 | 4  # a TIFF's tag NewSubfileType: its bits for a smaller version and a mask
@@ -15,9 +15,10 @@ _MOST_PIXELS = 2**30  # a damaged or malicious file of a few kilobytes may state
 
 
 def read_photograph(path: str | Path) -> UInt8[np.ndarray, "h w 3"]:
-    """An RGB picture, upright (EXIF), 8 bits per channel; what is transparent is black, as what lies outside a crop.
+    """An RGB picture with 8 bits per channel, upright (EXIF). Transparent pixels are black, like those outside a crop.
 
-    The rules are the same for all formats: palettes, grey and CMYK (without its colour profile) become RGB, 16 bits 8.
+    The rules are the same for all formats: palettes, grey and CMYK (without its colour profile) become RGB, 16
+    bits become 8.
 
     Raises OSError if the file cannot be opened; ValueError if it is no picture, damaged, an animation or of several
     pages, or if its numbers are no colours.
@@ -44,7 +45,7 @@ def read_photograph(path: str | Path) -> UInt8[np.ndarray, "h w 3"]:
 
 
 def _several(image: Any) -> str | None:
-    """What holds several pictures of equal right, and what to do with it; None for one picture."""
+    """What a file of several pictures is, and what to do with it. None for a single picture."""
     frames = getattr(image, "n_frames", 1)
     if frames > 1 and image.format in _ANIMATED:
         return "is an animation: convert it to a video"
@@ -80,7 +81,7 @@ def _colors(image: Any) -> UInt8[np.ndarray, "h w 3"]:
 
 
 def _format_hint(file: BinaryIO) -> str:
-    """More about files that phones write under the names of others."""
+    """A hint for files whose content is not what their name says, as phones write them."""
     file.seek(0)
     start = file.read(12)
     if not start:

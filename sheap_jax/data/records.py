@@ -6,7 +6,6 @@ file. The frames of a clip lie together. The index exists so that pairs can be d
 """
 
 import contextlib
-import logging
 import os
 import threading
 import zipfile
@@ -25,7 +24,6 @@ __all__ = ["Record", "ShardError", "Split", "SplitIndex", "decode_record", "enco
 
 _WRITER_OPTIONS = "group_size:1,uncompressed"  # one record per chunk, so that any record is one read
 _READER_OPTIONS = "readahead_buffer_size:0,max_parallelism:0"
-_log = logging.getLogger(__name__)
 
 
 class SplitIndex(NamedTuple):
@@ -84,7 +82,6 @@ def write_split(
     *,
     settings: Mapping[str, Any],
     provenance: Mapping[str, Any] | None = None,
-    expected_clips: Iterable[tuple[str, str]] = (),
     records_per_shard: int = 1024,
 ) -> None:
     """Write `records` as the split `split`, replacing an older one; other splits in `directory` stay.
@@ -94,7 +91,6 @@ def write_split(
     Args:
       settings: what made the records (JSON values), stored in the manifest.
       provenance: where they come from: sources and licences (JSON values), stored in the manifest.
-      expected_clips: (identity, clip) that were to give records; the empty ones are logged and listed in the manifest.
 
     Raises:
       ValueError: no records, a malformed one, or frames of a clip that are not contiguous and ascending.
@@ -107,9 +103,6 @@ def write_split(
         directory.mkdir(parents=True, exist_ok=True)
     try:
         builder, counts = _write_shards(directory, split, records, records_per_shard, shard_files)
-        empty = sorted("/".join(clip) for clip in set(expected_clips) - set(builder.clips))
-        if empty:
-            _log.warning("split %r: %d clips gave no records, first: %s", split, len(empty), ", ".join(empty[:5]))
         with _disk_errors(directory, split):
             np.savez(index_file, allow_pickle=False, **builder.build()._asdict())
             names = [f"{split}-{i:05d}-of-{len(counts):05d}.array_record" for i in range(len(counts))]
@@ -119,7 +112,6 @@ def write_split(
                 "records": sum(counts),
                 "identities": len(builder.identities),
                 "clips": len(builder.clips),
-                "empty_clips": empty,
                 "shards": [{"file": name, "records": count, **fingerprint(path)} for name, count, path in files],
                 "index": {"file": f"{split}-index.npz", **fingerprint(index_file)},
                 "settings": dict(settings),
@@ -134,7 +126,7 @@ def write_split(
 def _write_shards(
     directory: Path, split: str, records: Iterable[Record], records_per_shard: int, files: list[Path]
 ) -> tuple[_IndexBuilder, list[int]]:
-    """Write the shards under temporary names, which are appended to `files`; the index and the counts per shard."""
+    """Write the shards under temporary names, and append these to `files`. Returns the index and the shards' counts."""
     builder, counts, writer = _IndexBuilder(), [], None
     try:
         for record in records:
@@ -183,7 +175,10 @@ def _disk_errors(directory: Path, split: str) -> Iterator[None]:
 
 
 def _publish(directory: Path, split: str, entry: dict[str, Any], written: list[Path]) -> None:
-    """Give the finished files their names. The old entry goes first and the new one comes last: it never lies."""
+    """Give the finished files their names. The manifest loses the old entry first and gets the new one last.
+
+    So it never has an entry for files that are not there.
+    """
     manifest = read_manifest(directory) if (directory / MANIFEST).exists() else {"splits": {}}
     if manifest["splits"].pop(split, None) is not None:
         write_manifest(directory, manifest)
@@ -192,7 +187,7 @@ def _publish(directory: Path, split: str, entry: dict[str, Any], written: list[P
         path.replace(directory / name)
     manifest["splits"][split] = entry
     write_manifest(directory, manifest)
-    # Also those that a killed run left behind: shards that no manifest lists.
+    # Shards that no manifest lists go, also those that a killed run left behind.
     for path in directory.glob(f"{split}-[0-9][0-9][0-9][0-9][0-9]-of-[0-9]*.array_record"):
         if path.name not in names:
             path.unlink()
@@ -248,7 +243,7 @@ class Split:
             raise ShardError(
                 f"record {self.key(i)} in {self._shard_file(shard)} is unreadable ({error}): re-copy or re-generate it"
             ) from error
-        # Compared piece by piece: putting the key together for every record would cost more than reading it.
+        # Compare field by field: to build the key of every record would take longer than to read it.
         if record.frame != index.frame[i] or record.identity != index.identity_names[index.identity[i]]:
             raise ShardError(
                 f"record {self.key(i)} in {self._shard_file(shard)}: found {record.key} there; "

@@ -5,8 +5,9 @@
     frames = tfds.data_source("tfds_voxceleb2", split="train", builder_kwargs={"shards": "assets/voxceleb2"})
     frames[0]["image"]  # uint8 [h, w, 3]
 
-Named after VoxCeleb2, which we train on; any directory that `sheap_jax.data.prepare` wrote will do. Split slices such
-as "train[:10%]" and decoders work as with any data set; `{"image": tfds.decode.SkipDecoding()}` leaves the JPEG bytes.
+The name is that of VoxCeleb2, one of the collections whose layout `sheap_jax.data.prepare` reads. Any directory that it
+wrote will do. Split slices such as "train[:10%]" and decoders work as with any data set;
+`{"image": tfds.decode.SkipDecoding()}` leaves the JPEG bytes.
 """
 
 import os

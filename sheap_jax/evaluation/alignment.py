@@ -23,7 +23,7 @@ class Similarity(NamedTuple):
         return (points - self.translation) @ self.rotation / self.scale
 
     def without_scale(self, fixed: Float[np.ndarray, "3"]) -> "Similarity":
-        """The rigid motion with the same rotation that still maps to `fixed` what this one does."""
+        """The rigid motion with the same rotation that maps the same point to `fixed`."""
         source = (fixed - self.translation) @ self.rotation / self.scale
         return Similarity(1.0, self.rotation, fixed - self.rotation @ source)
 

@@ -11,14 +11,14 @@ from sheap_jax.evaluation.embedded_set import ensure_test_people
 from sheap_jax.evaluation.expressive import evaluate_expressive
 from sheap_jax.evaluation.nersemble import nersemble_report
 from sheap_jax.evaluation.now import evaluate_now
-from sheap_jax.evaluation.predictions import Predictor
-from sheap_jax.evaluation.report import Report
+from sheap_jax.evaluation.predictions import NetworkUnderTest
+from sheap_jax.evaluation.report import BenchmarkReport
 
 
 class Task(NamedTuple):
     """What to evaluate on, and how."""
 
-    data: Path | None  # None: the benchmark's own; only the embedded one has them, and clips the run's
+    data: Path | None  # None: the benchmark's own. embedded has some; clips takes those of the run
     output: Path  # the report's directory; submissions go below it
     image_size: int  # pixels of the square images that the network takes
     allow_missing: bool = False
@@ -29,14 +29,14 @@ class Task(NamedTuple):
 RENDERED = ("embedded", "clips")  # benchmarks that score pictures too
 
 
-def run_benchmark(name: str, predictor: Predictor, task: Task) -> Report:
+def run_benchmark(name: str, predictor: NetworkUnderTest, task: Task) -> BenchmarkReport:
     """Run one of BENCHMARKS. Raises what `check_benchmark` raises, then what the benchmark does."""
     check_benchmark(name, task.data)
     return BENCHMARKS[name](predictor, task)
 
 
 def check_benchmark(name: str, data: Path | None) -> None:
-    """Whether a benchmark can be begun with; costs nothing.
+    """Check at no cost that a benchmark can start.
 
     Raises ValueError for an unknown one, or one that needs `data`; FileNotFoundError if these are not there.
     """
@@ -48,13 +48,13 @@ def check_benchmark(name: str, data: Path | None) -> None:
         raise FileNotFoundError(f"--data {name}={data}: there is no such file or folder")
 
 
-def _embedded(predictor: Predictor, task: Task) -> Report:
+def _embedded(predictor: NetworkUnderTest, task: Task) -> BenchmarkReport:
     return evaluate_embedded(
         predictor, task.data or ensure_test_people(), image_size=task.image_size, progress=task.progress
     )
 
 
-def _clips(predictor: Predictor, task: Task) -> Report:
+def _clips(predictor: NetworkUnderTest, task: Task) -> BenchmarkReport:
     directory = task.data or task.trained_on
     if directory is None:
         raise ValueError(
@@ -64,7 +64,7 @@ def _clips(predictor: Predictor, task: Task) -> Report:
     return evaluate_clips(predictor, directory, image_size=task.image_size)
 
 
-def _now(predictor: Predictor, task: Task) -> Report:
+def _now(predictor: NetworkUnderTest, task: Task) -> BenchmarkReport:
     return evaluate_now(
         predictor,
         _data(task),
@@ -75,7 +75,7 @@ def _now(predictor: Predictor, task: Task) -> Report:
     )
 
 
-def _expressive(predictor: Predictor, task: Task) -> Report:
+def _expressive(predictor: NetworkUnderTest, task: Task) -> BenchmarkReport:
     return evaluate_expressive(
         predictor,
         _data(task),
@@ -85,11 +85,11 @@ def _expressive(predictor: Predictor, task: Task) -> Report:
     )
 
 
-def _affectnet(predictor: Predictor, task: Task) -> Report:
+def _affectnet(predictor: NetworkUnderTest, task: Task) -> BenchmarkReport:
     return evaluate_affectnet(predictor, _data(task), image_size=task.image_size, progress=task.progress)
 
 
-def _nersemble(predictor: Predictor, task: Task) -> Report:
+def _nersemble(predictor: NetworkUnderTest, task: Task) -> BenchmarkReport:
     archive = task.output / "nersemble_submission.zip"
     return nersemble_report(predictor, _data(task), archive, image_size=task.image_size, progress=task.progress)
 
@@ -99,7 +99,7 @@ def _data(task: Task) -> Path:
     return task.data
 
 
-BENCHMARKS: dict[str, Callable[[Predictor, Task], Report]] = {
+BENCHMARKS: dict[str, Callable[[NetworkUnderTest, Task], BenchmarkReport]] = {
     "embedded": _embedded,
     "clips": _clips,
     "now": _now,

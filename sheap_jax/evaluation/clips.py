@@ -27,13 +27,13 @@ from sheap_jax.evaluation.predictions import (
     EYE_CORNERS,
     MEAN_HEAD,
     NO_EXPRESSION,
-    Predictor,
+    NetworkUnderTest,
     expressionless,
     pose_heads,
     project_landmarks,
 )
 from sheap_jax.evaluation.reanimation_scores import picture_scores
-from sheap_jax.evaluation.report import Measured, PerImage, Report
+from sheap_jax.evaluation.report import BenchmarkReport, Measured, PerImage
 from sheap_jax.evaluation.samples import sample_grid, spread
 from sheap_jax.morphable import MorphableModel
 from sheap_jax.morphable.model import mean_params
@@ -63,7 +63,9 @@ class HeldOut(NamedTuple):
     version: str  # changes with every byte of the held-out frames and with the choice of sources
 
 
-def evaluate_clips(predictor: Predictor, directory: str | os.PathLike[str], *, image_size: int) -> Report:
+def evaluate_clips(
+    predictor: NetworkUnderTest, directory: str | os.PathLike[str], *, image_size: int
+) -> BenchmarkReport:
     """Score a network on the split `test` of shards whose clips also have training frames.
 
     Args:
@@ -87,7 +89,7 @@ def evaluate_clips(predictor: Predictor, directory: str | os.PathLike[str], *, i
     points, detected = np.asarray(held.frames.landmarks), np.asarray(held.frames.landmark_weight) > 0
     pictures = picture_scores(source, target, rendered, [one[seen] for one, seen in zip(points, detected, strict=True)])
     pairs, shown = np.stack([count + held.source_of, np.arange(count)], axis=-1), spread(count, SAMPLES)
-    return Report(
+    return BenchmarkReport(
         benchmark="clips",
         version=held.version,
         settings={"sources": held.source_names, "image_size": image_size},
@@ -143,7 +145,7 @@ def load_held_out(directory: str | os.PathLike[str], *, image_size: int) -> Held
 
 
 def landmark_scores(model: MorphableModel, params: HeadParams, held: HeldOut, *, image_size: int) -> list[Measured]:
-    """Landmark error of each frame, by part, and that of the mouth's opening, beside what sees less."""
+    """Landmark error of each frame, by part, and that of the mouth's opening, beside baselines that see less."""
     truth = np.asarray(held.frames.landmarks)
     heads = (params, expressionless(model, params), mean_params(model, len(truth)))
     ours, stiff, still = (project_landmarks(pose_heads(model, head), image_size=image_size) for head in heads)

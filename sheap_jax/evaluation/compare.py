@@ -1,7 +1,7 @@
 """Two evaluations side by side, with paired bootstrap confidence intervals.
 
-The same images are easy or hard for both runs, so that the difference is taken image by image. Images of one person
-are not independent: the bootstrap draws people, with all of their images.
+An image is easy or hard for both runs alike, so the difference is taken image by image. Images of one person are not
+independent, so the bootstrap draws people, with all of their images.
 """
 
 import json

@@ -1,13 +1,13 @@
 """The embedded benchmark: a trained network on held-out generated people, whose true geometry is known.
 
 Geometry is scored as NoW does it (geometry_scores), on the people's own fine meshes, which have detail that the
-morphable model cannot express. Every number stands beside that of a method that sees less (the last one of heads sees
-more):
+morphable model cannot express. Every number stands beside those of baselines, which see less:
 
     neutral heads       the mean head
     expressive heads    the mean head (alignment gives it the best pose); the predicted person without expression.
-                        Once over the whole face, once where the expression moves it; there also the predicted and
-                        the true person at rest: what a perfect expression would leave, the error of the identity
+                        Once over the whole face, once where the expression moves it. There the predicted person at
+                        rest is also measured on the true person at rest: this error of the identity is what a
+                        perfect expression would leave
     landmarks           the mean head, held still where the landmarks lie on average
     re-animation        the source image as it is; the target's mean colour
 """
@@ -34,15 +34,15 @@ from sheap_jax.evaluation.predictions import (
     MEAN_HEAD,
     NO_EXPRESSION,
     OURS,
-    Heads,
-    Predictor,
+    HeadGeometry,
+    NetworkUnderTest,
     expressionless,
     neutral,
     pose_heads,
     project_landmarks,
 )
 from sheap_jax.evaluation.reanimation_scores import picture_scores
-from sheap_jax.evaluation.report import Measured, PerImage, Report
+from sheap_jax.evaluation.report import BenchmarkReport, Measured, PerImage
 from sheap_jax.evaluation.samples import sample_grid, spread
 from sheap_jax.morphable import MorphableModel
 from sheap_jax.morphable.model import CONTOUR_LANDMARKS, mean_params
@@ -59,7 +59,7 @@ NEUTRAL, EXPRESSIVE, MOVING = "neutral heads", "expressive heads", "where expres
 AT_REST = "predicted head at rest, on the person at rest"
 
 
-class Frames(NamedTuple):
+class EmbeddedFrames(NamedTuple):
     """The split in memory, in record order."""
 
     images: Float[np.ndarray, "n h w 3"]
@@ -71,13 +71,13 @@ class Frames(NamedTuple):
 
 
 def evaluate_embedded(
-    predictor: Predictor,
+    predictor: NetworkUnderTest,
     directory: str | os.PathLike[str],
     *,
     image_size: int,
     split: str = "test",
     progress: Callable[[Iterable], Iterable] = iter,
-) -> Report:
+) -> BenchmarkReport:
     """Score a network on one split of an embedded data set.
 
     Args:
@@ -102,7 +102,7 @@ def evaluate_embedded(
     landmarks = landmark_scores(model, posed, truth, image_size=image_size)
     pictures = picture_scores(source, target, rendered, list(truth.landmarks2d[frames.pairs[:, 1]]))
     shown = spread(len(frames.pairs), SAMPLES)
-    return Report(
+    return BenchmarkReport(
         benchmark="embedded",
         version=frames.version.name,
         settings=frames.version.settings,
@@ -122,7 +122,7 @@ def evaluate_embedded(
     )
 
 
-def load_frames(directory: str | os.PathLike[str], split: str, *, image_size: int) -> Frames:
+def load_frames(directory: str | os.PathLike[str], split: str, *, image_size: int) -> EmbeddedFrames:
     """Images, pairs and ground truth of a split; errors as in `evaluate_embedded`."""
     shards, truth = Split(directory, split), load_truth(directory, split)
     if len(truth.posed) != len(shards):
@@ -134,7 +134,7 @@ def load_frames(directory: str | os.PathLike[str], split: str, *, image_size: in
     images = np.concatenate([np.asarray(batch.frame.image)[batch.valid] for batch in batches])
     stored = shards.manifest["settings"]["image_size"]
     truth = truth._replace(landmarks2d=truth.landmarks2d * np.float32(image_size / stored))
-    return Frames(
+    return EmbeddedFrames(
         images,
         evaluation_pairs(shards, per_identity=PAIRS_PER_IDENTITY),
         truth,
@@ -147,7 +147,7 @@ def load_frames(directory: str | os.PathLike[str], split: str, *, image_size: in
 def geometry_errors(
     model: MorphableModel,
     params: HeadParams,
-    posed: Heads,
+    posed: HeadGeometry,
     truth: Truth,
     *,
     progress: Callable[[Iterable], Iterable] = iter,
@@ -198,7 +198,7 @@ def moving_points(truth: Truth) -> Bool[np.ndarray, "n p"]:
     return np.stack(moved)
 
 
-def landmark_scores(model: MorphableModel, posed: Heads, truth: Truth, *, image_size: int) -> list[Measured]:
+def landmark_scores(model: MorphableModel, posed: HeadGeometry, truth: Truth, *, image_size: int) -> list[Measured]:
     """Distance of projected landmarks to the noise-free ones, in pixels and in distances between the eyes."""
     ours = project_landmarks(posed, image_size=image_size)
     mean_head = pose_heads(model, mean_params(model, len(truth.posed)))
@@ -219,7 +219,7 @@ def landmark_scores(model: MorphableModel, posed: Heads, truth: Truth, *, image_
 
 
 def per_image_values(
-    frames: Frames,
+    frames: EmbeddedFrames,
     errors: dict[str, dict[str, list[ScanErrors]]],
     landmarks: list[Measured],
     pictures: list[Measured],

@@ -1,7 +1,7 @@
 """The test people of the embedded benchmark, the same for everybody.
 
-A version fixes people, photographs and ground truth for good. Whoever changes the generator so that they come out
-otherwise adds a new version beside the old one: numbers of different versions are never compared.
+A version fixes people, photographs and ground truth for good. A change of the generator that alters them adds a new
+version beside the old one: numbers of different versions are never compared.
 """
 
 import os

@@ -29,12 +29,12 @@ from sheap_jax.evaluation.predictions import (
     MEAN_HEAD,
     NO_EXPRESSION,
     OURS,
-    Heads,
-    Predictor,
+    HeadGeometry,
+    NetworkUnderTest,
     expressionless,
     pose_heads,
 )
-from sheap_jax.evaluation.report import PerImage, Report
+from sheap_jax.evaluation.report import BenchmarkReport, PerImage
 from sheap_jax.evaluation.scans import STEERING_POINTS, load_scan
 from sheap_jax.morphable.model import mean_params
 
@@ -47,7 +47,7 @@ SUFFIXES = {
 }
 
 
-class Frame(NamedTuple):
+class ScannedFrame(NamedTuple):
     """One photograph and the scan of the same moment."""
 
     name: str  # person/frame
@@ -60,13 +60,13 @@ class Frame(NamedTuple):
 
 
 def evaluate_expressive(
-    predictor: Predictor,
+    predictor: NetworkUnderTest,
     directory: str | Path,
     *,
     image_size: int,
     allow_missing: bool = False,
     progress: Callable[[Iterable], Iterable] = iter,
-) -> Report:
+) -> BenchmarkReport:
     """Score a network on posed scans.
 
     Args:
@@ -94,7 +94,7 @@ def evaluate_expressive(
     methods = score_heads(frames, heads, np.asarray(model.faces), progress=progress)
     errors = {KIND: methods}
     people = [frame.person for frame in frames]
-    return Report(
+    return BenchmarkReport(
         benchmark="expressive",
         version="expressive-1",
         counts={"frames": len(frames), "people": len(set(people)), "missing frames": len(missing)},
@@ -106,8 +106,8 @@ def evaluate_expressive(
 
 
 def score_heads(
-    frames: Sequence[Frame],
-    heads: dict[str, Heads],
+    frames: Sequence[ScannedFrame],
+    heads: dict[str, HeadGeometry],
     faces: np.ndarray,
     *,
     progress: Callable[[Iterable], Iterable] = iter,
@@ -122,7 +122,7 @@ def score_heads(
 
 
 class LoadedFrames(NamedTuple):
-    frames: list[Frame]
+    frames: list[ScannedFrame]
     missing: list[str]  # name and reason
 
 
@@ -134,16 +134,16 @@ def load_frames(directory: str | Path, *, image_size: int, framing: Framing = "p
         raise FileNotFoundError(f"{listed} is not there: docs/benchmarks.md describes the folder of this benchmark")
     names = [line.strip() for line in listed.read_text().splitlines() if line.strip()]
 
-    def load(name: str) -> Frame | str:
+    def load(name: str) -> ScannedFrame | str:
         try:
             scan = load_scan(_find(directory, "scans", name), _find(directory, "landmarks", name))
-            return Frame(name, _load_image(directory, name, image_size, framing), scan)
+            return ScannedFrame(name, _load_image(directory, name, image_size, framing), scan)
         except (OSError, ValueError) as error:
             return f"{name}: {error}"
 
     loaded = in_threads(load, names)
     return LoadedFrames(
-        [one for one in loaded if isinstance(one, Frame)], [one for one in loaded if isinstance(one, str)]
+        [one for one in loaded if isinstance(one, ScannedFrame)], [one for one in loaded if isinstance(one, str)]
     )
 
 

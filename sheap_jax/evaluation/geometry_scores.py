@@ -1,8 +1,7 @@
 """Scan-to-mesh errors of many heads: aligned, measured, pooled.
 
 As in the NoW benchmark, the errors of all points of all images are joined before median, mean and standard deviation
-are taken. Heads are independent of one another and NumPy and the k-d tree let go of the interpreter lock, so that
-threads share the work.
+are taken. Threads share the work: heads are independent, and NumPy and the k-d tree release the interpreter lock.
 """
 
 import os
@@ -60,9 +59,9 @@ def scan_errors(
 ) -> ScanErrors:
     """Errors of one head: landmark alignment, refinement, distances (NoW's protocol and its metrical variant).
 
-    The rigid search starts from the similarity's optimum at scale 1, not from the landmarks again: it ends in the same
-    place after a third of the steps. Without `rigid` it is left out: the mesh may then have any unit. `max_points` of
-    the scan (None: all) steer the refinement, all are measured.
+    The rigid search starts from the similarity's optimum at scale 1 and not from the landmarks: it ends in the same
+    place after a third of the steps. Without `rigid` it is left out, and the mesh may have any unit. `max_points` of
+    the scan (None: all) steer the refinement; all points are measured.
     """
     surface = Surface(mesh.vertices, faces)
 

@@ -25,9 +25,10 @@ from jaxtyping import Float, Int
 
 from sheap_jax.data.photographs import read_photograph
 from sheap_jax.evaluation.geometry_scores import Mesh
-from sheap_jax.evaluation.predictions import Predictor, neutral, pose_heads
-from sheap_jax.evaluation.report import Report
+from sheap_jax.evaluation.predictions import NetworkUnderTest, neutral, pose_heads
+from sheap_jax.evaluation.report import BenchmarkReport
 from sheap_jax.files.mesh_files import ply_bytes
+from sheap_jax.files.whole_file import whole_file
 
 BATCH_SIZE = 32
 _FRAME = re.compile(r"(?P<sequence>[A-Za-z0-9_+-]+)_(?P<time>[0-9]+)_(?P<serial>[0-9]+)")
@@ -80,7 +81,7 @@ def add_head(archive: zipfile.ZipFile, frame: SvfrFrame, kind: str, mesh: Mesh, 
 
 
 def write_submission(
-    predictor: Predictor,
+    predictor: NetworkUnderTest,
     directory: str | Path,
     archive: str | Path,
     *,
@@ -96,36 +97,29 @@ def write_submission(
     """
     frames = list_frames(directory)
     model, faces = predictor.model, np.asarray(predictor.model.faces)
-    archive = Path(archive)
-    archive.parent.mkdir(parents=True, exist_ok=True)
-    temporary = archive.with_name(f".{archive.name}.tmp")
-    try:
-        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as file:
-            for start in progress(range(0, len(frames), BATCH_SIZE)):
-                batch = frames[start : start + BATCH_SIZE]
-                params = predictor(_load_images(Path(directory), batch, image_size))
-                for kind, shown in (("posed", params), ("neutral", neutral(model, params))):
-                    for frame, mesh in zip(batch, pose_heads(model, shown).meshes(), strict=True):
-                        add_head(file, frame, kind, mesh, faces)
-        temporary.replace(archive)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole_file(archive) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as file:
+        for start in progress(range(0, len(frames), BATCH_SIZE)):
+            batch = frames[start : start + BATCH_SIZE]
+            params = predictor(_load_images(Path(directory), batch, image_size))
+            for kind, shown in (("posed", params), ("neutral", neutral(model, params))):
+                for frame, mesh in zip(batch, pose_heads(model, shown).meshes(), strict=True):
+                    add_head(file, frame, kind, mesh, faces)
     return frames
 
 
 def nersemble_report(
-    predictor: Predictor,
+    predictor: NetworkUnderTest,
     directory: str | Path,
     archive: str | Path,
     *,
     image_size: int,
     progress: Callable[[Iterable], Iterable] = iter,
-) -> Report:
-    """`write_submission`, and what to say of it: there are no numbers before the server has scored it."""
+) -> BenchmarkReport:
+    """Write the submission and report what is in it. Only the server gives numbers."""
     frames = write_submission(predictor, directory, archive, image_size=image_size, progress=progress)
     people = {frame.participant for frame in frames}
     counts = {"frames to be scored by the server": len(frames), "people": len(people)}
-    return Report("nersemble", "svfr", counts, [], submission=Path(archive))
+    return BenchmarkReport("nersemble", "svfr", counts, [], submission=Path(archive))
 
 
 def _load_images(directory: Path, frames: Sequence[SvfrFrame], size: int) -> Float[jnp.ndarray, "n size size 3"]:

@@ -214,13 +214,6 @@ class Surface:
         return ClosestPoints(closest, np.linalg.norm(points - closest, axis=-1), faces)
 
 
-def point_to_surface_distance(
-    points: Float[np.ndarray, "n 3"], vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3"]
-) -> Float[np.ndarray, "n"]:
-    """Unsigned distance of each point to the nearest point of the mesh, in the unit of the input."""
-    return Surface(vertices, faces).closest(points).distances
-
-
 def _cells(points: Float[np.ndarray, "n 3"], size: float) -> _Cells:
     """Group points by the cubes of a grid. A size of zero (a mesh that is one point) makes one cell of all."""
     low, extent = points.min(axis=0), np.ptp(points, axis=0)

@@ -22,7 +22,7 @@ NO_EXPRESSION = "predicted head without expression"
 EYE_CORNERS = (36, 45)  # outer ones among the 68 landmarks: their distance normalises landmark errors
 
 
-class Predictor(Protocol):
+class NetworkUnderTest(Protocol):
     """A trained network as functions of any number of images, so that evaluation does not know how it was trained."""
 
     @property
@@ -30,7 +30,7 @@ class Predictor(Protocol):
 
     @property
     def framing(self) -> Framing:
-        """The rule by which it wants its crops."""
+        """The rule of the crops that it was trained on."""
         ...
 
     def __call__(self, images: Float[Array, "n h w 3"], /) -> HeadParams:
@@ -44,7 +44,7 @@ class Predictor(Protocol):
         ...
 
 
-class Heads(NamedTuple):
+class HeadGeometry(NamedTuple):
     """Geometry of N heads, NumPy arrays in metres."""
 
     vertices: Float[np.ndarray, "n v 3"]
@@ -56,7 +56,7 @@ class Heads(NamedTuple):
 
 
 def neutral(model: MorphableModel, params: HeadParams) -> HeadParams:
-    """The same people without expression, pose and translation: what NoW wants, and often gets wrong."""
+    """The same people without expression, pose and translation: what NoW asks for."""
     return mean_params(model, *params.shape.shape[:-1])._replace(shape=params.shape)
 
 
@@ -68,9 +68,9 @@ def expressionless(model: MorphableModel, params: HeadParams) -> HeadParams:
     return params._replace(expression=jnp.zeros_like(params.expression), rotations=rotations)
 
 
-def pose_heads(model: MorphableModel, params: HeadParams) -> Heads:
+def pose_heads(model: MorphableModel, params: HeadParams) -> HeadGeometry:
     """Vertices and landmarks of parameters with one batch axis."""
-    return Heads(*(np.asarray(array) for array in _pose(model, params)))
+    return HeadGeometry(*(np.asarray(array) for array in _pose(model, params)))
 
 
 @jax.jit
@@ -79,6 +79,6 @@ def _pose(model: MorphableModel, params: HeadParams) -> tuple[Array, Array]:
     return vertices, landmarks(model, vertices, params.rotations)
 
 
-def project_landmarks(heads: Heads, *, image_size: int) -> Float[np.ndarray, "n 68 2"]:
+def project_landmarks(heads: HeadGeometry, *, image_size: int) -> Float[np.ndarray, "n 68 2"]:
     """Pixels of the landmarks in square images of the official camera."""
     return np.asarray(project(jnp.asarray(heads.landmarks), official_camera(image_size)))

@@ -1,4 +1,4 @@
-"""How good re-animated pictures are, beside pictures that cost nothing."""
+"""How good re-animated pictures are, beside baselines that need no network."""
 
 from collections.abc import Sequence
 

@@ -43,8 +43,8 @@ def refine(
 ) -> Refinement:
     """The motion of the mesh, near `start`, with the least mean squared distance of the scan's points.
 
-    At most `max_points` evenly chosen points steer it, None: all. It first settles on a tenth of them, at least on
-    COARSE_POINTS.
+    At most `max_points` evenly chosen points steer it (None: all points). It first settles on a tenth of them, but on
+    COARSE_POINTS at least.
     """
     max_points = len(scan) if max_points is None else max_points
     if max_points > COARSE_POINTS and len(scan) > COARSE_POINTS:

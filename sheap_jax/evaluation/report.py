@@ -11,13 +11,14 @@ from jaxtyping import Float, UInt8
 
 from sheap_jax.evaluation.geometry_scores import cumulative_curve
 from sheap_jax.files.pictures import save_picture
+from sheap_jax.files.whole_file import whole_file
 
 CURVE_LIMIT = 8.0  # mm, as in the NoW benchmark's plots
 SHOWN = 20  # missing or doubtful predictions that a table names; the JSON has them all
 
 
 class Comparison(NamedTuple):
-    """One number of ours beside that of a method that looked at nothing, or at less."""
+    """One number of ours beside that of a baseline, which sees nothing or less."""
 
     quantity: str
     unit: str  # empty for pure numbers
@@ -56,7 +57,7 @@ class PerImage(NamedTuple):
     values: Mapping[str, Float[np.ndarray, "n"]]  # NaN where an image has no such number
 
 
-class Report(NamedTuple):
+class BenchmarkReport(NamedTuple):
     """Everything that an evaluation has to say."""
 
     benchmark: str
@@ -67,13 +68,13 @@ class Report(NamedTuple):
     curves: Mapping[str, Mapping[str, Float[np.ndarray, "n"]]] = {}  # panel -> method -> pooled errors in mm
     published: Mapping[str, float] = {}  # medians of other methods in mm: marks in the first panel
     missing: Sequence[str] = ()  # what could not be evaluated, and why
-    doubtful: Sequence[str] = ()  # what was evaluated and is probably a mistake, and why
+    doubtful: Sequence[str] = ()  # what was evaluated although it is probably a mistake, and why
     settings: Mapping[str, Any] = {}  # what the version stands for, as JSON values
     samples: UInt8[np.ndarray, "h w 3"] | None = None  # a grid of pictures
     submission: Path | None = None  # file or folder that was written for others to score
 
 
-def markdown_table(report: Report) -> str:
+def markdown_table(report: BenchmarkReport) -> str:
     """The comparisons as a Markdown table. The arrow says which direction is better."""
     counts = ", ".join(f"{count:,} {name}" for name, count in report.counts.items())
     lines = [
@@ -101,16 +102,20 @@ def _listed(title: str, entries: Sequence[str]) -> list[str]:
     return ["", f"**{title}:**", "", *(f"- {entry}" for entry in entries[:SHOWN]), *more]
 
 
-def write_reports(reports: Sequence[Report], directory: str | Path) -> list[Path]:
+def write_reports(reports: Sequence[BenchmarkReport], directory: str | Path) -> list[Path]:
     """Write one results.json and results.md, and each report's error curves and samples.
 
     Returns their paths, and those of the submissions that were written before.
     """
     directory = Path(directory)
-    directory.mkdir(parents=True, exist_ok=True)
-    paths = [directory / "results.json", directory / "results.md"]
-    paths[0].write_text(json.dumps({"reports": [_as_json(report) for report in reports]}, indent=1) + "\n")
-    paths[1].write_text("\n".join(markdown_table(report) for report in reports))
+    texts = {
+        directory / "results.json": json.dumps({"reports": [_as_json(report) for report in reports]}, indent=1) + "\n",
+        directory / "results.md": "\n".join(markdown_table(report) for report in reports),
+    }
+    for path, text in texts.items():
+        with whole_file(path) as temporary:
+            temporary.write_text(text)
+    paths = list(texts)
     for report in reports:
         if report.curves:
             paths.append(directory / f"{report.benchmark}_cumulative_error.png")
@@ -123,7 +128,7 @@ def write_reports(reports: Sequence[Report], directory: str | Path) -> list[Path
     return paths
 
 
-def _as_json(report: Report) -> dict[str, Any]:
+def _as_json(report: BenchmarkReport) -> dict[str, Any]:
     rows = [row._asdict() | {"ratio": row.ratio} for row in report.comparisons]
     rows = [{name: _finite(value) for name, value in row.items()} for row in rows]
     return {
@@ -148,7 +153,7 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _plot_curves(report: Report, path: Path) -> None:
+def _plot_curves(report: BenchmarkReport, path: Path) -> None:
     """Share of scan points below each error, one panel for each kind of geometry."""
     import matplotlib
 

@@ -1,6 +1,6 @@
 """Opening files of arrays that others made, without running what is in them: pickles, .npy, .npz, torch's files.
 
-What a file is, its content says and not its name, so a renamed or re-saved one is read as well.
+The content says what a file is, not its name, so that renamed and re-saved files are read as well.
 """
 
 import zipfile

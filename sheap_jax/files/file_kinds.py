@@ -1,4 +1,4 @@
-"""What a file is by its first bytes, for messages about one that holds no arrays; and where one can be written."""
+"""What a file is by its first bytes, for messages about files without arrays; and whether an .npz can be written."""
 
 import zipfile
 from pathlib import Path
@@ -26,7 +26,7 @@ _PICKLE_TEXT = (b"(", b"c", b"}", b"]")  # how pickles of protocol 0 start, whic
 
 
 def foreign_kind(path: str | Path) -> str | None:
-    """What a file is that holds no arrays, and what to do; None if it is of no kind that can be told."""
+    """What a file without arrays is, and what to do. None if its kind is not known."""
     with open(path, "rb") as stream:
         start = stream.read(400)
     if not start:
@@ -45,7 +45,7 @@ def foreign_kind(path: str | Path) -> str | None:
 
 
 def check_npz_output(path: str | Path) -> None:
-    """Raises ValueError if what was converted cannot be written under this name: its readers want an .npz."""
+    """Raises ValueError if a converted file cannot be written under this name: its readers want an .npz."""
     path = Path(path)
     if path.is_dir():
         raise ValueError(f"{path} is a folder: name the .npz to write, {path / 'NAME.npz'} for instance")

@@ -1,8 +1,8 @@
 """How pickles hold arrays: NumPy's own, SciPy's sparse matrices, chumpy's variables, read without these packages.
 
 Each class keeps the pickled state and makes an array of it; nothing else is done with the state. chumpy does not even
-import with today's NumPy. NumPy's own reader believes what a pickle says of sizes and of objects in memory: a broken or
-malicious one can crash it, so arrays are made here, of plain bytes alone.
+import with today's NumPy. NumPy's own reader believes what a pickle says of sizes and of objects in memory, so that a
+broken or malicious one can crash it. Here arrays are made of plain bytes alone.
 """
 
 import math
@@ -76,7 +76,7 @@ def array_of_buffer(
 
 
 def _array(data: Any, dtype: np.dtype, shape: tuple[int, ...], order: Literal["C", "F"]) -> Shaped[np.ndarray, "..."]:
-    """The array of so many bytes as its shape needs; bytes may be text, as Python 2 wrote them."""
+    """An array made of exactly the bytes that its shape needs. They may come as text, as Python 2 wrote them."""
     count = math.prod(shape)
     if dtype.hasobject:
         if type(data) is not list or len(data) != count:

@@ -45,19 +45,6 @@ def normal_colors(
     return np.where(np.asarray(mask, bool)[..., None], colors, 0.0)
 
 
-def mark_points(
-    image: Float[np.ndarray, "h w 3"], points: Float[np.ndarray, "n 2"], *, color: Sequence[float] = (0.1, 0.9, 0.2)
-) -> Float[np.ndarray, "h w 3"]:
-    """A copy of the image with a dot at each point (pixels); points outside are left out."""
-    marked = np.array(image, copy=True)
-    height, width = marked.shape[:2]
-    # The centre of pixel k is k + 0.5, so that pixel k covers [k, k + 1).
-    columns, rows = np.floor(np.asarray(points)[np.isfinite(points).all(axis=-1)]).astype(int).T
-    inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
-    marked[rows[inside], columns[inside]] = color
-    return marked
-
-
 def grid(rows: Sequence[Sequence[np.ndarray]]) -> UInt8[np.ndarray, "h w 3"]:
     """Rows of equally large images as one picture with thin white gaps. Rows may differ in length.
 

@@ -38,7 +38,7 @@ from sheap_jax.files.pickle_standins import (
 
 
 class UnsafePickleError(ValueError):
-    """A file cannot be read: not whole, no such file, or it names something outside the allow-list."""
+    """A file cannot be read: it is damaged, of another kind, or names something outside the allow-list."""
 
 
 class _Storage:
@@ -205,7 +205,7 @@ class _Outliner(Unpickler):
 
 
 def outline(path: str | Path) -> Any:
-    """What a refused pickle holds besides what it was refused for, to say what it is; None if even that fails."""
+    """The content of a refused pickle without what it was refused for, to say what it is. None if even that fails."""
     try:
         with open(path, "rb") as stream:
             return resolve(_Outliner(stream).load())
@@ -214,7 +214,7 @@ def outline(path: str | Path) -> Any:
 
 
 def guarded(path: str | Path, read: Callable[[], Any]) -> Any:
-    """What `read` gives, stand-ins as arrays; whatever it can raise becomes one error that names the file."""
+    """What `read` gives, with arrays for stand-ins. Whatever it raises becomes one error that names the file."""
     try:
         return resolve(read())
     except UnsafePickleError as error:
@@ -238,5 +238,5 @@ def _unreadable(path: str | Path, error: Exception) -> UnsafePickleError:
 
 
 def _line(error: Exception) -> str:
-    """The message in one line, whatever names a broken file gives."""
+    """The message in one line: names in a broken file may hold line breaks."""
     return " ".join(str(error).split())

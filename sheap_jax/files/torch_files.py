@@ -64,7 +64,7 @@ def is_torchscript(path: str | Path) -> bool:
 
 
 def _read_zip(archive: zipfile.ZipFile) -> Any:
-    """`data.pkl` of either kind of archive; what a frozen TorchScript module made constants has numbers for names."""
+    """The content of `data.pkl` in either kind of archive. Constants of a frozen module have numbers for names."""
     programs = [name for name in archive.namelist() if name.count("/") == 1 and name.endswith("/data.pkl")]
     if len(programs) != 1:
         raise UnsafePickleError(f"it is a zip archive of {', '.join(archive.namelist()[:5])}, and no file of torch")

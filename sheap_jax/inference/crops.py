@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, UInt8
 from sheap_jax.cropping import CropBox, Framing, crop_image
 from sheap_jax.data.prepare.clips import Clip
 from sheap_jax.data.prepare.landmarks import FaceLandmarker, NpzLandmarks
-from sheap_jax.inference.faces import BoxFaces, FaceFinder, LandmarkFaces, Unstated, WholePicture
+from sheap_jax.inference.faces import BoxFaces, FaceFinder, LandmarkFaces, UnstatedFaces, WholePicture
 
 
 def add_face_options(parser: argparse.ArgumentParser, *, required: bool = False) -> None:
@@ -31,7 +31,7 @@ def add_face_options(parser: argparse.ArgumentParser, *, required: bool = False)
 def open_finder(
     options: argparse.Namespace, *, max_faces: int = 1, framing: Framing = "pixels"
 ) -> Iterator[FaceFinder]:
-    """Faces from where the options of `add_face_options` say, cropped by the rule that a network knows.
+    """The face finder that the options of `add_face_options` name. It crops by the rule that the network knows.
 
     `max_faces` is for --face-landmarker.
     """
@@ -45,7 +45,7 @@ def open_finder(
         with contextlib.closing(FaceLandmarker(options.face_landmarker, max_faces=max_faces)) as source:
             yield LandmarkFaces(source, framing=framing)
     else:
-        yield Unstated()
+        yield UnstatedFaces()
 
 
 class LargestFace(NamedTuple):

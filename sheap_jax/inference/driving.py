@@ -43,11 +43,14 @@ def held_rows(frame: Int[np.ndarray, "n"], frames: int) -> Int[np.ndarray, "fram
 
 
 def load_driving(path: str | Path, *, track: int = 0) -> Driving:
-    """One person from a params.npz of predict.py, or from any .npz with these keys:
+    """One person from a params.npz of predict.py, or from any .npz with these keys; others are ignored.
 
-    expression [n, e], rotations [n, j, 3], translation [n, 3], and perhaps track [n], frame [n] (without it, a row is a
-    frame), and for all frames times, as in `Driving`, or frames (how many there are; the last row's is the last without
-    it) and rate. Others are ignored.
+        expression [n, e], rotations [n, j, 3], translation [n, 3]
+        track [n]       optional: whose row it is
+        frame [n]       optional: the number of the row's frame; without it, each row is the next frame
+        times           optional: as in `Driving`
+        frames, rate    optional, without times: how many frames there are (default: up to the last row's), and per
+                        second
 
     Raises FileNotFoundError; ValueError if a key is missing, the lengths differ, a number is not finite, frames or
     times do not ascend, or nobody has this `track`.

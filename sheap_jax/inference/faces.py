@@ -14,6 +14,7 @@ from sheap_jax.data.prepare.landmarks import LandmarkSource
 from sheap_jax.data.prepare.quality import unusable
 
 BOX_SIDES = ("left", "top", "right", "bottom")
+_MIN_OVERLAP = 0.3  # intersection over union of a face's crop and its track's last one
 _LARGEST_BOX = 10  # times the picture: a face that fills it has a box of about its size
 
 
@@ -136,7 +137,7 @@ def _box_fault(sides: Float[np.ndarray, "4"], height: int, width: int) -> str | 
 class WholePicture:
     """Pictures that are face crops already, framed as in docs/prediction.md.
 
-    The official framing stretches a rectangle to a square, as the release's demo does; ours makes it one by black.
+    The official framing stretches a rectangle to a square, as the release's demo does; ours pads it with black.
     """
 
     def __init__(self, *, framing: Framing = "pixels") -> None:
@@ -154,7 +155,7 @@ class WholePicture:
         """Nothing to do."""
 
 
-class Unstated:
+class UnstatedFaces:
     """Nobody said where the faces are: the first picture that needs one is refused."""
 
     def start(self, clip: Clip) -> None:
@@ -188,9 +189,9 @@ class Tracker:
     A face belongs to the track whose last crop overlaps most with it; without any it begins a new one.
     """
 
-    def __init__(self, *, patience: float, min_overlap: float = 0.3) -> None:
-        """A track ends after `patience` seconds without a face, and needs an overlap (IoU) of `min_overlap`."""
-        self.patience, self.min_overlap = patience, min_overlap
+    def __init__(self, *, patience: float) -> None:
+        """A track ends after `patience` seconds without a face."""
+        self.patience = patience
         self._tracks: list[_Track] = []
 
     def follow(self, frame: int, seconds: float, boxes: list[CropBox]) -> list[TrackedBox]:
@@ -199,7 +200,7 @@ class Tracker:
         pairs = [(overlap(self._tracks[i].box, box), i, k) for i in alive for k, box in enumerate(boxes)]
         owner: dict[int, int] = {}  # track by box
         for share, i, k in sorted(pairs, reverse=True):
-            if share >= self.min_overlap and k not in owner and i not in owner.values():
+            if share >= _MIN_OVERLAP and k not in owner and i not in owner.values():
                 owner[k] = i
         for k in sorted(range(len(boxes)), key=lambda k: -float(boxes[k].half)):
             if k in owner:
@@ -212,7 +213,7 @@ class Tracker:
         return [TrackedBox(track, self._tracks[track].box) for track in sorted(owner.values())]
 
     def _is_alive(self, track: _Track, frame: int, seconds: float) -> bool:
-        """Also after a pause of the video, in which nothing was seen that could have been lost."""
+        """A track outlives any pause between neighbouring frames: no frame in between could have shown the face."""
         return frame - track.frame <= 1 or seconds - track.seconds <= self.patience
 
 

@@ -63,7 +63,7 @@ def find_inputs(
             found.setdefault(file.files, file)
         if not usable:
             failures.append(Failure(argument, _why_nothing(path, files, output)))
-    return Inputs(_named(list(found.values()), rate), failures)
+    return Inputs(_unique_clips(list(found.values()), rate), failures)
 
 
 def _suffix(found: _Found) -> str:
@@ -71,7 +71,7 @@ def _suffix(found: _Found) -> str:
 
 
 def _files_in(folder: Path, *, without: Path | None) -> list[_Found]:
-    """Files below a folder. What is below the folder `without` is not among them, unless that one holds the folder."""
+    """Files below a folder, but not those below the folder `without`, unless that one holds the folder itself."""
     paths = [path for path in sorted(folder.rglob("*"), key=reading_order) if path.is_file()]
     if without is not None and without.resolve().is_relative_to(folder.resolve()):
         paths = [path for path in paths if not path.resolve().is_relative_to(without.resolve())]
@@ -102,8 +102,8 @@ def _why_nothing(path: Path, found: list[_Found], output: Path | None) -> str:
     return "does not exist"
 
 
-def _named(found: list[_Found], rate: float) -> list[Clip]:
-    """Clips with unique names: what would share one, or mean another folder, keeps its suffix or gets a number."""
+def _unique_clips(found: list[_Found], rate: float) -> list[Clip]:
+    """Clips with unique names. A name that occurs twice, or means another folder, keeps its suffix or gets a number."""
     repeated = Counter(name for name, _ in found)
     taken: set[str] = set()
     clips = []
@@ -118,9 +118,9 @@ def _named(found: list[_Found], rate: float) -> list[Clip]:
 
 
 def record_webcam(argument: str, folder: Path, *, seconds: float) -> Path:
-    """Record `webcam:N` into a video in `folder`, for so long or until Ctrl-C.
+    """Record `webcam:N` into a video in `folder`, for `seconds` or until Ctrl-C.
 
-    Raises ValueError for a camera that is none or gives no picture.
+    Raises ValueError if there is no such camera, or it gives no picture.
     """
     import cv2
 
@@ -141,7 +141,7 @@ def record_webcam(argument: str, folder: Path, *, seconds: float) -> Path:
 
 
 def _pictures(capture, seconds: float) -> Iterator[tuple[UInt8[np.ndarray, "h w 3"], float]]:
-    """Pictures and how long after the first one the next came: cameras do not keep the rate that they state."""
+    """Pictures, each with the seconds from the first one to the next: cameras do not keep the rate that they state."""
     from tqdm import tqdm
 
     start = last = None

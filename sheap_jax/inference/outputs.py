@@ -12,22 +12,22 @@ from pathlib import Path
 
 import numpy as np
 
-from sheap_jax.evaluation.predictions import Heads
+from sheap_jax.evaluation.predictions import HeadGeometry
 from sheap_jax.files.mesh_files import MeshFile, TextureChart, glb_bytes, ply_bytes, write_obj
-from sheap_jax.inference import heads, overlays
+from sheap_jax.inference import head_geometry, overlays
 from sheap_jax.inference.pipeline import Prediction
 from sheap_jax.models import official
 from sheap_jax.morphable import MorphableModel
 from sheap_jax.morphable.arkit import ARKIT_NAMES, arkit_weights
 
-Writer = Callable[[Path, MorphableModel, Prediction, Heads], None]
+Writer = Callable[[Path, MorphableModel, Prediction, HeadGeometry], None]
 
 
 def write_outputs(output: Path, model: MorphableModel, prediction: Prediction, kinds: Sequence[str]) -> Path:
     """Write `kinds` (keys of WRITERS) for one clip, in place of all that was written for it before; returns its folder.
 
-    Files are made aside and moved in place once all are there: until then those of before stay. What is not `is_output`
-    stays in any case.
+    Files are made in a folder aside and moved once all are there; until then the old ones stay. Files that are not
+    `is_output` always stay.
 
     Raises OSError if something cannot be written, PrepareError if the clip cannot be read again for its pictures.
     """
@@ -35,7 +35,7 @@ def write_outputs(output: Path, model: MorphableModel, prediction: Prediction, k
     folder.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder))
     try:
-        posed = heads.posed_heads(model, prediction.head)
+        posed = head_geometry.posed_heads(model, prediction.head)
         for kind in kinds:
             WRITERS[kind](aside, model, prediction, posed)
         _replace_all(folder, sorted(aside.iterdir()))
@@ -45,7 +45,7 @@ def write_outputs(output: Path, model: MorphableModel, prediction: Prediction, k
 
 
 def _replace_all(folder: Path, made: Sequence[Path]) -> None:
-    """Move what was made into a folder. Old files go before new ones come: at no time is there one beside the other."""
+    """Move what was made into a folder. All old files go before new ones come, so that they never lie side by side."""
     for file in made:
         if (folder / file.name).is_dir():
             raise IsADirectoryError(f"{folder / file.name} is a folder where a file has to be: move it")
@@ -57,7 +57,7 @@ def _replace_all(folder: Path, made: Sequence[Path]) -> None:
 
 
 def is_output(name: str) -> bool:
-    """Whether a file of this name in a clip's folder is one that `write_outputs` writes, of whatever kind."""
+    """Whether `write_outputs` writes a file of this name into a clip's folder, for any kind."""
     return _NAMES.fullmatch(name) is not None
 
 
@@ -82,7 +82,7 @@ def head_arrays(model: MorphableModel, prediction: Prediction) -> dict[str, np.n
         "box_half": prediction.box.half,
         "box_turns": prediction.box.turns,
         "box_stretch": np.asarray(prediction.box.stretch),
-        "camera": heads.picture_cameras(prediction.box).matrix,
+        "camera": head_geometry.picture_cameras(prediction.box).matrix,
         "model": np.array(model.name),
         "joint_names": np.array(model.joint_names),
         "expression_names": np.array(model.expression_names),
@@ -103,23 +103,23 @@ def official_arrays(model: MorphableModel, prediction: Prediction) -> dict[str, 
     return arrays
 
 
-def _params(folder: Path, model: MorphableModel, prediction: Prediction, posed: Heads) -> None:
+def _params(folder: Path, model: MorphableModel, prediction: Prediction, posed: HeadGeometry) -> None:
     np.savez(folder / "params.npz", allow_pickle=False, **head_arrays(model, prediction))
 
 
-def _landmarks(folder: Path, model: MorphableModel, prediction: Prediction, posed: Heads) -> None:
-    matrix = heads.picture_cameras(prediction.box).matrix
+def _landmarks(folder: Path, model: MorphableModel, prediction: Prediction, posed: HeadGeometry) -> None:
+    matrix = head_geometry.picture_cameras(prediction.box).matrix
     arrays = {
         "frame": prediction.frame,
         "track": prediction.track,
-        "landmarks": heads.project_points(matrix, posed.landmarks),
+        "landmarks": head_geometry.project_points(matrix, posed.landmarks),
         "landmarks3d": posed.landmarks,
     }
     np.savez(folder / "landmarks.npz", allow_pickle=False, **arrays)
 
 
-def _camera(folder: Path, model: MorphableModel, prediction: Prediction, posed: Heads) -> None:
-    camera = heads.picture_cameras(prediction.box)
+def _camera(folder: Path, model: MorphableModel, prediction: Prediction, posed: HeadGeometry) -> None:
+    camera = head_geometry.picture_cameras(prediction.box)
     rows = zip(prediction.frame, prediction.track, camera.matrix, camera.intrinsics, camera.viewmat, strict=True)
     content = {
         "convention": "pixel = P X, X homogeneous head space in metres; OpenCV axes; first pixel's centre (0.5, 0.5)",
@@ -133,7 +133,7 @@ def _camera(folder: Path, model: MorphableModel, prediction: Prediction, posed: 
     (folder / "camera.json").write_text(json.dumps(content, indent=1) + "\n")
 
 
-def _arkit(folder: Path, model: MorphableModel, prediction: Prediction, posed: Heads) -> None:
+def _arkit(folder: Path, model: MorphableModel, prediction: Prediction, posed: HeadGeometry) -> None:
     check_kinds(["arkit"], model)
     weights = arkit_weights(model.expression_names, np.asarray(prediction.head.expression))
     assert weights is not None
@@ -143,7 +143,7 @@ def _arkit(folder: Path, model: MorphableModel, prediction: Prediction, posed: H
 
 
 def _meshes(suffix: str) -> Writer:
-    def write(folder: Path, model: MorphableModel, prediction: Prediction, posed: Heads) -> None:
+    def write(folder: Path, model: MorphableModel, prediction: Prediction, posed: HeadGeometry) -> None:
         chart = TextureChart(np.asarray(model.uv), np.asarray(model.uv_faces)) if len(model.uv) else None
         names = mesh_names(prediction)
         for name, vertices in zip(names, posed.vertices, strict=True):
@@ -165,7 +165,7 @@ def mesh_names(prediction: Prediction) -> list[str]:
 
 
 def _pictures(name: str, *, beside: bool) -> Writer:
-    def write(folder: Path, model: MorphableModel, prediction: Prediction, posed: Heads) -> None:
+    def write(folder: Path, model: MorphableModel, prediction: Prediction, posed: HeadGeometry) -> None:
         overlays.write_overlay(folder / name, np.asarray(model.faces), prediction, posed.vertices, beside=beside)
 
     return write

@@ -1,7 +1,7 @@
 """Predicted meshes over the pictures they come from.
 
-A head is rendered in a window somewhat larger than its crop and laid into the picture, which costs the same for a small
-picture and for one of 20 megapixels.
+A head is rendered in a window somewhat larger than its crop, and the window is laid into the picture. So rendering
+costs the same for a small picture and for one of 20 megapixels.
 """
 
 from collections.abc import Iterator
@@ -74,7 +74,7 @@ def overlay_frames(
 
 
 def render_windows(vertices: Float[np.ndarray, "n v 3"], faces: Int[np.ndarray, "f 3"], size: int) -> Iterator[Window]:
-    """One window for each mesh; so many at a time as are compiled for."""
+    """One window for each mesh, rendered in batches of the compiled size."""
     for start in range(0, len(vertices), BUCKETS[-1]):
         part = in_buckets(lambda rows: _render(rows, faces, size), vertices[start : start + BUCKETS[-1]])
         yield from (Window(normal, mask) for normal, mask in zip(*part, strict=True))

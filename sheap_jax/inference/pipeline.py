@@ -22,7 +22,7 @@ from sheap_jax.data.photographs import read_photograph
 from sheap_jax.data.prepare.clips import Clip, PrepareError
 from sheap_jax.data.prepare.video import ClipFrame, FrameReader
 from sheap_jax.inference.faces import FaceFinder, TrackedBox, Tracker
-from sheap_jax.inference.heads import turn_heads
+from sheap_jax.inference.head_geometry import turn_heads
 from sheap_jax.inference.inputs import Failure
 from sheap_jax.inference.predictor import BUCKETS
 from sheap_jax.morphable import MorphableModel
@@ -43,7 +43,7 @@ class HeadPredictor(Protocol):
 
 
 class Footage(NamedTuple):
-    """What a clip turned out to be."""
+    """Times and size of a clip's frames, known once it has been read."""
 
     clip: Clip
     times: Float[np.ndarray, "frames+1"]  # seconds at which frames start, from the first one, and the last one ends
@@ -86,7 +86,7 @@ class PredictedFace(NamedTuple):
     head: HeadParams
 
 
-Item = FaceCrop | Footage | Failure  # the crops of a clip, then what it was; or a failure, which voids its crops
+Item = FaceCrop | Footage | Failure  # a clip's crops, then its footage or a failure, which voids them
 
 
 def predict_clips(
@@ -127,7 +127,7 @@ def face_crops(clips: Sequence[Clip], finder: FaceFinder, *, size: int, workers:
 
 
 def _decode_ahead(clips: Sequence[Clip], workers: int) -> Iterator[tuple[Clip, Future | None]]:
-    """Clips in order, photographs being decoded by a pool that is a few ahead; frames are read one by one later."""
+    """Clips in order. A pool decodes photographs a few clips ahead; frames of videos are read one by one later."""
     with ThreadPoolExecutor(workers) as pool:
         started = ((clip, pool.submit(read_photograph, clip.path) if clip.is_photograph else None) for clip in clips)
         waiting = deque(itertools.islice(started, 2 * workers))
@@ -157,7 +157,7 @@ def _crops_of(clip: Clip, photograph: Future | None, finder: FaceFinder, size: i
 def _predicted(
     predictor: Callable, items: Iterable[Item], progress: Callable[[int], object]
 ) -> Iterator[PredictedFace | Footage | Failure]:
-    """The items, crops with their parameters. The network works on one batch while the next is gathered."""
+    """The items, with the parameters of every crop. The network works on one batch while the next is gathered."""
     with ThreadPoolExecutor(1) as device:
         before: tuple[list[Item], Future[list[HeadParams]]] | None = None
         for batch in _batches(items):
@@ -209,7 +209,7 @@ def _join(footage: Footage, rows: list[PredictedFace]) -> Prediction:
 
 
 def _in_the_picture(prediction: Prediction, predictor: HeadPredictor) -> Prediction:
-    """The heads as they lie in the picture: those of turned crops turned back."""
+    """The heads as they lie in the picture. Heads of turned crops are turned back."""
     if not np.any(prediction.box.turns):
         return prediction
     return prediction._replace(head=turn_heads(predictor.model, prediction.head, -np.asarray(prediction.box.turns)))

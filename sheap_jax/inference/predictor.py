@@ -44,7 +44,7 @@ class Predictor:
 
     @classmethod
     def from_checkpoint(cls, directory: str | Path, *, step: int | None = None) -> "Predictor":
-        """The newest checkpoint of a run, or that of `step`; or the official release, where the directory holds that.
+        """The newest checkpoint of a run or that of `step`, or the official release if the directory holds it.
 
         Raises:
           CheckpointError, ConfigError: there is no run, no such checkpoint, or a file that it names is not usable.
@@ -74,7 +74,7 @@ class Predictor:
         return in_buckets(lambda images: self._estimate(self.state.params["estimator"], images), np.asarray(images))
 
     def check_renders(self) -> None:
-        """ValueError if it predicts heads only; a run renders too."""
+        """Raises ValueError if this predictor renders nothing, as the official release does. A run renders."""
 
     def reanimate(
         self, source: Float[Array | np.ndarray, "n h w 3"], target: Float[Array | np.ndarray, "n h w 3"]

@@ -113,7 +113,7 @@ def _share(text: str) -> float:
 
 
 def read_driving(options: argparse.Namespace, rigged: RiggedSurfels) -> Driving:
-    """What the options name; before pictures are read, it is checked that they can drive this avatar."""
+    """The driving that the options name. Checks that it fits this avatar before it reads pictures."""
     if Path(options.driving).suffix.lower() == ".npz":
         return load_driving(options.driving, track=options.track)
     if options.checkpoint is None:

@@ -28,8 +28,8 @@ def geometric_median(points: Float[np.ndarray, "n d"], *, iterations: int = 50) 
 def smooth_motion(prediction: Prediction, *, min_cutoff: float, beta: float) -> Prediction:
     """Pose, expression and translation of every track through the One Euro filter; shape and crops stay.
 
-    The head moves within its crop, and the crop in the picture: its smoothing (cropping.py) is part of the framing
-    that the network knows.
+    The head moves within its crop, and the crop moves in the picture. The crop has a smoothing of its own
+    (cropping.py): it is part of the framing that the network knows.
     """
     head = prediction.head
     moving = {name: np.array(getattr(head, name)) for name in ("expression", "rotations", "translation")}
@@ -46,6 +46,7 @@ def smooth_motion(prediction: Prediction, *, min_cutoff: float, beta: float) -> 
 
 # What a second of lively motion changes: the filter sees speeds in these units, so that one beta suits all. Ours.
 TYPICAL_MOTION = {"expression": 1.0, "rotations": 0.5, "translation": 0.05}
+SPEED_CUTOFF = 1.0  # Hz of the filter of the speed itself
 
 
 def one_euro(
@@ -54,7 +55,6 @@ def one_euro(
     *,
     min_cutoff: float,
     beta: float,
-    speed_cutoff: float = 1.0,
 ) -> Float[np.ndarray, "t d"]:
     """Low-pass filter whose cutoff rises with speed: calm when still, prompt when moving (Casiez et al., CHI 2012).
 
@@ -62,13 +62,12 @@ def one_euro(
       seconds: ascending times of the values.
       min_cutoff: Hz at rest; lower is calmer.
       beta: Hz per unit of speed; higher trails less in fast motion.
-      speed_cutoff: Hz of the filter of the speed itself.
     """
     smooth = np.array(values)
     speed = np.zeros_like(smooth[0])
     for i in range(1, len(values)):
         step = seconds[i] - seconds[i - 1]
-        speed += _share(speed_cutoff, step) * ((values[i] - smooth[i - 1]) / step - speed)
+        speed += _share(SPEED_CUTOFF, step) * ((values[i] - smooth[i - 1]) / step - speed)
         smooth[i] = smooth[i - 1] + _share(min_cutoff + beta * np.abs(speed), step) * (values[i] - smooth[i - 1])
     return smooth
 

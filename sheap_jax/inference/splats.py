@@ -15,7 +15,7 @@ from sheap_jax.geometry import quaternion_to_matrix
 from sheap_jax.types import Surfels
 
 SH_C0 = 0.28209479177387814  # the constant harmonic, 1 / (2 sqrt(pi))
-THICKNESS = 1e-5  # metres, the third standard deviation: thin beside any surfel, not beyond half precision's reach
+THICKNESS = 1e-5  # metres, the third standard deviation: thin beside any surfel, within half precision's reach
 OPACITY_MARGIN = 1e-6  # opacities of 0 and 1 have no finite logit
 
 FIELDS = (

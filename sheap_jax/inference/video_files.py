@@ -13,9 +13,11 @@ TICK = Fraction(1, 120_000)  # seconds; frames of all usual rates, NTSC's includ
 
 
 class VideoFile:
-    """A context manager; frames are RGB and of one size, without a frame there is no file.
+    """A context manager that writes RGB frames of one size.
 
-    OSError, which names the file, where it cannot be written or the codec does not take the pictures.
+    Not by `whole_file`: without a frame there is to be no file.
+
+    Raises OSError that names the file if it cannot be written or the codec refuses the pictures.
     """
 
     def __init__(self, path: Path) -> None:
@@ -30,9 +32,9 @@ class VideoFile:
         return self
 
     def write(self, image: UInt8[np.ndarray, "h w 3"], *, until: float) -> None:
-        """Add a frame, which is shown from the end of the one before (the first from 0) `until` so many seconds.
+        """Add a frame. It is shown from the end of the frame before, or from 0, to second `until`.
 
-        An odd last row or column is left out, which the codec cannot store.
+        The codec stores even sizes only: an odd last row or column is left out.
         """
         with self._named_errors():
             self._write(image, until)

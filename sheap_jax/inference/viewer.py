@@ -87,7 +87,7 @@ class Viewer:
         self.splats.visible = self.controls.surfels.value
 
     def run(self) -> None:
-        """Draw for ever."""
+        """Draw until the program ends."""
         while True:
             self._moved.wait()
             self._moved.clear()

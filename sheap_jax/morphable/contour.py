@@ -9,16 +9,11 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from sheap_jax.morphable.model import SurfacePoints
+
 YAWS = (*range(40), *range(-1, -40, -1))  # degrees, in the order of `contour_row`
 _SLIDING = (*range(7), *range(10, 17))  # the three points of the chin keep their place
 _NOSE = 0.3  # of a landmark's distance from the middle: nearer than this lies the nose, not the cheek
-
-
-class Contour(NamedTuple):
-    """Rows of `MorphableModel.contour_faces` and `contour_barycentrics`."""
-
-    faces: Int[np.ndarray, "r 17"]
-    barycentrics: Float[np.ndarray, "r 17 3"]
 
 
 class _Slice(NamedTuple):
@@ -37,8 +32,8 @@ def silhouette_contour(
     *,
     skin: Bool[np.ndarray, "f"],
     camera_distance: float = 1.0,
-) -> Contour:
-    """Contour points of the neutral head for every yaw, as seen by a camera at z = `camera_distance` on the axis.
+) -> SurfacePoints:
+    """Contour points [r, 17] of the neutral head for every yaw, for a camera on the axis at z = `camera_distance`.
 
     A landmark on the side that turns away takes the outermost point in the image among all surface points at its own
     height that lie in front of it; elsewhere it keeps its place.
@@ -62,7 +57,7 @@ def silhouette_contour(
             if best > 0:
                 contour_faces[row, landmark] = cut.face[candidates[best - 1]]
                 barycentrics[row, landmark] = cut.barycentric[candidates[best - 1]]
-    return Contour(contour_faces, barycentrics)
+    return SurfacePoints(contour_faces, barycentrics)
 
 
 def _image_x(points: Float[np.ndarray, "n 3"], yaw: float, distance: float) -> Float[np.ndarray, "n"]:

@@ -38,7 +38,7 @@ def read_flame(
     Without `template` the model has no uv layout; `num_identity` and `any_size` as in `read_model`.
 
     Raises:
-      FileNotFoundError: files are missing; says which, from where, under which licence.
+      FileNotFoundError: files are missing; says which, with their sources and licences.
       ValueError: a file is not what it should be, or does not fit to the model; names it.
     """
     given = {"model": model, "landmarks": landmarks, "contour": contour, "template": template, "masks": masks}

@@ -1,4 +1,4 @@
-"""FLAME's head model as arrays, whichever file it comes from, and what other files are that are given in its place."""
+"""FLAME's head model as arrays, from any of its files; and what a wrong file is, for the error message."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -22,7 +22,7 @@ NAMES = {  # what each file is
     "eyelids": "two eyelid shapes (eyelids.pt, or r_eyelid.npy and l_eyelid.npy)",
     "masks": "the vertex regions (FLAME_masks.pkl)",
 }
-_SOURCES = {  # from where, under which licence
+_SOURCES = {  # where each file comes from, and its licence
     "model": "flame.is.tue.mpg.de after registration, 2023 Open under CC BY 4.0, the others non-commercial",
     "landmarks": "the data of DECA (github.com/yfeng95/DECA), non-commercial research, flame_model/ of RingNet "
     "(github.com/soubhiksanyal/RingNet), MIT, or SHeaP (github.com/nlml/SHeaP), CC BY-NC",
@@ -58,7 +58,7 @@ class FlameArrays(NamedTuple):
 
 
 def check_presence(paths: Iterable[tuple[str, Path | None]]) -> None:
-    """Raise FileNotFoundError with what is missing of these kinds and paths, from where, under which licence."""
+    """Raise FileNotFoundError that lists the missing files, each with its source and licence."""
     given = [(kind, path) for kind, path in paths if path is not None]
     missing = [f"  {path} does not exist: {describe(kind)}" for kind, path in given if not path.exists()]
     if missing:
@@ -69,7 +69,7 @@ def check_presence(paths: Iterable[tuple[str, Path | None]]) -> None:
 
 
 def describe(kind: str) -> str:
-    """What a file is, from where, under which licence."""
+    """What a file is, with its source and licence."""
     return f"{NAMES[kind]}, from {_SOURCES[kind]}"
 
 
@@ -178,7 +178,7 @@ def read_content(path: Path, wanted: str) -> Any:
 
 
 def unexpected(path: Path, content: Any, wanted: str) -> ValueError:
-    """The error for a file that was read and is another one than `wanted`, a key of NAMES."""
+    """The error for a file that was read and is not of the kind `wanted`, a key of NAMES."""
     return ValueError(f"{path} is {what_is(content)}; expected {NAMES[wanted]}")
 
 

@@ -1,18 +1,17 @@
 """FLAME's landmark files as the 68 landmarks of iBUG and the jaw line that slides with yaw.
 
-Four are in use, with the same points but for SHeaP's: DECA's landmark_embedding.npy (also with two more points for the
-eyes), RingNet's pair flame_static_embedding.pkl (51) and flame_dynamic_embedding.npy, and SHeaP's
-flame_landmark_idxs_barys.pt (68, as face-alignment predicts them in 3D: no jaw line that slides).
+Four files are in use. DECA's landmark_embedding.npy (also with two more points for the eyes) and RingNet's pair
+flame_static_embedding.pkl (51 points) and flame_dynamic_embedding.npy have the same points. SHeaP's
+flame_landmark_idxs_barys.pt has 68 others, as face-alignment predicts them in 3D, and no jaw line that slides.
 """
 
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
 
 from sheap_jax.morphable.flame_files import NAMES, read_content, unexpected
-from sheap_jax.morphable.model import CONTOUR_LANDMARKS
+from sheap_jax.morphable.model import CONTOUR_LANDMARKS, SurfacePoints
 
 NUM_LANDMARKS = 68
 INNER_LANDMARKS = NUM_LANDMARKS - CONTOUR_LANDMARKS  # without the jaw line
@@ -20,24 +19,17 @@ _PAIR = {"lmk_face_idx", "lmk_b_coords"}  # keys of both of RingNet's files
 CONTOUR_ROWS = 79  # by whole degrees of yaw, see `contour_row`
 
 
-class Points(NamedTuple):
-    """Points on faces."""
-
-    faces: Int[np.ndarray, "*n"]
-    barycentrics: Float[np.ndarray, "*n 3"]
-
-
-class Landmarks(NamedTuple):
+class FlameLandmarks(NamedTuple):
     """`landmark_*` and `contour_*` of a MorphableModel; the contour may have no rows."""
 
-    fixed: Points  # 68
-    contour: Points  # r 17
+    fixed: SurfacePoints  # [68]
+    contour: SurfacePoints  # [r, 17]
 
 
-def read_landmarks(path: Path, num_faces: int, *, contour: Path | None = None) -> Landmarks:
+def read_landmarks(path: Path, num_faces: int, *, contour: Path | None = None) -> FlameLandmarks:
     """The 68 fixed landmarks, and the jaw line's rows of the same file or of `contour`.
 
-    The rows count yaw as `contour_row` does: in rows 1-39 the subject's left cheek, which then turns away, slides.
+    The rows count yaw as `contour_row` does. In rows 1-39 the subject's left cheek turns away, and its points slide.
 
     Raises:
       ValueError: a file is another one, belongs to another model, or a part is missing; names it.
@@ -62,17 +54,17 @@ def read_landmarks(path: Path, num_faces: int, *, contour: Path | None = None) -
                 "are missing: give flame_dynamic_embedding.npy, which comes with it, as --contour"
             )
         _check(source, rows, (CONTOUR_ROWS, CONTOUR_LANDMARKS), num_faces)
-        frontal = Points(rows.faces[0], rows.barycentrics[0])
-        inner = Points(*(np.concatenate(pair) for pair in zip(frontal, inner, strict=True)))
+        frontal = SurfacePoints(rows.faces[0], rows.barycentrics[0])
+        inner = SurfacePoints(*(np.concatenate(pair) for pair in zip(frontal, inner, strict=True)))
     if rows is None:
-        rows = Points(np.zeros((0, CONTOUR_LANDMARKS), np.int64), np.zeros((0, CONTOUR_LANDMARKS, 3)))
+        rows = SurfacePoints(np.zeros((0, CONTOUR_LANDMARKS), np.int64), np.zeros((0, CONTOUR_LANDMARKS, 3)))
     else:
         _check(source, rows, (CONTOUR_ROWS, CONTOUR_LANDMARKS), num_faces)
     _check(path, inner, (NUM_LANDMARKS,), num_faces)
-    return Landmarks(inner, rows)
+    return FlameLandmarks(inner, rows)
 
 
-def _inner(path: Path, content: Any) -> Points:
+def _inner(path: Path, content: Any) -> SurfacePoints:
     """The fixed landmarks of a file, 68 or the 51 without jaw line; points of eyes after them are left out."""
     if _has(content, "full_lmk"):
         return _flat(_points(path, content, "full_lmk_faces_idx", "full_lmk_bary_coords"), NUM_LANDMARKS)
@@ -87,7 +79,7 @@ def _inner(path: Path, content: Any) -> Points:
     raise unexpected(path, content, "landmarks")
 
 
-def _contour(path: Path | None) -> Points | None:
+def _contour(path: Path | None) -> SurfacePoints | None:
     if path is None:
         return None
     content = read_content(path, "contour")
@@ -97,7 +89,7 @@ def _contour(path: Path | None) -> Points | None:
 
 
 def _is_dynamic(content: Any) -> bool:
-    """FLAME's own jaw line: under the names of its static embedding, a list of rows."""
+    """Whether it is FLAME's own jaw line: a list of rows, under the same names as its static embedding."""
     if not isinstance(content, dict) or not set(content) >= _PAIR:
         return False
     rows = content["lmk_face_idx"]
@@ -108,7 +100,7 @@ def _has(content: Any, part: str) -> bool:
     return isinstance(content, dict) and {f"{part}_faces_idx", f"{part}_bary_coords"} <= set(content)
 
 
-def _points(path: Path, content: dict[str, Any], faces: str, barycentrics: str) -> Points:
+def _points(path: Path, content: dict[str, Any], faces: str, barycentrics: str) -> SurfacePoints:
     try:
         indices, weights = np.asarray(content[faces]), np.asarray(content[barycentrics])
     except ValueError as error:  # rows of different lengths
@@ -118,14 +110,14 @@ def _points(path: Path, content: dict[str, Any], faces: str, barycentrics: str) 
             f"{path}: face indices {indices.dtype} {indices.shape} and barycentric coordinates {weights.dtype} "
             f"{weights.shape}, expected integers of some shape and three fractions for each"
         )
-    return Points(indices.astype(np.int64), weights)
+    return SurfacePoints(indices.astype(np.int64), weights)
 
 
-def _flat(points: Points, count: int) -> Points:
-    return Points(points.faces.reshape(-1)[:count], points.barycentrics.reshape(-1, 3)[:count])
+def _flat(points: SurfacePoints, count: int) -> SurfacePoints:
+    return SurfacePoints(points.faces.reshape(-1)[:count], points.barycentrics.reshape(-1, 3)[:count])
 
 
-def _check(path: Path, points: Points, shape: tuple[int, ...], num_faces: int) -> None:
+def _check(path: Path, points: SurfacePoints, shape: tuple[int, ...], num_faces: int) -> None:
     if points.faces.shape != shape:
         raise ValueError(f"{path}: {points.faces.shape} points, expected {shape}")
     if points.faces.min() < 0 or points.faces.max() >= num_faces:

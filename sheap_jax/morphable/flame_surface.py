@@ -1,27 +1,21 @@
-"""What belongs to FLAME's surface and comes in files of its own: the uv layout, the eyelid shapes, the regions."""
+"""Parts of FLAME that come in files of their own: the uv layout, the eyelid shapes, the regions."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from sheap_jax.files.file_kinds import foreign_kind
+from sheap_jax.files.mesh_files import NO_UV, TextureChart, parse_obj
 from sheap_jax.morphable.flame_files import NAMES, read_content, unexpected
 
 EYELID_NAMES = ("eyelid_right", "eyelid_left")  # channels of eyelids.pt
 _REGION_NAMES = {"left_eyeball": "left_eye", "right_eyeball": "right_eye"}  # as in our other models
 
 
-class UvLayout(NamedTuple):
-    """`uv` and `uv_faces` of a MorphableModel."""
-
-    uv: Float[np.ndarray, "u 2"]
-    faces: Int[np.ndarray, "f 3"]
-
-
-def read_uv(path: Path | None, faces: Int[np.ndarray, "f 3"]) -> UvLayout:
+def read_uv(path: Path | None, faces: Int[np.ndarray, "f 3"]) -> TextureChart:
     """The texture coordinates of `head_template.obj`, or of the texture space as .npz; none without a file.
 
     The template's positions are not used: they are another pose and place.
@@ -30,16 +24,16 @@ def read_uv(path: Path | None, faces: Int[np.ndarray, "f 3"]) -> UvLayout:
       ValueError: the file is another one, has no texture coordinates, or belongs to another model; names it.
     """
     if path is None:
-        return UvLayout(np.zeros((0, 2)), np.zeros((0, 3), np.int64))
+        return TextureChart(np.zeros((0, 2)), np.zeros((0, 3), np.int64))
     with open(path, "rb") as stream:
         binary = b"\0" in stream.read(4096)
-    layout = _read_space(path, faces) if binary else _read_obj(path, faces)
-    if not np.isfinite(layout.uv).all():
+    chart = _read_space(path, faces) if binary else _read_template(path, faces)
+    if not np.isfinite(chart.uv).all():
         raise ValueError(f"{path}: texture coordinates are not finite")
-    return layout
+    return chart
 
 
-def _read_space(path: Path, faces: Int[np.ndarray, "f 3"]) -> UvLayout:
+def _read_space(path: Path, faces: Int[np.ndarray, "f 3"]) -> TextureChart:
     """FLAME's texture space: `vt`, and `ft` in the order of the model's faces."""
     content = read_content(path, "template")
     if not isinstance(content, dict) or not {"vt", "ft"} <= set(content):
@@ -48,37 +42,29 @@ def _read_space(path: Path, faces: Int[np.ndarray, "f 3"]) -> UvLayout:
     fits = uv.dtype.kind == "f" and uv.shape[1:] == (2,) and corners.dtype.kind in "iu" and corners.shape == faces.shape
     if not fits or corners.min() < 0 or corners.max() >= len(uv):
         raise ValueError(f"{path}: vt {uv.shape} and ft {corners.shape} do not fit the model's {len(faces)} faces")
-    return UvLayout(uv, corners.astype(np.int64))
+    return TextureChart(uv, corners.astype(np.int64))
 
 
-def _read_obj(path: Path, faces: Int[np.ndarray, "f 3"]) -> UvLayout:
-    uv, corners = [], []
-    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
-        fields = line.split()
-        try:
-            if fields[:1] == ["vt"]:
-                u, v = fields[1:3]
-                uv.append([float(u), float(v)])
-            elif fields[:1] == ["f"]:
-                corners.append([[int(text or 0) for text in (corner + "/").split("/")[:2]] for corner in fields[1:]])
-        except ValueError as error:
-            raise ValueError(f"{path}, line {number}: {line[:60]!r} is no line of an OBJ mesh") from error
-    if not corners:
+def _read_template(path: Path, faces: Int[np.ndarray, "f 3"]) -> TextureChart:
+    try:
+        mesh = parse_obj(path.read_text(encoding="utf-8", errors="replace"), with_uv=True)
+    except ValueError as error:
+        raise ValueError(f"{path}, {error}") from error
+    if not mesh.polygons:
         kind = foreign_kind(path)
         what = kind if kind != "an OBJ mesh" else "an OBJ mesh without faces"
         raise ValueError(f"{path} is {what or 'no OBJ mesh'}; expected {NAMES['template']}")
-    if not uv or any(corner[1] == 0 for face in corners for corner in face):
+    if not len(mesh.uv) or any(NO_UV in corners for corners in mesh.uv_polygons):
         raise ValueError(
             f"{path} is an OBJ mesh without texture coordinates (vt); expected {NAMES['template']}; without --template "
             "the model is converted without them"
         )
-    if any(len(face) != 3 for face in corners):
+    if any(len(corners) != 3 for corners in mesh.polygons):
         raise ValueError(f"{path} has faces with more than three corners, FLAME's are triangles")
-    table = np.asarray(corners)
-    table = np.where(table < 0, table + np.array([int(faces.max()) + 1, len(uv)]), table - 1)  # negative: from the end
-    if table[..., 1].min() < 0 or table[..., 1].max() >= len(uv):
-        raise ValueError(f"{path} names texture coordinate {table[..., 1].max() + 1}, it has {len(uv)}")
-    return UvLayout(np.asarray(uv), _match_faces(path, table, faces))
+    table = np.stack([mesh.polygons, mesh.uv_polygons], axis=-1)
+    if table[..., 1].max() >= len(mesh.uv):
+        raise ValueError(f"{path} names texture coordinate {table[..., 1].max() + 1}, it has {len(mesh.uv)}")
+    return TextureChart(mesh.uv, _match_faces(path, table, faces))
 
 
 def _match_faces(path: Path, table: Int[np.ndarray, "g 3 2"], faces: Int[np.ndarray, "f 3"]) -> Int[np.ndarray, "f 3"]:
@@ -126,7 +112,7 @@ def _side(offsets: Float[np.ndarray, "v 3"], template: Float[np.ndarray, "v 3"])
 
 
 def read_regions(path: Path | None, num_vertices: int) -> dict[str, Float[np.ndarray, "v"]]:
-    """Region masks from `FLAME_masks.pkl`; without it only `face`, on everything, since none can be told apart."""
+    """Region masks from `FLAME_masks.pkl`. Without the file there is one region, `face`, which holds every vertex."""
     if path is None:
         return {"face": np.ones(num_vertices)}
     content = read_content(path, "masks")

@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int
 
 from sheap_jax.cropping import crop_box
 from sheap_jax.files.file_kinds import check_npz_output
+from sheap_jax.files.mesh_files import TextureChart
 from sheap_jax.geometry import OFFICIAL_DISTANCE, OFFICIAL_FOCAL
 from sheap_jax.morphable.contour import silhouette_contour
 from sheap_jax.morphable.ict_lite import lite_topology
@@ -24,7 +25,7 @@ from sheap_jax.morphable.ict_source import (
     read_source,
     vertex_parts,
 )
-from sheap_jax.morphable.ict_uv import UvChart, uv_chart, uv_subset
+from sheap_jax.morphable.ict_uv import uv_chart, uv_subset
 from sheap_jax.morphable.model import MorphableModel
 from sheap_jax.morphable.storage import save_model
 
@@ -92,7 +93,7 @@ def convert(source: IctSource, *, subset: str = "lite") -> MorphableModel:
     )
 
 
-def _topology(source: IctSource, subset: str) -> tuple[np.ndarray, np.ndarray, UvChart]:
+def _topology(source: IctSource, subset: str) -> tuple[np.ndarray, np.ndarray, TextureChart]:
     """Kept source vertices, faces over them, uv chart."""
     chart = uv_chart(source)
     if subset == "full":
@@ -112,8 +113,9 @@ def _vertex_landmarks(faces: Int[np.ndarray, "f 3"], vertices: Int[np.ndarray, "
 def framing_shift(landmarks: Float[np.ndarray, "68 3"]) -> Float[np.ndarray, "3"]:
     """Translation in metres after which the crop rule and the official camera agree on these landmarks.
 
-    The camera sees a fixed window; `crop_box` of the projected landmarks then is exactly that window, so that the mean
-    head at zero pose is framed like any crop. Found by alternating the depth (box size) and the height (box centre).
+    The camera sees a fixed window. After the shift, `crop_box` of the projected landmarks is exactly that window: the
+    mean head at zero pose is framed like any crop. Found by alternating the depth (box size) and the height (box
+    centre).
     """
     shift = np.zeros(3)
     for _ in range(100):
@@ -167,8 +169,8 @@ def affine_weights(
 ) -> Float[np.ndarray, "v"]:
     """The most even weights over a region that sum to one and reproduce `target`.
 
-    As near to the region's mean as the target allows (least squares), hence they follow every identity the way an
-    affine map of the region would.
+    They are as near to the region's mean as the target allows (least squares). So the point follows every identity as
+    under an affine map of the region.
     """
     chosen = np.flatnonzero(region)
     system = np.vstack([vertices[chosen].T, np.ones(len(chosen))])

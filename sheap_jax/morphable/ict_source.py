@@ -6,13 +6,14 @@ topology, beside `vertex_indices.json`. Lengths are centimetres; +x the subject'
 """
 
 import json
-import re
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float32, Int32
 from tqdm import tqdm
+
+from sheap_jax.files.mesh_files import ObjMesh, parse_obj, triangle_fans
 
 # First vertex and first polygon after each part, from the topology table in ICT-FaceKit's README. The parts after the
 # eyeballs (tear film, eye occlusion, lashes) are shells for renderers and are left out.
@@ -82,17 +83,18 @@ def read_checkout(path: Path) -> IctSource:
     for name in ("generic_neutral_mesh.obj", "vertex_indices.json", "identity000.obj"):
         if not (folder / name).exists():
             raise FileNotFoundError(f"{folder / name} is missing: {path} is not a complete clone of ICT-FaceKit")
-    neutral, polygons, uv, uv_polygons = _read_neutral(folder / "generic_neutral_mesh.obj")
+    neutral = _read_obj(folder / "generic_neutral_mesh.obj", with_faces=True)
     indices = json.loads((folder / "vertex_indices.json").read_text())
     expressions = tuple(indices["expressions"])
     identities = sorted(folder.glob("identity[0-9][0-9][0-9].obj"))
     meshes = [*identities, *(folder / f"{name}.obj" for name in expressions)]
-    offsets = np.stack([read_obj_vertices(file) - neutral for file in tqdm(meshes, desc="reading OBJ", unit="file")])
+    files = tqdm(meshes, desc="reading OBJ", unit="file")
+    offsets = np.stack([_read_obj(file).vertices - neutral.vertices for file in files])
     return IctSource(
-        vertices=neutral,
-        faces=_fan(polygons),
-        uv=uv,
-        uv_faces=_fan(uv_polygons),
+        vertices=neutral.vertices,
+        faces=triangle_fans(neutral.polygons).astype(np.int32),
+        uv=neutral.uv.astype(np.float32),
+        uv_faces=triangle_fans(neutral.uv_polygons).astype(np.int32),
         identity_basis=offsets[: len(identities)],
         expression_basis=offsets[len(identities) :],
         expression_names=expressions,
@@ -100,36 +102,24 @@ def read_checkout(path: Path) -> IctSource:
     )
 
 
-def read_obj_vertices(path: Path) -> Float32[np.ndarray, "v 3"]:
-    """The model's vertices in one OBJ file, without the shells at the end."""
+def _read_obj(path: Path, *, with_faces: bool = False) -> ObjMesh:
+    """The model's part of one OBJ file, vertices in float32, without the shells at the end."""
     if not path.exists():
         raise FileNotFoundError(f"{path} is missing: the clone of ICT-FaceKit is not complete")
-    lines = (line[2:] for line in path.read_text().splitlines() if line.startswith("v "))
-    vertices = np.array(" ".join(lines).split(), np.float64)
-    if vertices.size % 3 or vertices.size < 3 * NUM_VERTICES:
-        raise ValueError(f"{path} has {vertices.size / 3:g} vertices, at least {NUM_VERTICES} expected: truncated?")
-    return vertices.reshape(-1, 3)[:NUM_VERTICES].astype(np.float32)
-
-
-def _read_neutral(path: Path) -> tuple[np.ndarray, list[list[int]], np.ndarray, list[list[int]]]:
-    """Vertices, polygons, uv and uv polygons (lists of 3 or 4 indices) of the neutral mesh."""
-    polygons, uv_polygons, uv = [], [], []
-    for line in path.read_text().splitlines():
-        if line.startswith("vt "):
-            uv.append([float(number) for number in line.split()[1:3]])
-        elif line.startswith("f "):
-            corners = [re.split("/", corner) for corner in line.split()[1:]]
-            polygons.append([int(corner[0]) - 1 for corner in corners])
-            uv_polygons.append([int(corner[1]) - 1 for corner in corners])
-    if len(polygons) < NUM_POLYGONS:
-        raise ValueError(f"{path} has {len(polygons)} polygons, at least {NUM_POLYGONS} expected: truncated?")
-    polygons, uv_polygons = polygons[:NUM_POLYGONS], uv_polygons[:NUM_POLYGONS]
-    return read_obj_vertices(path), polygons, np.asarray(uv, np.float32), uv_polygons
-
-
-def _fan(polygons: list[list[int]]) -> Int32[np.ndarray, "f 3"]:
-    """Triangles of convex polygons: (0, 1, 2), (0, 2, 3) ..., in order."""
-    return np.asarray([[p[0], p[i], p[i + 1]] for p in polygons for i in range(1, len(p) - 1)], np.int32)
+    try:
+        mesh = parse_obj(path.read_text(), with_faces=with_faces, with_uv=with_faces)
+    except ValueError as error:
+        raise ValueError(f"{path} has broken vertices or faces ({error}): truncated?") from error
+    if len(mesh.vertices) < NUM_VERTICES:
+        raise ValueError(f"{path} has {len(mesh.vertices)} vertices, at least {NUM_VERTICES} expected: truncated?")
+    if with_faces and len(mesh.polygons) < NUM_POLYGONS:
+        raise ValueError(f"{path} has {len(mesh.polygons)} polygons, at least {NUM_POLYGONS} expected: truncated?")
+    return ObjMesh(
+        mesh.vertices[:NUM_VERTICES].astype(np.float32),
+        mesh.uv,
+        mesh.polygons[:NUM_POLYGONS],
+        mesh.uv_polygons[:NUM_POLYGONS],
+    )
 
 
 def vertex_parts(count: int) -> Int32[np.ndarray, "v"]:

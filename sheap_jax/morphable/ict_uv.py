@@ -5,11 +5,11 @@ the area; the eyeballs, whose source uv overlap, are laid out anew as seen from 
 """
 
 import itertools
-from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
 
+from sheap_jax.files.mesh_files import TextureChart
 from sheap_jax.morphable.ict_source import IRIS_START, PART_NAMES, IctSource, vertex_parts
 
 # Lower left corner and size of each cell.
@@ -27,14 +27,7 @@ _TILES = ("face", "head", "gums_tongue", "teeth")  # cell of each tile of the so
 _INSET = 0.01  # share of a cell left free at its border: neighbours must not bleed into each other
 
 
-class UvChart(NamedTuple):
-    """`MorphableModel.uv` and `uv_faces`."""
-
-    uv: Float[np.ndarray, "u 2"]
-    faces: Int[np.ndarray, "f 3"]
-
-
-def uv_chart(source: IctSource) -> UvChart:
+def uv_chart(source: IctSource) -> TextureChart:
     """The chart of the whole mesh."""
     parts = vertex_parts(len(source.vertices))
     face_parts = parts[source.faces].max(axis=1)
@@ -53,11 +46,11 @@ def uv_chart(source: IctSource) -> UvChart:
 
 
 def uv_subset(
-    chart: UvChart,
+    chart: TextureChart,
     vertices: Float[np.ndarray, "v 3"],
     faces: Int[np.ndarray, "f 3"],
     subset_faces: Int[np.ndarray, "g 3"],
-) -> UvChart:
+) -> TextureChart:
     """The chart on other triangles over the same vertices, such as those of a decimated mesh.
 
     A vertex on a seam has several uv points: each triangle takes the corners that lie closest together in one cell.
@@ -128,7 +121,7 @@ def _eyeball(vertices: Float[np.ndarray, "n 3"], name: str, iris_start: int) -> 
     return np.concatenate([_place(uv[:iris_start], name), _place(uv[iris_start:], name.replace("eyeball", "iris"))])
 
 
-def _compact(uv: Float[np.ndarray, "u 2"], faces: Int[np.ndarray, "f 3"]) -> UvChart:
+def _compact(uv: Float[np.ndarray, "u 2"], faces: Int[np.ndarray, "f 3"]) -> TextureChart:
     """Drop uv points that no face uses."""
     used, inverse = np.unique(faces, return_inverse=True)
-    return UvChart(uv[used].astype(np.float32), inverse.reshape(faces.shape).astype(np.int32))
+    return TextureChart(uv[used].astype(np.float32), inverse.reshape(faces.shape).astype(np.int32))

@@ -3,16 +3,32 @@
 What differs between FLAME, ICT and the embedded head is data in this struct, never code.
 """
 
+from typing import NamedTuple
+
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from sheap_jax.geometry import rotation_vector_to_matrix
 from sheap_jax.types import HeadParams
 
 CONTOUR_LANDMARKS = 17  # iBUG 0-16, the jaw line
-JOINT_NAMES = ("root", "neck", "jaw", "left_eye", "right_eye")  # that a head model may have, FLAME's; ICT has no jaw
+JOINT_NAMES = (
+    "root",
+    "neck",
+    "jaw",
+    "left_eye",
+    "right_eye",
+)  # FLAME's; others may lack some (ICT: the jaw)
+
+
+class SurfacePoints(NamedTuple):
+    """Points on the faces of a mesh, as NumPy arrays."""
+
+    faces: Int[np.ndarray, "*n"]
+    barycentrics: Float[np.ndarray, "*n 3"]
 
 
 @flax.struct.dataclass
@@ -65,8 +81,8 @@ def forward(model: MorphableModel, params: HeadParams) -> Float[Array, "*b v 3"]
     """Posed vertices in world space, metres.
 
     Linear identity and expression offsets, pose correctives, linear blend skinning about the joints (SMPL, eq. 2-4,
-    as FLAME uses it), then the translation. Joints come from the head without pose correctives: of the identity
-    alone, or with its expression, as the model has it.
+    as FLAME uses it), then the translation. Joints are regressed without pose correctives: from the identity alone,
+    or with its expression (`joints_follow_expression`).
     """
     neutral = neutral_vertices(model, params.shape)
     vertices = neutral + jnp.tensordot(params.expression, model.expression_basis, axes=1)

@@ -7,6 +7,7 @@ from sheap_jax.data.augment import FLIP_ORDER, Augmentation, Changes, crop_frame
 from sheap_jax.types import Batch, RawBatch, RawFrame
 
 SIZE = 32
+OFF = Augmentation(flip=False, color_jitter=0.0, crop_jitter=0.0)
 
 
 def random_frames(pairs: int = 1) -> RawFrame:
@@ -102,7 +103,7 @@ def test_crop_keeps_a_landmark_on_its_pixel(zoom, shift):
 
 def test_gain_is_shared_by_both_frames_and_kept_in_range():
     frames = random_frames(3)
-    gain = draw_changes(Augmentation(color_jitter=0.2), 3, np.random.default_rng(5)).gain
+    gain = draw_changes(OFF._replace(color_jitter=0.2), 3, np.random.default_rng(5)).gain
     assert np.abs(gain - 1).max() <= 0.2
     assert len(np.unique(gain)) == 9  # each pair and channel has its own
     unturned = np.zeros(3, bool)
@@ -115,7 +116,7 @@ def test_gain_is_shared_by_both_frames_and_kept_in_range():
 
 def test_mirror_takes_both_frames_or_neither_and_each_half_of_the_time():
     frames = random_frames(200)
-    mirrored = draw_changes(Augmentation(), 200, np.random.default_rng(0)).mirrored
+    mirrored = draw_changes(OFF._replace(flip=True), 200, np.random.default_rng(0)).mirrored
     batch = on_device(frames, mirrored)
     for k in range(200):
         step = -1 if mirrored[k] else 1
@@ -127,8 +128,7 @@ def test_mirror_takes_both_frames_or_neither_and_each_half_of_the_time():
 def test_everything_off_changes_nothing():
     before = random_frames(8)
     frames = copied(before)
-    off = Augmentation(flip=False, color_jitter=0.0, crop_jitter=0.0)
-    drawn = draw_changes(off, 8, np.random.default_rng(0))
+    drawn = draw_changes(OFF, 8, np.random.default_rng(0))
     crop_frames(frames, drawn)
     for found, expected in zip(frames, before, strict=True):
         np.testing.assert_array_equal(found, expected)
@@ -137,7 +137,7 @@ def test_everything_off_changes_nothing():
 
 
 def test_one_switch_does_not_change_what_the_others_draw():
-    one = draw_changes(Augmentation(crop_jitter=0.1), 8, np.random.default_rng(0))
-    other = draw_changes(Augmentation(flip=False, color_jitter=0.0, crop_jitter=0.1), 8, np.random.default_rng(0))
+    one = draw_changes(Augmentation(flip=True, color_jitter=0.1, crop_jitter=0.1), 8, np.random.default_rng(0))
+    other = draw_changes(OFF._replace(crop_jitter=0.1), 8, np.random.default_rng(0))
     np.testing.assert_array_equal(one.zoom, other.zoom)
     np.testing.assert_array_equal(one.shift, other.shift)

@@ -11,7 +11,7 @@ import pytest
 from sheap_jax.config import EmbeddedData
 from sheap_jax.data.embedded import generate, load_truth, settings_name
 from sheap_jax.data.embedded.__main__ import main as generate_command
-from sheap_jax.data.embedded.people import cast_person, load_people
+from sheap_jax.data.embedded.people import draw_person, load_people
 from sheap_jax.data.records import Split, write_split
 from sheap_jax.geometry import official_camera, project
 from tests.data.tiny_clips import make_records
@@ -120,7 +120,7 @@ def test_detected_landmarks_are_near_the_truth_and_framed_by_the_crop_rule(gener
 def test_people_are_distinct_and_do_not_depend_on_how_many_there_are():
     more, model = dataclasses.replace(TINY, train_identities=3), load_people(TINY.people)
     one, same, other, unseen = (
-        cast_person(*person, model).neutral
+        draw_person(*person, model).neutral
         for person in (("train", 0, TINY), ("train", 0, more), ("train", 1, more), ("test", 0, TINY))
     )
     np.testing.assert_array_equal(one, same)

@@ -9,9 +9,9 @@ from sheap_jax.cropping import crop_box
 from sheap_jax.data.embedded.clip import film
 from sheap_jax.data.embedded.detector import draw_noise, frame_heads
 from sheap_jax.data.embedded.occlusion import light_transfer, unshadowed_transfer, vertex_normals
-from sheap_jax.data.embedded.people import cast_person
+from sheap_jax.data.embedded.people import draw_person
 from sheap_jax.data.embedded.render import linear_to_srgb
-from sheap_jax.data.embedded.stage import build_stage
+from sheap_jax.data.embedded.scene_meshes import build_scene_meshes
 from sheap_jax.geometry import official_camera, project
 from sheap_jax.method.lighting import LAMBERT_FACTORS, sh_basis
 from sheap_jax.morphable.embedded.head import embedded_head
@@ -23,7 +23,7 @@ SIZE = 64
 def filmed():
     config = EmbeddedData(1, 1, 1, 2, image_size=SIZE, people="embedded:coarse", processes=1)
     model = embedded_head(detail="coarse")
-    return film(cast_person("train", 0, config, model), model, build_stage(model), config)
+    return film(draw_person("train", 0, config, model), model, build_scene_meshes(model), config)
 
 
 def test_rendered_head_lies_within_the_projected_mesh(filmed):

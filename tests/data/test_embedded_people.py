@@ -9,8 +9,8 @@ import pytest
 
 from sheap_jax.config import EmbeddedData
 from sheap_jax.data.embedded import generate, load_truth, settings_name
-from sheap_jax.data.embedded.people import EYES, cast_person, load_people
-from sheap_jax.data.embedded.stage import dress
+from sheap_jax.data.embedded.people import EYES, draw_person, load_people
+from sheap_jax.data.embedded.scene_meshes import dressed_model
 from sheap_jax.data.embedded.teeth import ACROSS, DOWN
 from sheap_jax.data.records import Split
 from sheap_jax.geometry import official_camera, project
@@ -49,7 +49,7 @@ def converted(tmp_path_factory) -> str:
 
 def test_identities_are_standard_normal_in_the_models_basis(converted):
     config, model = EmbeddedData(people=converted), load_people(converted)
-    offsets = np.stack([cast_person("train", k, config, model).neutral for k in range(400)]) - model.template
+    offsets = np.stack([draw_person("train", k, config, model).neutral for k in range(400)]) - model.template
     basis = model.identity_basis.reshape(len(model.identity_basis), -1)
     coefficients, *_ = np.linalg.lstsq(basis.T, offsets.reshape(len(offsets), -1).T, rcond=None)
     np.testing.assert_allclose(basis.T @ coefficients, offsets.reshape(len(offsets), -1).T, atol=1e-6)
@@ -69,7 +69,7 @@ def test_heads_stand_where_hair_and_clothes_are(converted):
 def test_lower_teeth_follow_a_jaw_that_is_an_expression(converted):
     model = load_people(converted)
     hair = np.zeros((3, 3), np.float32)
-    dressed = dress(model, model.template, hair)
+    dressed = dressed_model(model, model.template, hair)
     moved = dressed.expression_basis[model.expression_names.index("jawOpen")]
     upper, lower = np.split(moved[len(model.template) : -len(hair)], 2)
     assert len(lower) == TEETH
@@ -84,7 +84,7 @@ def test_lower_teeth_follow_a_jaw_that_is_an_expression(converted):
 def test_teeth_and_hair_do_not_move_the_joints(converted, follow):
     """The dressed person poses as the bare model, whether its joints follow the expression or not."""
     model = jax.tree.map(jnp.asarray, load_people(converted)).replace(joints_follow_expression=follow)
-    dressed = dress(model, np.asarray(model.template), np.zeros((3, 3), np.float32))
+    dressed = dressed_model(model, np.asarray(model.template), np.zeros((3, 3), np.float32))
     rng = np.random.default_rng(0)
     expression = jnp.asarray(rng.uniform(size=len(model.expression_names)), jnp.float32)
     rotations = jnp.asarray(rng.normal(size=(len(model.parents), 3)) * 0.3, jnp.float32)

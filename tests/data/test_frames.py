@@ -93,13 +93,6 @@ def test_frame_batches_give_every_frame_once_in_order(tmp_path):
             np.testing.assert_array_equal(landmarks, records[i].landmarks)
 
 
-def test_frame_batches_of_chosen_records(tmp_path):
-    write_split(tmp_path, "val", make_records(), settings={})
-    batches = list(frame_batches(tmp_path, "val", batch_size=2, image_size=SIZE, records=[7, 7, 3]))
-    assert [batch.record.tolist() for batch in batches] == [[7, 7], [3, 3]]
-    assert batches[1].valid.tolist() == [True, False]
-
-
 def test_frame_batches_stop_at_an_unusable_record(tmp_path):
     bad = make_record("ben", "b0", 2, image=b"\xff\xd8 broken")
     records = [bad if (r.identity, r.frame) == ("ben", 2) else r for r in make_records()]

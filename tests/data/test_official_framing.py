@@ -4,9 +4,10 @@ import cv2
 import numpy as np
 import pytest
 
-from sheap_jax.cropping import CropBox, crop_box, crop_image, follow_box, from_crop, to_crop, upright_box
+from sheap_jax.cropping import CropBox, crop_box, crop_image, follow_box, to_crop, upright_box
 from sheap_jax.inference.faces import WholePicture
-from sheap_jax.inference.heads import picture_cameras, project_points
+from sheap_jax.inference.head_geometry import picture_cameras, project_points
+from tests.crop_pixels import from_crop
 from tests.data.official_crops import face, official_corners
 
 SIZES = [(300, 400), (360, 640), (640, 360), (500, 500)]

@@ -1,6 +1,7 @@
 """The pipeline: (seed, step) fixes the batch, whoever makes it; unusable records are replaced and counted."""
 
 import collections
+import dataclasses
 import multiprocessing
 import os
 import signal
@@ -14,7 +15,9 @@ import numpy as np
 import pytest
 from tiny_clips import SIZE, decode_rgb, make_record, make_records
 
+from sheap_jax.config import Data
 from sheap_jax.data import pairs as pairs_module
+from sheap_jax.data.batch_maker import Process
 from sheap_jax.data.frames import decode_frame
 from sheap_jax.data.pairs import pair_batches
 from sheap_jax.data.records import ShardError, write_split
@@ -31,9 +34,16 @@ def folder(tmp_path_factory):
     return path
 
 
+def open_batches(folder, **changes):
+    """`pair_batches` with OPTIONS but for some; those that `Data` has go into its settings."""
+    options = {**OPTIONS, **changes}
+    of_data = {field.name for field in dataclasses.fields(Data)} & options.keys()
+    return pair_batches(folder, Data(**{name: options.pop(name) for name in of_data}), **options)
+
+
 def take(folder, count, **changes):
     """The first `count` batches."""
-    with pair_batches(folder, **{**OPTIONS, **changes}) as batches:
+    with open_batches(folder, **changes) as batches:
         return [next(batches) for _ in range(count)]
 
 
@@ -139,7 +149,7 @@ def test_processes_share_out_the_global_batch(tmp_path, processes):
     """Replacements of unusable records included."""
     split_with(tmp_path, {"id1/a/2": BROKEN_JPEG})
     whole = take(tmp_path, 4, max_bad_share=1.0)
-    parts = [take(tmp_path, 4, max_bad_share=1.0, process_index=p, process_count=processes) for p in range(processes)]
+    parts = [take(tmp_path, 4, max_bad_share=1.0, process=Process(p, processes)) for p in range(processes)]
     for k, batch in enumerate(whole):
         for p in range(processes):
             for a, b in zip(leaves(parts[p][k]), leaves(batch), strict=True):
@@ -148,12 +158,12 @@ def test_processes_share_out_the_global_batch(tmp_path, processes):
 
 def test_a_batch_that_cannot_be_shared_out_is_refused(folder):
     with pytest.raises(ValueError, match="batch_size 4 is not a multiple of process_count 3"):
-        pair_batches(folder, **OPTIONS, process_count=3)
+        pair_batches(folder, **OPTIONS, process=Process(0, 3))
 
 
 def test_worker_processes_change_nothing_and_end_with_the_iterator(folder):
     expected = take(folder, 7)
-    with pair_batches(folder, **OPTIONS, workers=2) as batches:
+    with open_batches(folder, workers=2) as batches:
         found = [next(batches) for _ in range(2)]
         workers = multiprocessing.active_children()
         assert len(workers) == 2
@@ -165,7 +175,7 @@ def test_worker_processes_change_nothing_and_end_with_the_iterator(folder):
 
 
 def test_one_worker_gives_the_same_and_its_death_is_an_error_that_says_so(folder):
-    with pair_batches(folder, **OPTIONS, workers=1) as batches:
+    with open_batches(folder, workers=1) as batches:
         assert_same_batches([next(batches) for _ in range(3)], take(folder, 3))
         (worker,) = multiprocessing.active_children()
         os.kill(worker.pid, signal.SIGKILL)
@@ -179,10 +189,11 @@ def test_workers_die_with_a_killed_trainer(folder, tmp_path):
     script.write_text(
         textwrap.dedent(f"""
         import multiprocessing, os, signal
+        from sheap_jax.config import Data
         from sheap_jax.data.pairs import pair_batches
 
         if __name__ == "__main__":
-            batches = pair_batches({str(folder)!r}, **{OPTIONS!r}, workers=1)
+            batches = pair_batches({str(folder)!r}, Data(workers=1), **{OPTIONS!r})
             next(batches)
             print(*(child.pid for child in multiprocessing.active_children()), flush=True)
             os.kill(os.getpid(), signal.SIGKILL)
@@ -224,7 +235,7 @@ NO_LANDMARKS = {"landmarks": np.full((68, 2), np.nan, np.float32)}
 
 def test_unusable_records_are_replaced_counted_and_logged_once(tmp_path, caplog):
     keys = split_with(tmp_path, {"id1/a/2": BROKEN_JPEG, "id4/b/0": NO_LANDMARKS})
-    with pair_batches(tmp_path, **OPTIONS, max_bad_share=0.5) as batches:
+    with open_batches(tmp_path, max_bad_share=0.5) as batches:
         seen = [next(batches) for _ in range(40)]
     used = {keys[i] for batch in seen for i in batch.record.ravel()}
     assert used.isdisjoint({"id1/a/2", "id4/b/0"})

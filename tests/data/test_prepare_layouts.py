@@ -75,7 +75,7 @@ def test_images_of_two_folders_are_two_clips_even_if_named_alike(tmp_path):
     assert [clip.path for clip in found.clips] == [tmp_path / "a/x/1.png"]
     ((path, reason),) = found.refused
     assert path == tmp_path / "b/x/1.png"
-    assert reason == f"gives clip x/x, as {tmp_path / 'a/x/1.png'} does, which is taken: rename one"
+    assert reason == f"gives the clip x/x, which {tmp_path / 'a/x/1.png'} gives already: rename one"
 
 
 def test_files_of_equal_names_cost_no_other(tmp_path):

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from sheap_jax.data.prepare import unit
+from sheap_jax.data.prepare import clip_result
 from sheap_jax.data.prepare.__main__ import main
+from sheap_jax.data.prepare.clip_result import ClipConversion, Settings, load_status
 from sheap_jax.data.prepare.clips import find_clips
 from sheap_jax.data.prepare.engines import convert_here
 from sheap_jax.data.prepare.layouts import Layout
 from sheap_jax.data.prepare.quality import Quality
-from sheap_jax.data.prepare.unit import Settings, Work, load_status
 from sheap_jax.data.records import Split
 from tests.data.faulty_source import FaultySource
 from tests.data.tiny_videos import FRAMES, all_points, write_landmarks, write_video
@@ -48,28 +48,28 @@ def contents(output: Path) -> dict[str, bytes]:
 def converted(monkeypatch) -> list[str]:
     """Names of the clips that are converted from now on, in this process."""
     names: list[str] = []
-    real = unit.convert_clip
+    real = clip_result.convert_clip
 
     def spy(clip, *args, **kwargs):
         names.append(clip.name)
         return real(clip, *args, **kwargs)
 
-    monkeypatch.setattr(unit, "convert_clip", spy)
+    monkeypatch.setattr(clip_result, "convert_clip", spy)
     return names
 
 
 def test_a_crash_and_a_hang_cost_their_clip_only(tmp_path):
     for name in ("anna", "crash", "dora", "hang", "zoe"):
         write_video(tmp_path / "videos" / f"{name}.mp4", 3)
-    work = Work(FaultySource(), LENIENT, tmp_path / "parts", time_limit=2.0)
+    conversion = ClipConversion(FaultySource(), LENIENT, tmp_path / "parts", time_limit=2.0)
     clips = find_clips([tmp_path / "videos"], Layout("video")).clips
-    outcome = {clip.name: status for clip, status in convert_here(clips, work, processes=2)}
+    outcome = {clip.name: status for clip, status in convert_here(clips, conversion, processes=2)}
     assert len(outcome) == 5
     assert [outcome[name].records for name in ("anna", "dora", "zoe")] == [3, 3, 3]
     assert outcome["crash"].reason == "the process that converted it died with exit code -11"
     assert outcome["hang"].reason == "took longer than the time limit of 2 s"
     for clip in clips:  # stored as well: the next run knows
-        assert load_status(clip, work) == outcome[clip.name]
+        assert load_status(clip, conversion) == outcome[clip.name]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
@@ -170,10 +170,10 @@ def test_a_damaged_part_is_noticed_and_made_again(videos):
 def test_results_that_cannot_be_stored_stop_the_run(tmp_path):
     write_video(tmp_path / "videos" / "anna.mp4", 2)
     (tmp_path / "parts").write_text("a file where the folder should be")
-    work = Work(FaultySource(), LENIENT, tmp_path / "parts")
+    conversion = ClipConversion(FaultySource(), LENIENT, tmp_path / "parts")
     clips = find_clips([tmp_path / "videos"], Layout("video")).clips
     with pytest.raises(RuntimeError, match=r"anna\.mp4: the result cannot be stored in .*parts"):
-        list(convert_here(clips, work, processes=1))
+        list(convert_here(clips, conversion, processes=1))
 
 
 def test_beam_without_beam_says_how_to_install(videos, capsys, monkeypatch):

@@ -161,13 +161,6 @@ def test_unusable_order_or_nothing_at_all(tmp_path, rows, words):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_empty_clip_is_logged_and_listed(tmp_path, caplog):
-    expected = [("eva", "e"), ("eva", "silent"), ("gus", "g")]
-    write_split(tmp_path, "train", make_records({"eva": {"e": 2}}), settings={}, expected_clips=expected)
-    assert "2 clips gave no records, first: eva/silent, gus/g" in caplog.text
-    assert Split(tmp_path, "train").manifest["empty_clips"] == ["eva/silent", "gus/g"]
-
-
 class FullDisk:
     """A shard writer on a disk that fills up, at a write or, as the library does it, only at closing."""
 

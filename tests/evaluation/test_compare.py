@@ -5,7 +5,7 @@ import pytest
 
 import eval as command
 from sheap_jax.evaluation.compare import CompareError, compare_files, paired_bootstrap
-from sheap_jax.evaluation.report import Comparison, PerImage, Report, write_reports
+from sheap_jax.evaluation.report import BenchmarkReport, Comparison, PerImage, write_reports
 
 PEOPLE = np.repeat([f"p{k}" for k in range(40)], 3)
 IMAGES = [f"{person}/{k}" for k, person in enumerate(PEOPLE)]
@@ -49,7 +49,7 @@ def _write(directory, errors, *, version="embedded-v1", images=IMAGES):
     ]
     people = [image.split("/")[0] for image in images]
     per_image = [PerImage(images, people, {"error": errors, "PSNR": 20 - errors})]
-    report = Report("embedded", version, {"frames": len(images)}, rows, per_image)
+    report = BenchmarkReport("embedded", version, {"frames": len(images)}, rows, per_image)
     return write_reports([report], directory)[0]
 
 

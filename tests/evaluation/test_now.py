@@ -18,7 +18,7 @@ from sheap_jax.evaluation.now import (
     score_predictions,
 )
 from sheap_jax.evaluation.now.__main__ import main
-from sheap_jax.evaluation.now.predict import FaceBox, crop_face, read_box
+from sheap_jax.evaluation.now.predict import NowBox, crop_face, read_box
 from sheap_jax.evaluation.report import markdown_table
 from sheap_jax.files.mesh_files import read_landmarks7, read_mesh, write_obj
 
@@ -214,7 +214,7 @@ def test_the_crop_is_the_enlarged_box_padded_to_a_square(box, region):
     canvas = Image.new("RGB", (512, 512))
     canvas.paste(cut, ((512 - cut.width) // 2, (512 - cut.height) // 2))
     expected = np.asarray(canvas.resize((64, 64), Image.Resampling.BOX), np.float64)
-    ours = crop_face(image, FaceBox(*map(float, box)), 64)
+    ours = crop_face(image, NowBox(*map(float, box)), 64)
     assert ours.shape == (64, 64, 3)
     difference = np.abs(ours - expected)
     assert np.median(difference) <= 1
@@ -223,7 +223,7 @@ def test_the_crop_is_the_enlarged_box_padded_to_a_square(box, region):
 
 def test_a_box_outside_the_photograph_is_refused():
     with pytest.raises(ValueError, match="outside the photograph"):
-        crop_face(np.zeros((50, 50, 3), np.uint8), FaceBox(100, 120, 10, 30), 32)
+        crop_face(np.zeros((50, 50, 3), np.uint8), NowBox(100, 120, 10, 30), 32)
 
 
 def test_a_network_sees_crops_of_its_own_size(now, tiny_benchmark, tmp_path):

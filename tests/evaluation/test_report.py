@@ -5,7 +5,7 @@ import cv2
 import numpy as np
 import pytest
 
-from sheap_jax.evaluation.report import Comparison, PerImage, Report, markdown_table, write_reports
+from sheap_jax.evaluation.report import BenchmarkReport, Comparison, PerImage, markdown_table, write_reports
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def report():
     picture = np.zeros((4, 5, 3), np.uint8)
     picture[1, 2] = (250, 10, 20)
     per_image = [PerImage(["a", "b"], ["ann", "bob"], {"landmarks": np.array([1.5, np.nan])})]
-    return Report("embedded", "embedded-v1", {"frames": 1234}, rows, per_image, curves=curves, samples=picture)
+    return BenchmarkReport("embedded", "embedded-v1", {"frames": 1234}, rows, per_image, curves=curves, samples=picture)
 
 
 def test_table_has_one_row_per_comparison_with_ratio_and_direction(report):
@@ -50,7 +50,7 @@ def test_files_hold_what_the_report_says(report, tmp_path):
 
 def test_several_reports_are_one_file(report, tmp_path):
     rows = [Comparison("accuracy", "", True, 0.5)]
-    bare = Report("affectnet", "affectnet-8", {}, rows, missing=[f"image {k}: no box" for k in range(25)])
+    bare = BenchmarkReport("affectnet", "affectnet-8", {}, rows, missing=[f"image {k}: no box" for k in range(25)])
     paths = write_reports([report._replace(samples=None), bare], tmp_path)
     assert [path.name for path in paths] == ["results.json", "results.md", "embedded_cumulative_error.png"]
     stored = json.loads(paths[0].read_text())["reports"]

@@ -6,7 +6,16 @@ import trimesh
 
 from sheap_jax.evaluation.geometry_scores import in_threads
 from sheap_jax.evaluation.scans import face_region, load_scan
-from sheap_jax.files.mesh_files import ply_bytes, read_landmarks7, read_mesh, read_vertices, write_obj
+from sheap_jax.files.mesh_files import (
+    NO_UV,
+    parse_obj,
+    ply_bytes,
+    read_landmarks7,
+    read_mesh,
+    read_vertices,
+    triangle_fans,
+    write_obj,
+)
 
 BALL = trimesh.creation.icosphere(subdivisions=2, radius=3.0)
 VERTICES, FACES = np.asarray(BALL.vertices), np.asarray(BALL.faces)
@@ -130,3 +139,20 @@ def test_scans_are_cropped_and_in_metres(tmp_path):
     np.save(tmp_path / "lmk.npy", FACE / 1000)
     with pytest.raises(ValueError, match="one unit"):
         load_scan(tmp_path / "scan.obj", tmp_path / "lmk.npy")
+
+
+def test_obj_lines_come_back_with_indices_from_zero():
+    corners = "f 1/1/1 2/2/1 3/-1 -1//1\n"
+    mesh = parse_obj("v 0 0 0\nv 1  0 0\nv 1 1 0 0.5 0.5 0.5\nv 0 1 0\nvt 0 0\nvt 1 0.5 0\n" + corners, with_uv=True)
+    np.testing.assert_array_equal(mesh.vertices, [[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]])
+    np.testing.assert_array_equal(mesh.uv, [[0, 0], [1, 0.5]])
+    assert mesh.polygons == [[0, 1, 2, 3]]
+    assert mesh.uv_polygons == [[0, 1, 1, NO_UV]]
+    np.testing.assert_array_equal(triangle_fans(mesh.polygons), [[0, 1, 2], [0, 2, 3]])
+
+
+@pytest.mark.parametrize("line", ["v 1 x 0", "v 1 0", "vt 0", "f 1 2 x", "f 1/1 2/1 3/-2", "f 1 2 -3"])
+def test_a_broken_line_of_an_obj_is_named(line):
+    text = f"v 0 0 0\nvt 0 0\n# {line}\n{line}\nv 1 0 0\n"
+    with pytest.raises(ValueError, match=f"line 4: '{line}' is no line of an OBJ mesh"):
+        parse_obj(text, with_uv=True)

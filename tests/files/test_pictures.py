@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
-from sheap_jax.files.pictures import GAP, grid, mark_points, normal_colors, overlay, save_picture, shade
+from sheap_jax.files.pictures import GAP, grid, normal_colors, overlay, save_picture, shade
 
 FACING = np.array([0.0, 0.0, -1.0])
 
@@ -28,15 +28,6 @@ def test_overlay_changes_only_the_mesh_and_keeps_batches():
     result = overlay(image, normal, mask, opacity=0.5)
     np.testing.assert_array_equal(result[~mask], image[~mask])
     np.testing.assert_allclose(result[1, 2, 3], 0.1 + 0.5 * shade(FACING))
-
-
-def test_points_mark_the_pixels_they_lie_in():
-    image = np.zeros((4, 6, 3))
-    marked = mark_points(
-        image, np.array([[0.5, 0.5], [5.99, 3.0], [6.0, 1.0], [np.nan, 1.0], [-0.1, 0]]), color=(1, 0, 0)
-    )
-    assert {tuple(p) for p in np.argwhere(marked[..., 0])} == {(0, 0), (3, 5)}
-    assert image.sum() == 0
 
 
 def test_grid_places_images_row_by_row():

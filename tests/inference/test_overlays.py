@@ -8,7 +8,7 @@ import pytest
 
 from sheap_jax.cropping import CropBox
 from sheap_jax.data.prepare.clips import Clip
-from sheap_jax.inference import heads, overlays
+from sheap_jax.inference import head_geometry, overlays
 from sheap_jax.inference.pipeline import Footage, Prediction
 from sheap_jax.morphable.model import mean_params
 from tests.training.conftest import ellipsoid
@@ -30,7 +30,7 @@ def test_the_overlay_covers_the_projected_mesh(tmp_path, center, half):
     np.testing.assert_array_equal(beside[:, :180], image)
     covered = np.abs(beside[:, 180:].astype(int) - 90).max(axis=2) > 8
     expected = np.zeros((130, 180), np.uint8)
-    pixels = heads.project_points(heads.picture_cameras(box).matrix, vertices)[0]
+    pixels = head_geometry.project_points(head_geometry.picture_cameras(box).matrix, vertices)[0]
     for face in FACES:
         cv2.fillConvexPoly(expected, np.round((pixels[face] - 0.5) * 16).astype(np.int32), 1, shift=4)
     union = (covered | (expected > 0)).sum()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from sheap_jax.data.prepare.landmarks import NpzLandmarks
-from sheap_jax.inference import heads
+from sheap_jax.inference import head_geometry
 from sheap_jax.inference.faces import LandmarkFaces, WholePicture
 from sheap_jax.inference.inputs import Failure, find_inputs
 from sheap_jax.inference.pipeline import BATCH, Prediction, ahead, predict_clips
@@ -55,8 +55,8 @@ def test_a_head_that_lies_on_its_side_keeps_its_roll(tmp_path, turns):
         results += predict_clips(FakePredictor(), clips, finder, size=SIZE)
     pixels = []
     for result in results:
-        vertices = heads.posed_heads(FakePredictor.model, result.head).vertices
-        pixels.append(heads.project_points(heads.picture_cameras(result.box).matrix, vertices)[0])
+        vertices = head_geometry.posed_heads(FakePredictor.model, result.head).vertices
+        pixels.append(head_geometry.project_points(head_geometry.picture_cameras(result.box).matrix, vertices)[0])
     upright, turned = results
     np.testing.assert_allclose(turned.head.shape, upright.head.shape, atol=0.01)
     expected, width, height = pixels[0], 160, 120

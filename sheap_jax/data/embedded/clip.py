@@ -14,12 +14,12 @@ from sheap_jax.data.embedded import clothes, hair
 from sheap_jax.data.embedded.chart import texel_grid
 from sheap_jax.data.embedded.detector import draw_noise, frame_heads
 from sheap_jax.data.embedded.layers import Posed
+from sheap_jax.data.embedded.light_and_backdrop import draw_lights, paint_backdrop
 from sheap_jax.data.embedded.motion import SECONDS_PER_FRAME, Motion, draw_motion, tracks
-from sheap_jax.data.embedded.people import Cast
-from sheap_jax.data.embedded.render import Wardrobe, finish, render
+from sheap_jax.data.embedded.people import FilmedPerson
+from sheap_jax.data.embedded.render import ClipTextures, finish, render
+from sheap_jax.data.embedded.scene_meshes import SceneMeshes, dressed_model
 from sheap_jax.data.embedded.skin import paint_skin
-from sheap_jax.data.embedded.stage import Stage, dress
-from sheap_jax.data.embedded.studio import draw_light, paint_backdrop
 from sheap_jax.data.embedded.traits import Traits, draw_traits
 from sheap_jax.morphable.model import MorphableModel, forward, landmarks
 from sheap_jax.types import HeadParams
@@ -28,8 +28,8 @@ CROP_JITTER = np.array([0.02, 0.02, 0.04])  # x and y in image sizes, logarithm 
 BODY_SHARE = 0.7  # of the root's turn that the shoulders make
 
 
-class Footage(NamedTuple):
-    """What came of one person; arrays over the frames of all clips in record order."""
+class PersonClips(NamedTuple):
+    """All clips of one person; arrays over the frames of all clips in record order."""
 
     records: list[Record]
     posed: Float32[np.ndarray, "n v 3"]
@@ -38,7 +38,7 @@ class Footage(NamedTuple):
     head: np.ndarray  # [n, h, w] bool: pixels that show the head
 
 
-class _Look(NamedTuple):
+class _Appearance(NamedTuple):
     """What stays the same in all clips of a person."""
 
     traits: Traits
@@ -48,32 +48,34 @@ class _Look(NamedTuple):
     model: MorphableModel
 
 
-def film(cast: Cast, model: MorphableModel, stage: Stage, config: EmbeddedData) -> Footage:
+def film(person: FilmedPerson, model: MorphableModel, meshes: SceneMeshes, config: EmbeddedData) -> PersonClips:
     """All clips of one person; depends on nothing but the arguments."""
-    look = _make_up(cast, model, stage)
-    clips = [_film_clip(cast, look, stage, config, number) for number in range(config.clips_per_identity)]
+    look = _appearance(person, model, meshes)
+    clips = [_film_clip(person, look, meshes, config, number) for number in range(config.clips_per_identity)]
     arrays = [np.concatenate(parts) for parts in zip(*(clip[1:] for clip in clips), strict=True)]
-    return Footage([record for clip in clips for record in clip.records], *arrays)
+    return PersonClips([record for clip in clips for record in clip.records], *arrays)
 
 
-def _make_up(cast: Cast, model: MorphableModel, stage: Stage) -> _Look:
-    rng = np.random.default_rng([*cast.entropy, 0])
-    traits = draw_traits(cast.population, rng)
+def _appearance(person: FilmedPerson, model: MorphableModel, meshes: SceneMeshes) -> _Appearance:
+    rng = np.random.default_rng([*person.entropy, 0])
+    traits = draw_traits(person.population, rng)
     azimuth = texel_grid()[0]
     dense = np.linspace(-np.pi, np.pi, 361)
     edge = hair.hairline(traits.haircut, dense, rng)
-    shell = hair.grow_hair(cast.neutral, traits, rng, np.interp(hair.meridians(), dense, edge))
-    return _Look(
+    shell = hair.grow_hair(person.neutral, traits, rng, np.interp(hair.meridians(), dense, edge))
+    return _Appearance(
         traits=traits,
-        skin=paint_skin(np.asarray(stage.landmarks), np.interp(azimuth, dense, edge), traits, rng),
+        skin=paint_skin(np.asarray(meshes.landmarks), np.interp(azimuth, dense, edge), traits, rng),
         hair=hair.paint_hair(traits, rng),
         shell=shell,
-        model=dress(model, cast.neutral, shell.vertices),
+        model=dressed_model(model, person.neutral, shell.vertices),
     )
 
 
-def _film_clip(cast: Cast, look: _Look, stage: Stage, config: EmbeddedData, number: int) -> Footage:
-    rng = np.random.default_rng([*cast.entropy, 1 + number])
+def _film_clip(
+    person: FilmedPerson, look: _Appearance, meshes: SceneMeshes, config: EmbeddedData, number: int
+) -> PersonClips:
+    rng = np.random.default_rng([*person.entropy, 1 + number])
     frames, size = config.frames_per_clip, config.image_size
     motion = draw_motion(rng, look.model, frames)
     vertices, points = (np.asarray(value) for value in _pose(look.model, motion))
@@ -81,9 +83,9 @@ def _film_clip(cast: Cast, look: _Look, stage: Stage, config: EmbeddedData, numb
     jitter = CROP_JITTER * tracks(rng, SECONDS_PER_FRAME * np.arange(frames), 0.8, 3)
     framing = frame_heads(points, noise, jitter, size=size)
     vertices = vertices + framing.translation[:, None]
-    posed = _on_stage(look.model, vertices, framing.translation, motion, clothes.shoulders(rng))
+    posed = _in_scene(look.model, vertices, framing.translation, motion, clothes.shoulders(rng))
     coverage = look.traits.haircut.coverage
-    wardrobe = Wardrobe(
+    textures = ClipTextures(
         skin=look.skin,
         hair=look.hair,
         cloth=clothes.paint_cloth(look.traits.skin, rng),
@@ -91,16 +93,16 @@ def _film_clip(cast: Cast, look: _Look, stage: Stage, config: EmbeddedData, numb
         hair_amount=float(coverage > 0.3),
         backdrop=paint_backdrop(rng),
     )
-    picture = render(stage, posed, look.shell.strand, wardrobe, draw_light(rng),
+    picture = render(meshes, posed, look.shell.strand, textures, draw_lights(rng),
                      size=size, supersampling=config.supersampling)  # fmt: skip
     clip = f"{number:02d}"
     records = [
-        Record(cast.name, clip, i, _encode(finish(picture.image[i], rng), rng), framing.detected[i], noise.weights[i])
+        Record(person.name, clip, i, _encode(finish(picture.image[i], rng), rng), framing.detected[i], noise.weights[i])
         for i in range(frames)
     ]
-    head = vertices[:, : len(cast.neutral)]
+    head = vertices[:, : len(person.neutral)]
     translated = points + framing.translation[:, None]
-    return Footage(records, head.astype(np.float32), translated.astype(np.float32),
+    return PersonClips(records, head.astype(np.float32), translated.astype(np.float32),
                    framing.exact.astype(np.float32), picture.head)  # fmt: skip
 
 
@@ -113,7 +115,7 @@ def _pose(model: MorphableModel, motion: Motion) -> tuple[Float[Array, "n v 3"],
     return vertices, landmarks(model, vertices, params.rotations)
 
 
-def _on_stage(
+def _in_scene(
     model: MorphableModel,
     vertices: Float[np.ndarray, "n v 3"],
     translation: Float[np.ndarray, "n 3"],

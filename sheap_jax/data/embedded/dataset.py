@@ -1,4 +1,4 @@
-"""The whole data set: people are filmed in worker processes, shards and ground truth are written as they come."""
+"""The whole data set: people are clips in worker processes, shards and ground truth are written as they come."""
 
 import contextlib
 import dataclasses
@@ -18,11 +18,11 @@ import numpy as np
 
 from sheap_jax.config import EmbeddedData
 from sheap_jax.data.codec import Record
-from sheap_jax.data.embedded.clip import Footage, film
-from sheap_jax.data.embedded.people import Cast, cast_person, load_people, people_settings
+from sheap_jax.data.embedded.clip import PersonClips, film
+from sheap_jax.data.embedded.people import FilmedPerson, draw_person, load_people, people_settings
 from sheap_jax.data.embedded.samples import SampleSheet
+from sheap_jax.data.embedded.scene_meshes import SceneMeshes, build_scene_meshes
 from sheap_jax.data.embedded.settings import SPLITS, check_embedded
-from sheap_jax.data.embedded.stage import Stage, build_stage
 from sheap_jax.data.embedded.truth import LANDMARKS_7, Truth, save_truth
 from sheap_jax.data.manifest import MANIFEST, read_manifest
 from sheap_jax.data.records import write_split
@@ -32,11 +32,11 @@ GENERATOR_VERSION = 3  # raise it when the same settings give other images
 _log = logging.getLogger(__name__)
 
 
-class _Studio(NamedTuple):
+class _WorkerInputs(NamedTuple):
     """What every worker needs; sent to it once."""
 
     model: MorphableModel
-    stage: Stage
+    meshes: SceneMeshes
     config: EmbeddedData
 
 
@@ -115,17 +115,17 @@ def _generate_into(directory: Path, config: EmbeddedData, *, progress: bool) -> 
     per_identity = config.clips_per_identity * config.frames_per_clip
     sheet = SampleSheet(config.image_size)
     with tqdm(total=identities * per_identity, unit="frame", desc="embedded heads", disable=not progress) as bar:
-        footage = film_people(config, model)
+        everybody = film_people(config, model)
         for split, count in (("train", config.train_identities), ("test", config.test_identities)):
             collector = _TruthCollector(split in config.truth_splits)
 
             def records(count: int = count, collector: "_TruthCollector" = collector) -> Iterator[Record]:
                 for _ in range(count):
-                    cast, filmed = next(footage)
-                    collector.add(cast, filmed)
-                    sheet.add(filmed)
+                    person, clips = next(everybody)
+                    collector.add(person, clips)
+                    sheet.add(clips)
                     bar.update(per_identity)
-                    yield from filmed.records
+                    yield from clips.records
 
             write_split(directory, split, records(), settings=generator_settings(config))
             if collector.wanted:
@@ -133,20 +133,18 @@ def _generate_into(directory: Path, config: EmbeddedData, *, progress: bool) -> 
     sheet.save(directory / "samples.png")
 
 
-def film_people(config: EmbeddedData, model: MorphableModel) -> Iterator[tuple[Cast, Footage]]:
+def film_people(config: EmbeddedData, model: MorphableModel) -> Iterator[tuple[FilmedPerson, PersonClips]]:
     """Film everybody in order, train before test, in this process or in several.
 
     Args:
       model: of `load_people(config.people)`.
     """
-    studio = _Studio(model, build_stage(model), config)
-    sizes = {"train": studio.config.train_identities, "test": studio.config.test_identities}
-    people = ((split, number) for split, count in sizes.items() for number in range(count))
-    processes = studio.config.processes or min(os.cpu_count() or 1, 8)
+    inputs = _WorkerInputs(model, build_scene_meshes(model), config)
+    sizes = {"train": config.train_identities, "test": config.test_identities}
+    places = ((split, number) for split, count in sizes.items() for number in range(count))
+    processes = config.processes or min(os.cpu_count() or 1, 8)
     if processes == 1:
-        for person in people:
-            cast = cast_person(*person, studio.config, studio.model)
-            yield cast, film(cast, studio.model, studio.stage, studio.config)
+        yield from (_film_one(place, inputs) for place in places)
         return
     # spawn: a forked process would inherit XLA's threads in an unknown state
     context = multiprocessing.get_context("spawn")
@@ -154,16 +152,16 @@ def film_people(config: EmbeddedData, model: MorphableModel) -> Iterator[tuple[C
     for number in range(processes):
         cores.put(number)
     with _for_many_processes():
-        pool = context.Pool(processes, _start_worker, (studio, cores))
+        pool = context.Pool(processes, _start_worker, (inputs, cores))
     with pool:
-        yield from pool.imap(_film_in_worker, people, chunksize=1)
+        yield from pool.imap(_film_in_worker, places, chunksize=1)
 
 
 @contextlib.contextmanager
 def _for_many_processes() -> Iterator[None]:
-    """Processes started in here leave accelerators alone, of which each would take all memory, and use one thread.
+    """Processes that start in here keep off accelerators, whose memory each would take whole, and use one thread.
 
-    NumPy's: the spinning threads of several processes eat up the cores.
+    Otherwise the spinning threads of NumPy in several processes would eat up the cores.
     """
     threads = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
     settings = {"JAX_PLATFORMS": "cpu"} | dict.fromkeys(threads, "1")
@@ -176,22 +174,27 @@ def _for_many_processes() -> Iterator[None]:
             os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
-_studio: _Studio  # of this worker process
+_inputs: _WorkerInputs  # of this worker process
 
 
-def _start_worker(studio: _Studio, cores: Any) -> None:
-    """Keep the studio, and this process on one core: thread pools that share cores take more than twice as long."""
-    global _studio
-    _studio = studio
+def _start_worker(inputs: _WorkerInputs, cores: Any) -> None:
+    """Keep the inputs, and bind this process to one core: thread pools that share cores take over twice as long."""
+    global _inputs
+    _inputs = inputs
     cv2.setNumThreads(1)
     if hasattr(os, "sched_setaffinity"):  # Linux; must come before XLA counts the cores
         allowed = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, {allowed[cores.get() % len(allowed)]})
 
 
-def _film_in_worker(person: tuple[str, int]) -> tuple[Cast, Footage]:
-    cast = cast_person(*person, _studio.config, _studio.model)
-    return cast, film(cast, _studio.model, _studio.stage, _studio.config)
+def _film_in_worker(place: tuple[str, int]) -> tuple[FilmedPerson, PersonClips]:
+    return _film_one(place, _inputs)
+
+
+def _film_one(place: tuple[str, int], inputs: _WorkerInputs) -> tuple[FilmedPerson, PersonClips]:
+    """The person at a place (split and number) with all clips."""
+    person = draw_person(*place, inputs.config, inputs.model)
+    return person, film(person, inputs.model, inputs.meshes, inputs.config)
 
 
 class _TruthCollector:
@@ -199,24 +202,24 @@ class _TruthCollector:
 
     def __init__(self, wanted: bool) -> None:
         self.wanted = wanted
-        self.parts: list[tuple[np.ndarray, Footage]] = []
+        self.parts: list[tuple[np.ndarray, PersonClips]] = []
 
-    def add(self, cast: Cast, filmed: Footage) -> None:
+    def add(self, person: FilmedPerson, clips: PersonClips) -> None:
         if self.wanted:
-            self.parts.append((cast.neutral, filmed._replace(records=[], head=np.empty(0))))
+            self.parts.append((person.neutral, clips._replace(records=[], head=np.empty(0))))
 
     def build(self, model: MorphableModel) -> Truth:
         neutral = np.stack([part for part, _ in self.parts])
         fixed = points_on_faces(jnp.asarray(neutral), model.faces, model.landmark_faces, model.landmark_barycentrics)
-        posed3d = np.concatenate([filmed.landmarks3d for _, filmed in self.parts])
-        index = np.repeat(np.arange(len(self.parts)), [len(filmed.posed) for _, filmed in self.parts])
+        posed3d = np.concatenate([clips.landmarks3d for _, clips in self.parts])
+        index = np.repeat(np.arange(len(self.parts)), [len(clips.posed) for _, clips in self.parts])
         return Truth(
             faces=np.asarray(model.faces, np.int32),
             neutral=neutral,
-            posed=np.concatenate([filmed.posed for _, filmed in self.parts]),
+            posed=np.concatenate([clips.posed for _, clips in self.parts]),
             identity_index=index.astype(np.int32),
             face_mask=np.asarray(model.regions["face"]) > 0.5,
             landmarks7_neutral=np.asarray(fixed)[:, LANDMARKS_7],
             landmarks7_posed=posed3d[:, LANDMARKS_7],
-            landmarks2d=np.concatenate([filmed.landmarks2d for _, filmed in self.parts]),
+            landmarks2d=np.concatenate([clips.landmarks2d for _, clips in self.parts]),
         )

@@ -18,8 +18,8 @@ class DetectorNoise(NamedTuple):
     weights: Float[np.ndarray, "n 68"]  # 0 where nothing was detected
 
 
-class Framing(NamedTuple):
-    """Where the head of each frame must be so that the crop shows it as the crop rule would."""
+class FramedHeads(NamedTuple):
+    """Where the head of each frame must be, so that the image is the crop that the crop rule gives."""
 
     translation: Float[np.ndarray, "n 3"]  # metres
     exact: Float[np.ndarray, "n 68 2"]  # pixels
@@ -50,7 +50,7 @@ def frame_heads(
     jitter: Float[np.ndarray, "n 3"],
     *,
     size: int,
-) -> Framing:
+) -> FramedHeads:
     """Move each head until the crop rule, applied to its detected landmarks, gives the full image.
 
     Args:
@@ -71,7 +71,7 @@ def frame_heads(
             shift = (wanted - box.center) / focal * distance
             translation[i, :2] += shift * [1, -1]
     exact, detected = _detect(landmarks + translation[:, None], noise, size)
-    return Framing(translation.astype(np.float32), exact, detected.astype(np.float32))
+    return FramedHeads(translation.astype(np.float32), exact, detected.astype(np.float32))
 
 
 def _detect(points: np.ndarray, noise: DetectorNoise, size: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,7 +1,7 @@
 """What the camera sees at each pixel: the z-buffer's faces and everything interpolated over them.
 
 Solid things and hair are two layers, because hair is partly transparent. Both come from one call of the rasteriser:
-in one half of the batch the hair collapses to a point, in the other half all else.
+in one half of the batch the hair collapses to a point, in the other half everything else.
 """
 
 import functools
@@ -16,8 +16,8 @@ from sheap_jax.data.embedded import chart
 from sheap_jax.data.embedded.clothes import TEXTURE_SIZE as CLOTH_SIZE
 from sheap_jax.data.embedded.hair import TEXTURE_SIZE as HAIR_SIZE
 from sheap_jax.data.embedded.illumination import irradiance, shadow
-from sheap_jax.data.embedded.stage import EYE, Stage
-from sheap_jax.data.embedded.studio import Light
+from sheap_jax.data.embedded.light_and_backdrop import DistantLights
+from sheap_jax.data.embedded.scene_meshes import EYE, SceneMeshes
 from sheap_jax.geometry import normalize, official_camera
 
 EYE_AXIS = 0.012  # metres, radius of the eyeball to which iris and pupil are scaled
@@ -41,12 +41,12 @@ class Layer(NamedTuple):
     irradiance: Float[Array, "b h w 3"]
     coordinates: Float[Array, "b h w c"]  # what they mean depends on the layer
     face: Int[Array, "b h w"]
-    kind: Int[Array, "b h w"]  # see stage.py; -1 where there is nothing
+    kind: Int[Array, "b h w"]  # see scene_meshes.py; -1 where there is nothing
 
 
 @functools.partial(jax.jit, static_argnames="size")
 def rasterize_layers(
-    stage: Stage, posed: Posed, strand: Float[Array, "h 4"], light: Light, *, size: int
+    meshes: SceneMeshes, posed: Posed, strand: Float[Array, "h 4"], lights: DistantLights, *, size: int
 ) -> tuple[Layer, Layer]:
     """The solid layer and the hair layer.
 
@@ -54,14 +54,14 @@ def rasterize_layers(
     strand, and the distance to the edge of the hair in metres.
     """
     batch, solid_count = posed.solid.shape[:2]
-    hair_faces = stage.hair_faces + solid_count
-    faces = jnp.concatenate([stage.solid_faces, hair_faces, hair_faces[:, ::-1]])  # hair is seen from both sides
+    hair_faces = meshes.hair_faces + solid_count
+    faces = jnp.concatenate([meshes.solid_faces, hair_faces, hair_faces[:, ::-1]])  # hair is seen from both sides
     vertices = jnp.concatenate([posed.solid, posed.hair], axis=1)
-    normals = vertex_normals(vertices, faces[: len(stage.solid_faces) + len(hair_faces)])
-    lit = jnp.maximum(irradiance(light, normals), 0.02)
-    shaded = shadow(stage, posed.head_rotation, light)
+    normals = vertex_normals(vertices, faces[: len(meshes.solid_faces) + len(hair_faces)])
+    lit = jnp.maximum(irradiance(lights, normals), 0.02)
+    shaded = shadow(meshes, posed.head_rotation, lights)
     lit = lit.at[:, : shaded.shape[1]].multiply(shaded)
-    coordinates = jnp.concatenate([jnp.pad(stage.solid_coordinates, ((0, 0), (0, 1))), strand])
+    coordinates = jnp.concatenate([jnp.pad(meshes.solid_coordinates, ((0, 0), (0, 1))), strand])
     carried = jnp.concatenate([normals, lit, jnp.broadcast_to(coordinates, (*normals.shape[:2], 4)), vertices], axis=-1)
 
     is_solid = (jnp.arange(vertices.shape[1]) < solid_count)[:, None]
@@ -69,8 +69,8 @@ def rasterize_layers(
     both = _interpolate(shown, faces, jnp.concatenate([carried, carried]), size=size)
     solid = Layer(*(value[:batch] for value in both))
     hair = Layer(*(value[batch:] for value in both))
-    kind = jnp.where(solid.mask, stage.solid_kind[jnp.minimum(solid.face, len(stage.solid_faces) - 1)], -1)
-    solid = solid._replace(kind=kind, coordinates=_solid_coordinates(stage, solid.coordinates, kind))
+    kind = jnp.where(solid.mask, meshes.solid_kind[jnp.minimum(solid.face, len(meshes.solid_faces) - 1)], -1)
+    solid = solid._replace(kind=kind, coordinates=_solid_coordinates(meshes, solid.coordinates, kind))
     cosine, sine, along, inside = jnp.moveaxis(hair.coordinates, -1, 0)
     around = (jnp.arctan2(sine, cosine) / (2 * jnp.pi) + 0.5) * HAIR_SIZE
     return solid, hair._replace(coordinates=jnp.stack([around, along * HAIR_SIZE, inside], axis=-1))
@@ -109,12 +109,14 @@ def _interpolate(
     )
 
 
-def _solid_coordinates(stage: Stage, coordinates: Float[Array, "b h w 3"], kind: Array) -> Float[Array, "b h w 6"]:
+def _solid_coordinates(
+    meshes: SceneMeshes, coordinates: Float[Array, "b h w 3"], kind: Array
+) -> Float[Array, "b h w 6"]:
     """Texels of the skin chart (2) and of the garment (2); offset from the eye's axis or place on the teeth (2)."""
     angle = jnp.arctan2(coordinates[..., 0], coordinates[..., 2] - chart.AXIS_Z)
     skin_x = (angle * chart.RADIUS - chart.U_LIMITS[0]) / chart.TEXEL
     skin_y = (chart.V_LIMITS[1] - coordinates[..., 1]) / chart.TEXEL
-    center = jnp.where(coordinates[..., :1] < 0, stage.eye_centers[0], stage.eye_centers[1])
+    center = jnp.where(coordinates[..., :1] < 0, meshes.eye_centers[0], meshes.eye_centers[1])
     off_axis = (coordinates[..., :2] - center[..., :2]) / EYE_AXIS
     detail = jnp.where(kind[..., None] == EYE, off_axis, coordinates[..., :2])
     return jnp.concatenate([skin_x[..., None], skin_y[..., None], coordinates[..., :2] * CLOTH_SIZE, detail], axis=-1)

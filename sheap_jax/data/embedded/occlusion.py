@@ -1,4 +1,4 @@
-"""How much light of which direction reaches each vertex past the rest of the head: soft shadows for little money.
+"""How much light reaches each vertex from each direction, past the rest of the head: cheap soft shadows.
 
 Precomputed radiance transfer (Sloan, Kautz and Snyder, SIGGRAPH 2002) of order 2, on the template. Visibility comes
 from splatting the surface into a coarse depth buffer per direction, which is accurate to some millimetres.
@@ -36,7 +36,11 @@ def unshadowed_transfer(normals: Float[np.ndarray, "v 3"]) -> Float[np.ndarray, 
 
 
 def vertex_normals(vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3"]) -> Float[np.ndarray, "v 3"]:
-    """Area-weighted unit normals."""
+    """Area-weighted unit normals.
+
+    `layers.vertex_normals` computes the same with other roundings. This one stays: with the last bits of its result the
+    pictures of embedded-v1 would change.
+    """
     corners = vertices[faces]
     normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     total = np.zeros_like(vertices)

@@ -22,8 +22,8 @@ EYES = np.array([0.0, 0.019, 0.061], np.float32)
 _EYE_LANDMARKS = slice(36, 48)
 
 
-class Cast(NamedTuple):
-    """One person to be filmed."""
+class FilmedPerson(NamedTuple):
+    """One person of the data set, before any clip is made."""
 
     name: str
     split: str
@@ -33,7 +33,7 @@ class Cast(NamedTuple):
 
 
 def load_people(name: str) -> MorphableModel:
-    """The model whose people `EmbeddedData.people` names, as NumPy arrays, where the stage expects a head.
+    """The model whose people `EmbeddedData.people` names, as NumPy arrays, placed where hair and clothes expect a head.
 
     Raises FileNotFoundError or ValueError if it is neither "embedded:<detail>" nor a converted model.
     """
@@ -45,11 +45,11 @@ def load_people(name: str) -> MorphableModel:
     return dataclasses.replace(model, template=model.template + shift)
 
 
-def cast_person(split: str, number: int, config: EmbeddedData, model: MorphableModel) -> Cast:
+def draw_person(split: str, number: int, config: EmbeddedData, model: MorphableModel) -> FilmedPerson:
     """Person `number` of a split, ready to be filmed.
 
-    People of a converted model have independent, standard normal identity coefficients, as its statistics say; their
-    sex, age and colours are drawn without regard to these, as such a model does not know them.
+    People of a converted model have independent, standard normal identity coefficients, as its statistics say. Their
+    sex, age and colours are drawn independently of these, since such a model does not know them.
 
     Args:
       model: of `load_people(config.people)`.
@@ -64,11 +64,11 @@ def cast_person(split: str, number: int, config: EmbeddedData, model: MorphableM
         shape = rng.standard_normal(len(model.identity_basis)).astype(np.float32)
         neutral = neutral_vertices(model, jnp.asarray(shape))
     entropy = (config.seed, SPLITS[split], number)
-    return Cast(f"{split}-{number:05d}", split, entropy, population, np.asarray(neutral, np.float32))
+    return FilmedPerson(f"{split}-{number:05d}", split, entropy, population, np.asarray(neutral, np.float32))
 
 
 def person_seed(split: str, number: int, config: EmbeddedData) -> int:
-    """Seed of a person's geometry; those of the splits never meet, whatever their sizes."""
+    """Seed of a person's geometry. Seeds of the two splits never meet, whatever their sizes."""
     return int(np.random.SeedSequence((config.seed, SPLITS[split], number)).generate_state(1)[0])
 
 

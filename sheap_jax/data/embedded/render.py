@@ -13,8 +13,8 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, UInt8
 
 from sheap_jax.data.embedded.layers import Layer, Posed, rasterize_layers
-from sheap_jax.data.embedded.stage import CLOTH, EYE, MOUTH, TEETH, Stage
-from sheap_jax.data.embedded.studio import Light
+from sheap_jax.data.embedded.light_and_backdrop import DistantLights
+from sheap_jax.data.embedded.scene_meshes import CLOTH, EYE, MOUTH, TEETH, SceneMeshes
 from sheap_jax.geometry import normalize
 
 TOOTH_WIDTH = 0.0075  # metres
@@ -22,7 +22,7 @@ HIGHLIGHTS = 2  # how many of the lights make highlights
 IRIS, PUPIL = 0.49, 0.21  # sine of the angle from the eye's axis
 
 
-class Wardrobe(NamedTuple):
+class ClipTextures(NamedTuple):
     """Textures and colours of one clip."""
 
     skin: Float[np.ndarray, "h w 4"]
@@ -40,17 +40,25 @@ class Picture(NamedTuple):
     head: Bool[np.ndarray, "b h w"]  # pixels whose centre shows the head (not hair, not clothes)
 
 
-def render(stage: Stage, posed: Posed, strand: Float[np.ndarray, "h 4"], wardrobe: Wardrobe, light: Light,
-           *, size: int, supersampling: float) -> Picture:  # fmt: skip
+def render(
+    meshes: SceneMeshes,
+    posed: Posed,
+    strand: Float[np.ndarray, "h 4"],
+    textures: ClipTextures,
+    lights: DistantLights,
+    *,
+    size: int,
+    supersampling: float,
+) -> Picture:
     """Render the frames of one clip at `size` pixels."""
     wide = round(size * supersampling)
-    solid, hair = rasterize_layers(stage, posed, strand, light, size=wide)
+    solid, hair = rasterize_layers(meshes, posed, strand, lights, size=wide)
     texel = np.asarray(solid.coordinates)
-    skin = _look_up(wardrobe.skin, texel[..., :2], cv2.BORDER_REPLICATE)
-    cloth = _look_up(wardrobe.cloth, texel[..., 2:4], cv2.BORDER_REPLICATE)
-    strands = _look_up(wardrobe.hair, np.asarray(hair.coordinates)[..., :2], cv2.BORDER_WRAP)
-    backdrop = cv2.resize(wardrobe.backdrop, (wide, wide), interpolation=cv2.INTER_LINEAR)
-    image, head = compose(solid, hair, skin, cloth, strands, backdrop, wardrobe.iris, wardrobe.hair_amount, light)
+    skin = _look_up(textures.skin, texel[..., :2], cv2.BORDER_REPLICATE)
+    cloth = _look_up(textures.cloth, texel[..., 2:4], cv2.BORDER_REPLICATE)
+    strands = _look_up(textures.hair, np.asarray(hair.coordinates)[..., :2], cv2.BORDER_WRAP)
+    backdrop = cv2.resize(textures.backdrop, (wide, wide), interpolation=cv2.INTER_LINEAR)
+    image, head = compose(solid, hair, skin, cloth, strands, backdrop, textures.iris, textures.hair_amount, lights)
     shrunk = [_shrink(frame, size) for frame in np.asarray(image)]
     mask = [_shrink(frame.astype(np.float32), size) > 0.5 for frame in np.asarray(head)]
     return Picture(linear_to_srgb(np.stack(shrunk)), np.stack(mask))
@@ -66,13 +74,13 @@ def _look_up(texture: np.ndarray, texel: np.ndarray, border: int) -> Float[np.nd
     return np.stack([cv2.remap(texture, one[..., 0], one[..., 1], cv2.INTER_LINEAR, borderMode=border) for one in at])
 
 
-def _specular(layer: Layer, light: Light, exponent: int) -> Float[Array, "b h w 3"]:
+def _specular(layer: Layer, lights: DistantLights, exponent: int) -> Float[Array, "b h w 3"]:
     """Blinn-Phong highlights of key and fill for a viewer on the z axis; an integer exponent is much faster."""
     total = jnp.zeros_like(layer.normal)
     for k in range(HIGHLIGHTS):
-        half = normalize(light.directions[k] + jnp.array([0.0, 0.0, 1.0]))
+        half = normalize(lights.directions[k] + jnp.array([0.0, 0.0, 1.0]))
         lobe = jnp.maximum(layer.normal @ half, 0.0) ** exponent * ((exponent + 8) / 25)
-        total = total + lobe[..., None] * light.colors[k]
+        total = total + lobe[..., None] * lights.colors[k]
     return total
 
 
@@ -109,15 +117,15 @@ def compose(
     backdrop: Float[Array, "h w 3"],
     iris: Float[Array, "3"],
     hair_amount: Float[Array, ""],
-    light: Light,
+    lights: DistantLights,
 ) -> tuple[Float[Array, "b h w 3"], Bool[Array, "b h w"]]:
     """Shade both layers and put them over the backdrop: linear RGB; also the mask of the head."""
     kind = solid.kind[..., None]
     shadow = jnp.clip(solid.irradiance.mean(axis=-1, keepdims=True) * 1.5, 0, 1)
     fresnel = (1 - jnp.clip(solid.facing, 0, 1))[..., None] ** 4
-    gloss = skin[..., 3:] * (0.05 + 0.25 * fresnel) * _specular(solid, light, 16) * shadow
+    gloss = skin[..., 3:] * (0.05 + 0.25 * fresnel) * _specular(solid, lights, 16) * shadow
     image = skin[..., :3] * solid.irradiance + gloss
-    eyes = _eyes(solid, iris) * solid.irradiance + 0.5 * jnp.minimum(_specular(solid, light, 128), 1.5)
+    eyes = _eyes(solid, iris) * solid.irradiance + 0.5 * jnp.minimum(_specular(solid, lights, 128), 1.5)
     image = jnp.where(kind == EYE, eyes, image)
     image = jnp.where(kind == MOUTH, jnp.array([0.16, 0.045, 0.04]) * jnp.maximum(solid.irradiance, 0.1), image)
     image = jnp.where(kind == TEETH, _teeth(solid) * solid.irradiance, image)
@@ -127,7 +135,7 @@ def compose(
     image = jnp.where(kind < 0, backdrop, image)
 
     inward = jnp.where(hair.facing > 0, 1.0, 0.3)[..., None]
-    sheen = 0.35 * strands[..., :3] ** 0.5 * _specular(hair, light, 8) * 0.3
+    sheen = 0.35 * strands[..., :3] ** 0.5 * _specular(hair, lights, 8) * 0.3
     lit = (strands[..., :3] * hair.irradiance + sheen) * inward
     # Over the backdrop more hair of the shell's far side lies behind a gap, which a z-buffer does not keep.
     ragged = strands[..., 3] * jnp.where(solid.kind < 0, 0.2, 1.0)

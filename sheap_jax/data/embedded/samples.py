@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sheap_jax.data.embedded.clip import Footage
+from sheap_jax.data.embedded.clip import PersonClips
 from sheap_jax.files.pictures import save_picture
 
 ROWS, COLUMNS = 4, 8
@@ -12,23 +12,23 @@ _SHOWN = (*range(0, 17, 4), 21, 22, 30, *range(36, 48, 3), 48, 51, 54, 57)  # la
 
 
 class SampleSheet:
-    """One frame of each of the first 32 people; of fewer people more frames. The last column shows landmarks."""
+    """One frame of each of the first 32 people, or more frames of fewer people. The last column shows landmarks."""
 
     def __init__(self, image_size: int) -> None:
         self.image_size = image_size
         self.first: list[np.ndarray] = []
         self.spare: list[np.ndarray] = []
 
-    def add(self, filmed: Footage) -> None:
+    def add(self, clips: PersonClips) -> None:
         """Take one frame of a person, and keep the others in case that there are few people."""
         room = ROWS * COLUMNS
         if len(self.first) < room:
-            chosen = len(self.first) % len(filmed.records)
-            order = [chosen, *(i for i in range(len(filmed.records)) if i != chosen)]
+            chosen = len(self.first) % len(clips.records)
+            order = [chosen, *(i for i in range(len(clips.records)) if i != chosen)]
             marked = len(self.first) % COLUMNS == COLUMNS - 1
-            self.first.append(_decode(filmed, order[0], marked))
+            self.first.append(_decode(clips, order[0], marked))
             if len(self.spare) < room:
-                self.spare += [_decode(filmed, i, False) for i in order[1:]]
+                self.spare += [_decode(clips, i, False) for i in order[1:]]
 
     def save(self, path: Path) -> None:
         tiles = (self.first + self.spare)[: ROWS * COLUMNS]
@@ -38,10 +38,10 @@ class SampleSheet:
         save_picture(np.vstack(rows), path)
 
 
-def _decode(filmed: Footage, i: int, marked: bool) -> np.ndarray:
+def _decode(clips: PersonClips, i: int, marked: bool) -> np.ndarray:
     import cv2
 
-    record = filmed.records[i]
+    record = clips.records[i]
     image = np.asarray(cv2.imdecode(np.frombuffer(record.image, np.uint8), cv2.IMREAD_COLOR))
     if marked:
         for x, y in record.landmarks[list(_SHOWN)]:

@@ -1,7 +1,7 @@
 """Skin painted on the head's chart: one texture of reflectance and shine per person.
 
 Layers are multiplied onto the base colour from the broad (blood, tan) to the fine (pores, freckles, hairs). Facial
-features are placed by the 68 landmarks of the model's template, so that they follow the geometry of whatever head.
+features are placed by the 68 landmarks of the model's template, so that they follow the geometry of any head.
 """
 
 from typing import NamedTuple

@@ -60,7 +60,7 @@ def srgb_to_linear(value: Float[np.ndarray, "*n"]) -> Float[np.ndarray, "*n"]:
 
 
 def draw_traits(person: Population, rng: np.random.Generator) -> Traits:
-    """Random looks that suit a person; what goes together in people (dark skin and dark hair, age and grey) does."""
+    """Random looks that suit a person. What goes together in people does so here: dark skin and hair, age and grey."""
     darkness, masculine, age = person.ancestry, person.masculine, person.age
     skin = srgb_to_linear(_interpolate(_SKIN, darkness) / 255.0)
     skin = skin * np.exp(rng.normal(0, [0.05, 0.04, 0.06])).astype(np.float32)

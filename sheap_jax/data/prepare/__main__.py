@@ -10,13 +10,13 @@ from pathlib import Path
 from tqdm import tqdm
 
 from sheap_jax.data.folders import check_writable
+from sheap_jax.data.prepare.clip_result import ClipConversion, Settings, load_status
 from sheap_jax.data.prepare.clips import Clip, PrepareError, find_clips
 from sheap_jax.data.prepare.engines import convert_here, convert_with_beam
 from sheap_jax.data.prepare.landmarks import FaceLandmarker, LandmarkSource, NpzLandmarks
 from sheap_jax.data.prepare.layouts import LAYOUTS, Layout
-from sheap_jax.data.prepare.pack import HOLD_OUT_RULES, HoldOut, Report, check_kept, pack, summary
+from sheap_jax.data.prepare.pack import HOLD_OUT_RULES, HoldOut, PreparationReport, check_kept, pack, summary
 from sheap_jax.data.prepare.quality import Quality
-from sheap_jax.data.prepare.unit import Settings, Work, load_status
 
 LOCAL = "local"
 
@@ -36,40 +36,42 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.exit(1, "error: nothing was written\n")
 
 
-def _prepare(options: argparse.Namespace, for_beam: Sequence[str]) -> Report:
+def _prepare(options: argparse.Namespace, for_beam: Sequence[str]) -> PreparationReport:
     quality = Quality(options.min_face, options.min_sharpness, options.max_jump)
     found = find_clips(options.inputs, Layout(options.layout))
     check_writable(options.output)
     if not options.replace:
         check_kept(found, options.output)
     with contextlib.ExitStack() as stack:
-        work = Work(
+        conversion = ClipConversion(
             source=_landmark_source(options, stack),
             settings=Settings(options.image_size, options.stride, options.max_frames, quality),
             folder=(options.output / "parts").absolute(),
             time_limit=options.time_limit,
         )
-        left = [clip for clip in found.clips if _is_left(clip, work, retry_failed=options.retry_failed)]
+        left = [clip for clip in found.clips if _is_left(clip, conversion, retry_failed=options.retry_failed)]
         if not left:
             print(f"nothing to do: all {len(found.clips)} clips were converted before")
         elif options.runner != LOCAL:
-            convert_with_beam(left, work, runner=options.runner, options=for_beam)
+            convert_with_beam(left, conversion, runner=options.runner, options=for_beam)
         else:
-            _convert_with_progress(left, work, total=len(found.clips), processes=options.processes)
+            _convert_with_progress(left, conversion, total=len(found.clips), processes=options.processes)
         hold_out = HoldOut(options.test_share, options.hold_out)
         provenance = {"inputs": [str(path) for path in options.inputs], "layout": options.layout}
-        return pack(found, work, options.output, hold_out=hold_out, provenance=provenance)
+        return pack(found, conversion, options.output, hold_out=hold_out, provenance=provenance)
 
 
-def _is_left(clip: Clip, work: Work, *, retry_failed: bool) -> bool:
-    status = load_status(clip, work)
+def _is_left(clip: Clip, conversion: ClipConversion, *, retry_failed: bool) -> bool:
+    status = load_status(clip, conversion)
     return status is None or (retry_failed and status.reason is not None)
 
 
-def _convert_with_progress(clips: Sequence[Clip], work: Work, *, total: int, processes: int | None) -> None:
+def _convert_with_progress(
+    clips: Sequence[Clip], conversion: ClipConversion, *, total: int, processes: int | None
+) -> None:
     records = failed = 0
     with tqdm(total=total, initial=total - len(clips), desc="preparing", unit="clip") as bar:
-        for clip, status in convert_here(clips, work, processes=processes):
+        for clip, status in convert_here(clips, conversion, processes=processes):
             records, failed = records + status.records, failed + (status.reason is not None)
             bar.set_postfix(records=records, failed=failed, refresh=False)
             bar.update()

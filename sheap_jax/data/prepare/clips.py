@@ -49,7 +49,7 @@ class Refused(NamedTuple):
 
 
 class FoundClips(NamedTuple):
-    """The clips, sorted by identity and name, none of them twice, and what could not be one."""
+    """The clips, sorted by identity and name, each once; and the files that are no clip."""
 
     clips: list[Clip]
     refused: list[Refused]
@@ -91,13 +91,13 @@ def find_clips(inputs: Sequence[Path], layout: Layout) -> FoundClips:
 
 
 def _once_each(clips: Sequence[Clip]) -> tuple[list[Clip], list[Refused]]:
-    """The first clip of each name, and those after it; files that were named twice are one clip."""
+    """The first clip of each name, and those that repeat a name. A file that was named twice is one clip."""
     unique: dict[tuple[str, str], Clip] = {}
     repeated = []
     for clip in clips:
         first = unique.setdefault((clip.identity, clip.name), clip)
         if first.files != clip.files:
-            reason = f"gives clip {clip.identity}/{clip.name}, as {first.path} does, which is taken: rename one"
+            reason = f"gives the clip {clip.identity}/{clip.name}, which {first.path} gives already: rename one"
             repeated.append(Refused(clip.path, reason))
     return list(unique.values()), repeated
 

@@ -16,7 +16,7 @@ _STATES_LENGTH = ("mov", "matroska", "avi")  # formats whose header states a len
 _RESTART = 1.0  # seconds that a stamp must lie behind the one before to mean that the clock was set back
 _MAX_ASPECT = 4.0  # of a pixel; wide-screen formats go up to 2.2
 _BAD_SHARE = 0.05  # packets that may fail to decode
-_SAME_SHAPE = 0.02  # relative change of the aspect ratio that counts as the same picture in another size
+_SAME_SHAPE = 0.02  # relative change of the aspect ratio up to which it is the same picture in another size
 
 
 class VideoFrame(NamedTuple):
@@ -29,12 +29,12 @@ class VideoFrame(NamedTuple):
 class VideoDecoder:
     """The frames of one video file in the order they are shown, decoded once from front to end.
 
-    Times are the frames' own stamps, from the first frame on: no rate is stated truly everywhere, and many videos have
+    Times are the frames' own stamps, counted from the first frame: stated rates are often wrong, and many videos have
     none. Stamps that do not rise are mended (`Clock`).
 
     Attributes, complete once the iteration is:
       starts: seconds at which each frame appears.
-      end: seconds at which the last one ends: as the file states, else it is shown for as long as the mean frame.
+      end: seconds at which the last one ends, as the file states; otherwise it lasts as long as the mean frame.
 
     Iterating raises PrepareError for a file that is no video, has no picture, is truncated or damaged.
     """
@@ -45,7 +45,7 @@ class VideoDecoder:
         self.end = 0.0
 
     def count(self) -> int:
-        """How many frames there will be, or a few more: by the packets, since what headers state is often wrong."""
+        """The number of frames, or a few more. Counts packets, since headers are often wrong."""
         with _opened(self.path) as (container, stream):
             return sum(packet.size > 0 for packet in _packets(container, stream))
 
@@ -139,7 +139,7 @@ def _stated_end(container: Any, stream: Any) -> float:
         return 0.0
     if stream.duration:
         return float(((stream.start_time or 0) + stream.duration) * stream.time_base)
-    # The length of the whole: of the pictures, if there is nothing else.
+    # The length of the whole file is that of its pictures only if it holds nothing else.
     return container.duration / 1e6 if container.duration and len(container.streams) == 1 else 0.0
 
 
@@ -161,9 +161,9 @@ class Clock:
     def advance(self, stamp: float | None) -> float:
         """The time of the next frame.
 
-        A frame without a stamp follows after the stated step. So does one whose stamp lies far behind the last one's,
-        where a recorder's clock was set back; all after it are shifted alike. Stamps that do not rise become half a
-        step apart: equal ones, and those of AVI, which has none for frames that are stored out of order.
+        A frame without a stamp follows after the stated step. So does a frame whose stamp lies far behind the last one:
+        the recorder's clock was set back, and all later stamps are shifted alike. Other stamps that do not rise are put
+        half a step after the last one: equal ones, and those of AVI, which has none for frames stored out of order.
         """
         expected = self._last + self.step
         if stamp is None:
@@ -189,7 +189,7 @@ class _Shape:
         self._size: tuple[int, int] | None = None  # width and height of the first picture
 
     def image(self, frame: Any, number: int) -> UInt8[np.ndarray, "h w 3"]:
-        """RGB: black where it is transparent, square pixels, turned as the file says, of the first frame's size."""
+        """RGB with square pixels, turned as the file says, of the first frame's size; transparent pixels are black."""
         import cv2
 
         image = _rgb(frame)
@@ -200,7 +200,7 @@ class _Shape:
         height, width = image.shape[:2]
         self._size = self._size or (width, height)
         if self._size != (width, height):
-            # A call's recording changes its size with the connection, not its picture.
+            # A recorded call changes its size with the connection; its picture stays the same.
             change = (width / height) / (self._size[0] / self._size[1])
             if abs(change - 1.0) > _SAME_SHAPE:
                 old, new = f"{self._size[0]} x {self._size[1]}", f"{width} x {height}"
@@ -216,7 +216,7 @@ def _rgb(frame: Any) -> UInt8[np.ndarray, "h w 3"]:
 
 
 def _display_matrix(frame: Any) -> tuple[int, int, int, int]:
-    """a, b, c, d: the pixel (x, y) is shown at (a x + c y, b x + d y), up to a shift. Phones turn videos so."""
+    """a, b, c, d: the pixel (x, y) is shown at (a x + c y, b x + d y), up to a shift. Phones turn videos by it."""
     stored = frame.side_data.get("DISPLAYMATRIX")
     if stored is None:
         return 1, 0, 0, 1

@@ -1,27 +1,29 @@
-"""Who converts the clips: the processes of this machine, or an engine of Apache Beam. The unit of work is the same."""
+"""Spreading the clips over the processes of this machine, or over the workers of Apache Beam."""
 
 import os
 import queue
 from collections.abc import Iterator, Sequence
 from multiprocessing.pool import ThreadPool
 
+from sheap_jax.data.prepare.clip_result import ClipConversion, Status, convert_and_store
 from sheap_jax.data.prepare.clips import Clip
-from sheap_jax.data.prepare.process import UnitProcess
-from sheap_jax.data.prepare.unit import Status, Work, convert_unit
+from sheap_jax.data.prepare.process import ClipProcess
 
 
-def convert_here(clips: Sequence[Clip], work: Work, *, processes: int | None = None) -> Iterator[tuple[Clip, Status]]:
+def convert_here(
+    clips: Sequence[Clip], conversion: ClipConversion, *, processes: int | None = None
+) -> Iterator[tuple[Clip, Status]]:
     """Convert clips as they come; one process per core unless told otherwise.
 
     Args:
       processes: 0 converts in this process, where nothing limits the time and a crash ends the run: for debugging.
     """
     if processes == 0:
-        yield from ((clip, convert_unit(clip, work)) for clip in clips)
+        yield from ((clip, convert_and_store(clip, conversion)) for clip in clips)
         return
     count = min(processes or len(os.sched_getaffinity(0)), len(clips))
-    workers = [UnitProcess(work) for _ in range(count)]
-    idle: queue.SimpleQueue[UnitProcess] = queue.SimpleQueue()
+    workers = [ClipProcess(conversion) for _ in range(count)]
+    idle: queue.SimpleQueue[ClipProcess] = queue.SimpleQueue()
     for worker in workers:
         idle.put(worker)
 
@@ -40,7 +42,9 @@ def convert_here(clips: Sequence[Clip], work: Work, *, processes: int | None = N
             worker.close()
 
 
-def convert_with_beam(clips: Sequence[Clip], work: Work, *, runner: str, options: Sequence[str]) -> None:
+def convert_with_beam(
+    clips: Sequence[Clip], conversion: ClipConversion, *, runner: str, options: Sequence[str]
+) -> None:
     """Convert clips with a Beam runner, which must see the videos and the parts' folder under the same paths.
 
     Raises RuntimeError if apache-beam is not installed.
@@ -56,4 +60,4 @@ def convert_with_beam(clips: Sequence[Clip], work: Work, *, runner: str, options
     with beam.Pipeline(options=PipelineOptions([f"--runner={runner}", *options])) as pipeline:
         found = pipeline | "clips" >> beam.Create(clips)
         # Without the shuffle a runner may keep all clips on the worker that listed them.
-        _ = found | "spread" >> beam.Reshuffle() | "convert" >> beam.ParDo(ConvertClips(work))
+        _ = found | "spread" >> beam.Reshuffle() | "convert" >> beam.ParDo(ConvertClips(conversion))

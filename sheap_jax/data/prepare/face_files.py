@@ -1,6 +1,6 @@
 """Files that say where faces are, as people have them: tables of any spreadsheet, archives of arrays.
 
-Both name the pictures that they are about by as much of their path as they state.
+Both name a picture by its path or by any end of it.
 """
 
 import codecs
@@ -112,7 +112,7 @@ def path_key(name: str | Path) -> tuple[str, ...]:
 
 
 def entry_of(file: Path, entries: Mapping[tuple[str, ...], T]) -> T | None:
-    """The entry whose key (`path_key`) is the longest end of a file's path, as it is named or with links followed."""
+    """The entry whose key (`path_key`) is the longest end of a file's path. The path is as named, else resolved."""
     for path in (os.path.abspath(file), file.resolve()):
         parts = path_key(path)
         for start in range(len(parts)):

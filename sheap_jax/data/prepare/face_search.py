@@ -1,9 +1,9 @@
 """Faces that a detector of landmarks misses or mistakes: far ones, and those that lie on their side or upside down.
 
-MediaPipe's detector sees the whole picture in 128 pixels and knows upright faces. By our measurements it reaches faces
-whose landmarks' box is 0.12 of the picture's longer side (0.10 once in ten), turned by up to 90 degrees. What is upside
-down comes out as an upright face with wrong features, mostly; such landmarks move when the picture is turned by 20
-degrees, true ones do not (by 0.06 of their box at most in 148 pictures; wrong ones by 0.067 and more in 59).
+MediaPipe's detector shrinks the whole picture to 128 pixels and knows upright faces. We measured that it finds faces
+turned by up to 90 degrees whose landmarks' box is 0.12 of the picture's longer side (one in ten at 0.10). It mostly
+takes a face that is upside down for an upright one with wrong features. Such landmarks move when the picture is tilted
+by 20 degrees: by 0.067 of their box or more in 59 pictures. True ones moved by 0.06 at most in 148 pictures.
 """
 
 from collections.abc import Callable, Iterator
@@ -51,10 +51,11 @@ class View(NamedTuple):
 
 
 class FaceSearch:
-    """All faces of one picture after another, by a detector that is asked again where it may be wrong.
+    """Finds all faces of one picture after another, and asks the detector again where it may be wrong.
 
-    Faces of the whole picture count if they stay where they are when the picture is tilted, or if they are those of the
-    frame before. Without any the picture is searched: where the last frame had some, turned by quarters, then in tiles.
+    A face of the whole picture counts if it stays where it is when the picture is tilted, or if the frame before had
+    it. If there is none, the search goes on: around the faces of the last frame, in the picture turned by quarters,
+    then in tiles.
     At most 1 + 3 + tiles passes (6 + 15 at 16:9) for a picture without a face, and 4 more for each face found.
     """
 
@@ -84,7 +85,7 @@ class FaceSearch:
             yield _tiles(image, parts, shared)
 
     def _in_views(self, image: UInt8[np.ndarray, "h w 3"], views: list[View]) -> list[Landmarks]:
-        """Faces of all views that are surely some, each once."""
+        """The faces of all views that pass the check, each once."""
         faces: list[Landmarks] = []
         for view in views:
             for found in view.back(self._detect(view.cut(image))):
@@ -94,7 +95,7 @@ class FaceSearch:
         return faces
 
     def _checked(self, image: UInt8[np.ndarray, "h w 3"], found: Landmarks) -> Landmarks | None:
-        """A face of the whole picture, the face that it is when turned, or None."""
+        """The face itself if it is true, else the true face that is seen when it is turned, else None."""
         if self._is_known_or_steady(image, found):
             return found
         for turn in (np.pi, np.pi / 2, -np.pi / 2):
@@ -110,7 +111,7 @@ class FaceSearch:
         return self._movement(image, face, most=STEADY) <= STEADY
 
     def _seen_level(self, image: UInt8[np.ndarray, "h w 3"], face: Landmarks) -> Landmarks:
-        """The landmarks of a face that lies on its side: those of the upright view are better. Others as they are."""
+        """Better landmarks for a face that lies on its side: those of the upright view. Other faces stay the same."""
         if abs(_roll(face)) <= np.pi / 4:
             return face
         view = _view_around(face, 0.0)
@@ -118,7 +119,7 @@ class FaceSearch:
         return again[0] if again else face
 
     def _movement(self, image: UInt8[np.ndarray, "h w 3"], face: Landmarks, *, most: float) -> float:
-        """How far the landmarks move at most when the face is seen level and tilted; looks on up to `most` only."""
+        """How far the landmarks move at most when the face is seen level and tilted. Stops once that exceeds `most`."""
         moved = 0.0
         for tilt in _TILTS:
             view = _view_around(face, tilt)
@@ -142,7 +143,7 @@ def _view_around(face: Landmarks, tilt: float) -> View:
 
 
 def _turned_picture(image: UInt8[np.ndarray, "h w 3"], turns: int) -> View:
-    """The whole picture after quarter turns, made smaller: the detector sees no more of it."""
+    """The whole picture after quarter turns, shrunk: the detector would not see more."""
     height, width = image.shape[:2]
     scale = min(1.0, _WHOLE / max(height, width))
     cosine, sine = ((scale, 0.0), (0.0, scale), (-scale, 0.0), (0.0, -scale))[turns]
@@ -153,7 +154,7 @@ def _turned_picture(image: UInt8[np.ndarray, "h w 3"], turns: int) -> View:
 
 
 def _tiles(image: UInt8[np.ndarray, "h w 3"], parts: int, shared: float) -> list[View]:
-    """Squares that cover the picture, of its longer side over `parts`; neighbours share at least that part."""
+    """Squares that cover the picture, each 1 / `parts` of its longer side; neighbours share at least `shared` of it."""
     height, width = image.shape[:2]
     side = max(height, width) / parts
     if side < _VIEW_SIZES[0] / 2:

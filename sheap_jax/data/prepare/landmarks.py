@@ -30,7 +30,7 @@ MEDIAPIPE_TO_68 = np.array([
 ])  # fmt: skip
 _SLIDING_JAW = np.array([*range(7), *range(10, 17)])  # the chin (7-9) stays where it is when the head turns
 _FULL_YAW = np.radians(40.0)  # jaw points weigh nothing from here on
-MOST_FACES = 32  # that the detector is asked for: with fewer it gives the surest ones, not the largest
+MOST_FACES = 32  # asked of the detector; with fewer it gives the surest faces, not the largest
 
 
 class LandmarkSource(Protocol):
@@ -63,8 +63,8 @@ class NpzLandmarks:
     """Landmarks from an `.npz`: names in `sets`, and for each set `<set>_files` [1 or N] and `<set>_lmk68` [N,68,2].
 
     A set with one file is a video, one row for each frame; otherwise each row belongs to one image file. Files are
-    recognised by as much of their path as the archive states. Several faces make it [N,K,68,2]; NaN stands for no face,
-    and so does a `<set>_score` [N] or [N,K], where there is one, below `min_confidence`.
+    recognised by as much of their path as the archive states. With several faces the shape is [N,K,68,2]. NaN stands
+    for no face; so does a value below `min_confidence` in the optional `<set>_score` [N] or [N,K].
     """
 
     def __init__(self, path: Path, *, min_confidence: float = 0.0) -> None:

@@ -21,7 +21,7 @@ LAYOUTS: dict[str, tuple[str, ...]] = {
 }
 
 
-# The fields that a template may have: those of the collections and what recordings are often sorted by.
+# The fields that a template may have: those of the collections, and others by which recordings are often sorted.
 _FIELD = re.compile(r"\{(\w+\*?)\}")
 _KNOWN = dict.fromkeys(
     [

@@ -11,9 +11,10 @@ from tqdm import tqdm
 
 from sheap_jax.data.codec import Record, ShardError
 from sheap_jax.data.manifest import MANIFEST, read_manifest, remove_split
+from sheap_jax.data.prepare.clip_result import ClipConversion, Status, load_records, load_row, load_status
 from sheap_jax.data.prepare.clips import Clip, FoundClips, PrepareError
-from sheap_jax.data.prepare.unit import Status, Work, load_records, load_row, load_status
 from sheap_jax.data.records import Split, write_split
+from sheap_jax.files.whole_file import whole_file
 
 HOLD_OUT_RULES = ("identities", "frames")
 SPLITS = ("train", "test")
@@ -26,7 +27,7 @@ class HoldOut(NamedTuple):
     rule: str = "identities"  # whole people, or the last frames of every clip
 
 
-class Report(NamedTuple):
+class PreparationReport(NamedTuple):
     """What happened to the inputs."""
 
     clips: int  # found
@@ -45,44 +46,50 @@ class _Piece(NamedTuple):
     records: range
 
 
-def pack(found: FoundClips, work: Work, output: Path, *, hold_out: HoldOut, provenance: Mapping[str, Any]) -> Report:
+def pack(
+    found: FoundClips, conversion: ClipConversion, output: Path, *, hold_out: HoldOut, provenance: Mapping[str, Any]
+) -> PreparationReport:
     """Write the splits `train` and, with a test share, `test`; also `<split>-clips.jsonl` and `failed.json`.
 
-    A split that would come out as it already is is left alone. One that an earlier command wrote and that is empty now
-    goes, since the other one holds its frames; where all clips failed nothing goes.
+    A split that would come out the same is left alone. A split of an earlier command that is empty now is removed,
+    since the other split holds its frames. If all clips failed, nothing is removed.
 
     Raises:
       PrepareError: a clip has not been converted, or its part is damaged.
       ShardError: the shards cannot be written.
     """
-    statuses = [(clip, _finished(clip, work)) for clip in tqdm(found.clips, desc="collecting", unit="clip")]
+    statuses = [(clip, _finished(clip, conversion)) for clip in tqdm(found.clips, desc="collecting", unit="clip")]
     good = [(clip, status) for clip, status in statuses if status.reason is None]
     failed = [{"file": str(clip.path), "reason": status.reason} for clip, status in statuses if status.reason]
     failed += [{"file": str(path), "reason": reason} for path, reason in found.refused]
     skipped = sum((status.skipped for _, status in good), Counter())
     frames = sum(status.frames for _, status in good)
     if frames != sum(status.records for _, status in good) + skipped.total():
-        raise PrepareError(f"the counts of frames in {work.folder} do not add up: delete it and run again")
-    output.mkdir(parents=True, exist_ok=True)
-    (output / "failed.json").write_text(json.dumps(failed, indent=2) + "\n")
+        raise PrepareError(f"the counts of frames in {conversion.folder} do not add up: delete it and run again")
+    with whole_file(output / "failed.json") as temporary:
+        temporary.write_text(json.dumps(failed, indent=2) + "\n")
     account = {"clips": len(found.clips), "failed": len(failed), "frames": frames, "left_out": dict(skipped)}
-    settings = {**work.settings._asdict(), "quality": work.settings.quality._asdict(), "hold_out": hold_out._asdict()}
-    origin = {**provenance, **work.source.describe(), **account}
+    settings = {
+        **conversion.settings._asdict(),
+        "quality": conversion.settings.quality._asdict(),
+        "hold_out": hold_out._asdict(),
+    }
+    origin = {**provenance, **conversion.source.describe(), **account}
     of_split = {split: _pieces(good, split, hold_out) for split in SPLITS}
     removed = [split for split in SPLITS if good and not of_split[split] and _remove(output, split)]
     for split, pieces in of_split.items():
         content: dict[str, Any] = {"settings": settings, "provenance": {**origin, "parts": _digest(pieces)}}
         if pieces and not _is_there(output, split, content):
-            _write_rows(pieces, work, output / f"{split}-clips.jsonl")
-            write_split(output, split, _records(pieces, work, split), **content)
+            _write_rows(pieces, conversion, output / f"{split}-clips.jsonl")
+            write_split(output, split, _records(pieces, conversion, split), **content)
     written = {split: sum(len(piece.records) for piece in pieces) for split, pieces in of_split.items()}
-    return Report(len(found.clips), failed, frames, skipped, written, removed)
+    return PreparationReport(len(found.clips), failed, frames, skipped, written, removed)
 
 
 def check_kept(found: FoundClips, output: Path) -> None:
     """Raises PrepareError if splits in `output` hold clips that are not among the found ones: packing drops those.
 
-    Raises PrepareError as well if a split is damaged, so that it does not say what it holds.
+    Raises PrepareError as well if a split is too damaged to say what it holds.
     """
     if not (output / MANIFEST).exists():
         return
@@ -100,10 +107,10 @@ def check_kept(found: FoundClips, output: Path) -> None:
         )
 
 
-def _finished(clip: Clip, work: Work) -> Status:
-    status = load_status(clip, work)
+def _finished(clip: Clip, conversion: ClipConversion) -> Status:
+    status = load_status(clip, conversion)
     if status is None:
-        raise PrepareError(f"{clip.path} has no result in {work.folder}: run the command again")
+        raise PrepareError(f"{clip.path} has no result in {conversion.folder}: run the command again")
     return status
 
 
@@ -121,7 +128,7 @@ def _pieces(clips: Sequence[tuple[Clip, Status]], split: str, hold_out: HoldOut)
 
 
 def held_out_identities(identities: Sequence[str], share: float) -> set[str]:
-    """A share of the people, at least one and never all; the choice depends on their names only. None for share 0."""
+    """A share of the people, at least one and never all; nobody for share 0. The choice depends on their names only."""
     names = sorted(set(identities), key=lambda name: hashlib.sha256(name.encode()).hexdigest())
     count = min(max(1, round(share * len(names))), len(names) - 1)
     return set(names[:count]) if share else set()
@@ -146,26 +153,24 @@ def _remove(output: Path, split: str) -> bool:
     return remove_split(output, split)
 
 
-def _records(pieces: Sequence[_Piece], work: Work, split: str) -> Iterator[Record]:
+def _records(pieces: Sequence[_Piece], conversion: ClipConversion, split: str) -> Iterator[Record]:
     for piece in tqdm(pieces, desc=f"packing {split}", unit="clip"):
-        records = load_records(piece.clip, piece.status, work)
+        records = load_records(piece.clip, piece.status, conversion)
         yield from records[piece.records.start : piece.records.stop]
 
 
-def _write_rows(pieces: Sequence[_Piece], work: Work, path: Path) -> None:
+def _write_rows(pieces: Sequence[_Piece], conversion: ClipConversion, path: Path) -> None:
     """One JSON line per clip: source, frame rate, and for every record frame, time, crop, face size and sharpness."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("w") as file:
+    with whole_file(path) as temporary, temporary.open("w") as file:
         for piece in pieces:
-            row = load_row(piece.clip, work) or {}
+            row = load_row(piece.clip, conversion) or {}
             part = slice(piece.records.start, piece.records.stop)
             kept = {name: row[name] for name in ("identity", "clip", "source", "rate")}
             kept |= {name: row[name][part] for name in ("frame", "seconds", "crop", "turns", "face", "sharpness")}
             file.write(json.dumps(kept) + "\n")
-    temporary.replace(path)
 
 
-def summary(report: Report) -> str:
+def summary(report: PreparationReport) -> str:
     """The report in words: every failed file with its reason, frames left out by reason, what was written."""
     lines = [f"failed: {entry['file']}: {entry['reason']}" for entry in report.failed]
     lines += [f"{count} frames left out: {reason}" for reason, count in report.skipped.most_common()]

@@ -6,21 +6,21 @@ import signal
 from multiprocessing.connection import Connection
 from typing import Any
 
+from sheap_jax.data.prepare.clip_result import ClipConversion, Status, convert_and_store, store_failure
 from sheap_jax.data.prepare.clips import Clip
-from sheap_jax.data.prepare.unit import Status, Work, convert_unit, store_failure
 
 
-class UnitProcess:
+class ClipProcess:
     """Converts clips in a process of its own, which starts at the first clip and again after it died."""
 
-    def __init__(self, work: Work) -> None:
-        self._work = work
+    def __init__(self, conversion: ClipConversion) -> None:
+        self._conversion = conversion
         self._process: Any = None
         self._connection: Connection | None = None
         self._closed = False
 
     def convert(self, clip: Clip) -> Status:
-        """As `convert_unit`; a crash or the end of the time limit becomes a status.
+        """As `convert_and_store`; a crash or the end of the time limit becomes a status.
 
         Raises RuntimeError if the process cannot work at all: it does not start, or cannot store results.
         """
@@ -35,11 +35,13 @@ class UnitProcess:
                 raise RuntimeError("closed while a clip was being converted") from None
             if code == -signal.SIGALRM:
                 return store_failure(
-                    clip, f"took longer than the time limit of {self._work.time_limit:g} s", self._work
+                    clip, f"took longer than the time limit of {self._conversion.time_limit:g} s", self._conversion
                 )
-            return store_failure(clip, f"the process that converted it died with exit code {code}", self._work)
+            return store_failure(clip, f"the process that converted it died with exit code {code}", self._conversion)
         if isinstance(answer, Exception):
-            raise RuntimeError(f"{clip.path}: the result cannot be stored in {self._work.folder}: {answer}") from answer
+            raise RuntimeError(
+                f"{clip.path}: the result cannot be stored in {self._conversion.folder}: {answer}"
+            ) from answer
         return answer
 
     def close(self) -> None:
@@ -52,13 +54,13 @@ class UnitProcess:
     def _start(self) -> Connection:
         context = multiprocessing.get_context("spawn")
         self._connection, other = context.Pipe()
-        self._process = context.Process(target=_serve, args=(other, self._work), daemon=True)
+        self._process = context.Process(target=_serve, args=(other, self._conversion), daemon=True)
         self._process.start()
-        other.close()  # ours of it, so that the death of the process closes the pipe
+        other.close()  # our copy of its end: the pipe now closes when the process dies
         return self._connection
 
 
-def _serve(connection: Connection, work: Work) -> None:
+def _serve(connection: Connection, conversion: ClipConversion) -> None:
     """Answer clips with statuses until the other side is gone."""
     import cv2
 
@@ -67,10 +69,10 @@ def _serve(connection: Connection, work: Work) -> None:
     with contextlib.suppress(EOFError, BrokenPipeError):
         while True:
             clip = connection.recv()
-            # The kernel ends the process, whatever it hangs in, and even if the main process is gone.
-            signal.setitimer(signal.ITIMER_REAL, work.time_limit)
+            # The kernel ends the process wherever it hangs, and even if the main process is gone.
+            signal.setitimer(signal.ITIMER_REAL, conversion.time_limit)
             try:
-                answer: Status | Exception = convert_unit(clip, work)
+                answer: Status | Exception = convert_and_store(clip, conversion)
             except OSError as error:
                 answer = error
             signal.setitimer(signal.ITIMER_REAL, 0.0)

@@ -41,7 +41,7 @@ class FaceBox(NamedTuple):
 
 
 def face_box(landmarks: Float[np.ndarray, "68 2"]) -> FaceBox:
-    """Their square box in pixels."""
+    """The square box of landmarks in pixels."""
     low, high = landmarks.min(axis=0), landmarks.max(axis=0)
     return FaceBox((low + high) / 2, float((high - low).max()))
 

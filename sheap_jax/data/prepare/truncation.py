@@ -1,12 +1,14 @@
-"""Whether a video file ends before its own account of its length: an interrupted download or copy.
+"""Whether a video file is shorter than it states: an interrupted download or copy.
 
-Durations and frame counts cannot tell: recorders state none or a wrong one. The containers also state sizes in bytes.
+Durations and frame counts cannot tell, since recorders state none or a wrong one. But containers also state sizes in
+bytes.
 """
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+_LAST_PART = 0.05  # of a file, looked at for zeros
 _MANY_BOXES = 10_000_000  # frames of days; a damaged file must not take forever
 
 
@@ -45,7 +47,7 @@ def _box_ends(file: BinaryIO) -> Iterator[int]:
 
 
 def _element_ends(file: BinaryIO) -> Iterator[int]:
-    """Matroska, WebM: elements one after another; recorders leave the sizes of those open that hold the others."""
+    """Matroska, WebM: elements one after another. Recorders leave open the sizes of the elements that hold others."""
     place = 0
     for _ in range(_MANY_BOXES):
         file.seek(place)
@@ -80,10 +82,10 @@ def _riff_ends(file: BinaryIO) -> Iterator[int]:
         yield place - size % 2
 
 
-def ends_in_zeros(path: Path, *, share: float = 0.05) -> bool:
-    """Whether the last part of a file is zeros, as programs that make room before they download leave it."""
+def ends_in_zeros(path: Path) -> bool:
+    """Whether the last part of a file is zeros: a download that reserved its space first and did not finish."""
     size = path.stat().st_size
-    count = min(max(1, int(share * size)), 1 << 20)
+    count = min(max(1, int(_LAST_PART * size)), 1 << 20)
     with path.open("rb") as file:
         file.seek(size - count)
         return not any(file.read(count))

@@ -39,8 +39,8 @@ class SameSize:
 class FrameReader:
     """Iterates over every `stride`-th frame of a clip, once, in order.
 
-    The stride grows until the clip gives no more than `max_frames`. A video's time is that of its frames' own stamps
-    (decoding.py), that of images the clip's rate.
+    The stride grows until the clip gives no more than `max_frames`. The times of a video are its frames' own stamps
+    (decoding.py); images follow each other at the clip's rate.
 
     Iterating raises PrepareError for a video that cannot be decoded as a whole, an image that cannot be read, or one of
     another size than the first.

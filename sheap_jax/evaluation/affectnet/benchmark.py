@@ -10,8 +10,8 @@ from sheap_jax.evaluation.affectnet.classifier import LEARNING_RATE, Guesses, tr
 from sheap_jax.evaluation.affectnet.features import extract_features
 from sheap_jax.evaluation.affectnet.layout import CLASSES, Images, Labels, load_split
 from sheap_jax.evaluation.affectnet.metrics import ccc, class_accuracy, pcc, rmse, sign_agreement
-from sheap_jax.evaluation.predictions import Predictor
-from sheap_jax.evaluation.report import Comparison, PerImage, Report
+from sheap_jax.evaluation.predictions import NetworkUnderTest
+from sheap_jax.evaluation.report import BenchmarkReport, Comparison, PerImage
 
 COMMON_CLASS, MEAN_LABEL = "most frequent class", "mean of the training images"
 
@@ -27,7 +27,7 @@ class Outcome(NamedTuple):
 
 
 def evaluate_affectnet(
-    predictor: Predictor,
+    predictor: NetworkUnderTest,
     directory: str | Path,
     *,
     image_size: int,
@@ -36,7 +36,7 @@ def evaluate_affectnet(
     learning_rate: float = LEARNING_RATE,
     seed: int = 0,
     progress: Callable[[Iterable], Iterable] = iter,
-) -> Report:
+) -> BenchmarkReport:
     """Train the emotion network on the training images' features, score it on the validation images.
 
     Args:
@@ -67,7 +67,7 @@ def evaluate_affectnet(
         float(train.labels.arousal.mean()),
     )
     names = [str(path.relative_to(directory)) for path in test.paths]
-    return Report(
+    return BenchmarkReport(
         benchmark="affectnet",
         version="affectnet-8",
         settings={"features": "expression, jaw" + (", shape" if with_shape else ""), "width": width, "seed": seed},

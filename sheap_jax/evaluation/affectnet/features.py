@@ -9,7 +9,7 @@ from jaxtyping import Float, UInt8
 from sheap_jax.cropping import Framing, crop_box, crop_image, picture_size
 from sheap_jax.data.photographs import read_photograph
 from sheap_jax.evaluation.affectnet.layout import Images
-from sheap_jax.evaluation.predictions import Predictor
+from sheap_jax.evaluation.predictions import NetworkUnderTest
 from sheap_jax.morphable import MorphableModel
 from sheap_jax.types import HeadParams
 
@@ -17,7 +17,7 @@ BATCH_SIZE = 64
 
 
 def extract_features(
-    predictor: Predictor,
+    predictor: NetworkUnderTest,
     images: Images,
     *,
     image_size: int,

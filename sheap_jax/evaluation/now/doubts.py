@@ -1,4 +1,4 @@
-"""What looks wrong with a prediction that can be scored all the same: NoW's script says nothing of it."""
+"""Signs that a prediction is a mistake although it can be scored. NoW's own script does not look for them."""
 
 from collections.abc import Iterator
 

@@ -9,14 +9,14 @@ from sheap_jax.evaluation.geometry_scores import Mesh, ScanErrors, in_threads, s
 from sheap_jax.evaluation.now.layout import NowFolder
 from sheap_jax.evaluation.now.predict import predict_now
 from sheap_jax.evaluation.now.score import now_report, score_predictions
-from sheap_jax.evaluation.predictions import MEAN_HEAD, Predictor, pose_heads
-from sheap_jax.evaluation.report import Report
+from sheap_jax.evaluation.predictions import MEAN_HEAD, NetworkUnderTest, pose_heads
+from sheap_jax.evaluation.report import BenchmarkReport
 from sheap_jax.evaluation.scans import STEERING_POINTS
 from sheap_jax.morphable.model import mean_params
 
 
 def evaluate_now(
-    predictor: Predictor,
+    predictor: NetworkUnderTest,
     directory: str | Path,
     *,
     image_size: int,
@@ -24,7 +24,7 @@ def evaluate_now(
     split: str = "validation",
     allow_missing: bool = False,
     progress: Callable[[Iterable], Iterable] = iter,
-) -> Report:
+) -> BenchmarkReport:
     """Score a network on NoW's validation images; the submission stays in `output`.
 
     The scans of the test list are not public: `predict_now` writes its submission, the makers of NoW score it.
@@ -45,7 +45,7 @@ def evaluate_now(
     found = score_predictions(
         folder, output, unit=1.0, allow_missing=allow_missing, unpredicted=unpredicted, progress=progress
     )
-    # The mean head is the same for all images of a person, and counts once for each, as ours does.
+    # The mean head has one error per person; it counts once for each image, as our heads do.
     (mean,) = pose_heads(predictor.model, mean_params(predictor.model, 1)).meshes()
     subjects = list(dict.fromkeys(image.subject for image in found.images))
     faces = np.asarray(predictor.model.faces)

@@ -17,7 +17,7 @@ from jaxtyping import UInt8
 from sheap_jax.cropping import CropBox, crop_image
 from sheap_jax.data.photographs import read_photograph
 from sheap_jax.evaluation.now.layout import Missing, NowFolder, NowImage
-from sheap_jax.evaluation.predictions import Predictor, neutral, pose_heads
+from sheap_jax.evaluation.predictions import NetworkUnderTest, neutral, pose_heads
 from sheap_jax.files.array_files import load_npy
 from sheap_jax.files.mesh_files import write_obj
 
@@ -26,7 +26,7 @@ LONGEST_SIDE = 512  # pixels of the crop before it is scaled to the network's in
 BATCH_SIZE = 32
 
 
-class FaceBox(NamedTuple):
+class NowBox(NamedTuple):
     """Pixels of the photograph, y down."""
 
     left: float
@@ -35,14 +35,14 @@ class FaceBox(NamedTuple):
     bottom: float
 
 
-def read_box(path: str | Path) -> FaceBox:
+def read_box(path: str | Path) -> NowBox:
     """The detected face of a photograph, from NoW's pickled dictionaries, which are read without running them.
 
     Raises FileNotFoundError; ValueError if the file is damaged or the box is empty.
     """
     found = load_npy(path)
     try:
-        box = FaceBox(*(float(found[side]) for side in FaceBox._fields))
+        box = NowBox(*(float(found[side]) for side in NowBox._fields))
     except (KeyError, TypeError, IndexError, ValueError) as error:
         raise ValueError(f"{path} is no box with left, right, top and bottom: {error!r}") from error
     if not np.isfinite(box).all() or box.right <= box.left or box.bottom <= box.top:
@@ -50,7 +50,7 @@ def read_box(path: str | Path) -> FaceBox:
     return box
 
 
-def crop_face(image: UInt8[np.ndarray, "h w 3"], box: FaceBox, size: int) -> UInt8[np.ndarray, "size size 3"]:
+def crop_face(image: UInt8[np.ndarray, "h w 3"], box: NowBox, size: int) -> UInt8[np.ndarray, "size size 3"]:
     """The network's input: the enlarged box within the photograph, padded with black to a square.
 
     Like the authors' evaluation: a box that reaches beyond the top or the left edge is moved in before its other
@@ -79,7 +79,7 @@ def _enlarged(low: float, high: float, limit: int) -> tuple[int, int]:
 
 
 def predict_now(
-    predictor: Predictor,
+    predictor: NetworkUnderTest,
     folder: NowFolder,
     output: str | Path,
     *,
@@ -107,7 +107,7 @@ def _load_crop(folder: NowFolder, image: NowImage, size: int) -> UInt8[np.ndarra
 
 
 def _write_batch(
-    predictor: Predictor, output: Path, images: list[NowImage], crops: UInt8[np.ndarray, "n size size 3"]
+    predictor: NetworkUnderTest, output: Path, images: list[NowImage], crops: UInt8[np.ndarray, "n size size 3"]
 ) -> None:
     params = predictor(jnp.asarray(crops, jnp.float32) / 255.0)
     heads = pose_heads(predictor.model, neutral(predictor.model, params)).meshes()

@@ -13,7 +13,7 @@ from sheap_jax.evaluation.now.doubts import doubts
 from sheap_jax.evaluation.now.layout import CHALLENGES, Missing, MissingPredictionsError, NowFolder, NowImage
 from sheap_jax.evaluation.now.published import PUBLISHED_MEDIANS
 from sheap_jax.evaluation.predictions import OURS
-from sheap_jax.evaluation.report import PerImage, Report
+from sheap_jax.evaluation.report import BenchmarkReport, PerImage
 from sheap_jax.evaluation.scans import STEERING_POINTS
 from sheap_jax.files.mesh_files import MeshFile, read_landmarks7, read_mesh
 
@@ -28,7 +28,7 @@ class NowErrors(NamedTuple):
     images: Sequence[NowImage]
     errors: Sequence[ScanErrors]
     missing: Sequence[Missing]
-    doubtful: Sequence[str] = ()  # images whose prediction is probably a mistake, and why; they are scored
+    doubtful: Sequence[str] = ()  # images whose prediction is probably a mistake, and why; they count too
 
 
 def score_predictions(
@@ -48,7 +48,7 @@ def score_predictions(
         predictions: folder of `<subject>/<challenge>/<image>.obj` (or .ply) and `.npy` (or .txt) with seven landmarks.
         unit: of the predictions, in metres; None: unknown, the rigid (metrical) variant is left out.
         allow_missing: score what there is; otherwise anything missing is an error.
-        unpredicted: images of which the reason is already known that they have no prediction.
+        unpredicted: images without a prediction whose reason is already known.
         steering: points of a scan that steer the refinement; None: all, which takes six times as long.
         progress: wraps the longest iteration, for a bar.
 
@@ -87,23 +87,23 @@ def score_predictions(
     return NowErrors(list(scored), list(errors), missing, [line for one in lines for line in one])
 
 
-class Prediction(NamedTuple):
+class PredictedMesh(NamedTuple):
     """A predicted head as it lies in its files."""
 
     mesh: MeshFile
     landmarks: np.ndarray  # [7, 3]
 
 
-def load_prediction(stem: Path) -> Prediction:
+def load_prediction(stem: Path) -> PredictedMesh:
     """Mesh and landmarks of one image. Raises FileNotFoundError or ValueError."""
-    return Prediction(
+    return PredictedMesh(
         read_mesh(first_existing(stem, MESH_SUFFIXES)), read_landmarks7(first_existing(stem, LANDMARK_SUFFIXES))
     )
 
 
 def now_report(
     found: NowErrors, *, baselines: Mapping[str, Sequence[ScanErrors]] | None = None, split: str = "validation"
-) -> Report:
+) -> BenchmarkReport:
     """Rows for all images and for each challenge; `baselines` hold the errors of other methods on the same images."""
     methods = {OURS: found.errors, **(baselines or {})}
     challenge = np.array([CHALLENGES.get(image.challenge, image.challenge) for image in found.images])
@@ -112,7 +112,7 @@ def now_report(
         places = np.flatnonzero(challenge == name).tolist()
         if places:
             kinds[name] = {method: [errors[place] for place in places] for method, errors in methods.items()}
-    return Report(
+    return BenchmarkReport(
         benchmark="now",
         version=f"now-{split}",
         counts={

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike
 
 Points = Float[np.ndarray, "n 3"]
+MARCHING_STEPS = 48  # of a ray
 
 FACE_ORIGIN = np.array([0.0, 0.020, 0.050])  # world position of the face frame's origin, metres
 
@@ -28,7 +29,6 @@ MOUTH = np.array([0.0, -69.5, 31.0])  # middle of the line between the closed li
 MOUTH_HALF_WIDTH = 25.5
 NOSE_TIP = np.array([0.0, -34.0, 47.0])
 CHIN = np.array([0.0, -103.0, 28.0])
-EAR = np.array([71.0, -16.0, -84.0])  # middle of the left ear's root
 
 
 def to_world(points: ArrayLike) -> Float[np.ndarray, "*n 3"]:
@@ -157,10 +157,10 @@ def signed_distance(points: Points) -> Float[np.ndarray, "n"]:
     return distance
 
 
-def cast_inward(origins: Points, directions: Points, *, start: float = 260.0, steps: int = 48) -> Points:
+def cast_inward(origins: Points, directions: Points, *, start: float = 260.0) -> Points:
     """Outermost surface point on each ray origin + t direction, marching from t = `start` inwards (sphere tracing)."""
     t = np.full(len(origins), start)
-    for _ in range(steps):
+    for _ in range(MARCHING_STEPS):
         step = signed_distance(origins + t[:, None] * directions)
         t = t - 0.9 * np.clip(step, -20.0, 40.0)
     return origins + t[:, None] * directions

@@ -1,7 +1,7 @@
 """The embedded head: a generated adult head and neck as a `MorphableModel`, and people who exceed its basis.
 
-It exists so that anybody can train, test and benchmark without a licence. Everything comes from the code of the
-`embedded_*` modules; both levels of detail sample the same surface and the same modes.
+It exists so that anybody can train, test and benchmark without a licence. Everything comes from the
+code in this folder; both levels of detail sample the same surface and the same modes.
 """
 
 import functools

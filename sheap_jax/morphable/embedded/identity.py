@@ -150,7 +150,7 @@ def individual_detail(mesh: HeadMesh, rng: np.random.Generator) -> Points:
     outward = outward / np.linalg.norm(outward, axis=1, keepdims=True)
     strength = np.zeros((len(mesh.anchor), 3))
     for width, height in DETAIL_SCALES:
-        # float32: cosines are the cost of a person, and errors of a nanometre are none.
+        # float32: the cosines take most of the time, and errors of a nanometre do not matter.
         waves = (rng.normal(size=(96, 3)) / width).astype(np.float32)
         phase = rng.uniform(0, 2 * np.pi, 96).astype(np.float32)
         mix = (rng.normal(size=(96, 3)) * np.sqrt(2.0 / 96)).astype(np.float32)

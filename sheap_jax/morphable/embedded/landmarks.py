@@ -4,10 +4,8 @@ Places are given in the face frame by hand. The jaw contour of a yaw is the visi
 slides on the arc from the mouth to its place at the jaw's edge, to the point that sticks out farthest in the view.
 """
 
-from typing import NamedTuple
-
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from sheap_jax.morphable.embedded.anatomy import MOUTH, Points
 from sheap_jax.morphable.embedded.mesh import HeadMesh
@@ -18,9 +16,10 @@ from sheap_jax.morphable.embedded.surface import (
     lid_curve,
     mouth_curve,
     mouth_half_width,
+    normalized,
     skin,
-    unit,
 )
+from sheap_jax.morphable.model import SurfacePoints
 
 # Right half of the jaw's edge from the ear to the chin, subject's right (x negative), then mirrored: iBUG 0-8.
 JAW = np.array(
@@ -34,15 +33,8 @@ NOSE = np.array([[0, 0.5], [0, -10.5], [0, -21.5], [0, -33], [-12, -46], [-6, -4
 YAW_ROWS = 79  # 0 to 39 degrees, then -1 to -39
 
 
-class SurfacePoints(NamedTuple):
-    """Points on a mesh."""
-
-    faces: Int[np.ndarray, "*n"]
-    barycentrics: Float[np.ndarray, "*n 3"]
-
-
 def locate(mesh: HeadMesh, chart: Points) -> SurfacePoints:
-    """Skin faces pierced by chart directions. Just outside an opening's edge it takes the nearest face."""
+    """Skin faces pierced by chart directions. A direction just outside an opening's edge takes the nearest face."""
     skin_faces = np.flatnonzero(np.all(mesh.part[mesh.faces] == 0, axis=1))
     inverse = np.linalg.inv(np.swapaxes(mesh.chart[mesh.faces[skin_faces]], 1, 2))
     chosen, weights = [], []
@@ -78,7 +70,7 @@ def _lips() -> Float[np.ndarray, "20 3"]:
     inner = mouth_curve(np.radians([180, 112, 90, 68, 0, 292, 270, 248]), 0.0).chart
     inner[0] = from_mouth_plane(np.array([[-w + 1.5, 0.0]]))[0] * 0.3 + inner[0] * 0.7
     inner[4] = inner[0] * [-1, 1, 1]
-    return np.concatenate([outer, unit(inner)])
+    return np.concatenate([outer, normalized(inner)])
 
 
 def contour_table(mesh: HeadMesh) -> SurfacePoints:
@@ -86,9 +78,9 @@ def contour_table(mesh: HeadMesh) -> SurfacePoints:
     jaw = np.concatenate([JAW, JAW[7::-1] * [-1, 1, 1]])
     ends, start = chart_of(jaw), chart_of(MOUTH[None] + [0, -2, 0])[0]
     share = np.linspace(0.35, 1.0, 66)[:, None, None]
-    arcs = unit((1 - share) * start + share * ends)  # [66, 17, 3]
+    arcs = normalized((1 - share) * start + share * ends)  # [66, 17, 3]
     points = skin(arcs.reshape(-1, 3)).reshape(arcs.shape)
-    outward = unit((jaw - MOUTH)[:, :2])
+    outward = normalized((jaw - MOUTH)[:, :2])
     degrees = np.concatenate([np.arange(40), -np.arange(1, 40)])
     charts = []
     for yaw in np.radians(degrees):

@@ -27,8 +27,8 @@ from sheap_jax.morphable.embedded.surface import (
     mouth_bag,
     mouth_curve,
     mouth_plane,
+    normalized,
     skin,
-    unit,
 )
 
 MIRROR = np.array([-1.0, 1.0, 1.0])
@@ -39,7 +39,7 @@ class HeadMesh(NamedTuple):
 
     points: Float[np.ndarray, "v 3"]  # millimetres
     chart: Float[np.ndarray, "v 3"]  # directions; those of inner strips lie inside their opening
-    mouth: Float[np.ndarray, "v 2"]  # on the mouth plane, relative to the lip line; for the bag those of its lip point
+    mouth: Float[np.ndarray, "v 2"]  # on the mouth plane, relative to the lip line; for the mouth bag: of its lip point
     anchor: Float[np.ndarray, "v 3"]  # what a vertex follows: its own point, its lid or lip, its eye's centre
     part: Int[np.ndarray, "v"]  # index into PARTS
     faces: Int[np.ndarray, "f 3"]
@@ -109,7 +109,7 @@ def _smooth(chart: Points, free: np.ndarray, rounds: int) -> Points:
         total = np.zeros_like(chart)
         degree = np.bincount(edges[:, 0], minlength=len(chart))
         np.add.at(total, edges[:, 0], chart[edges[:, 1]])
-        moved = unit(chart + 0.6 * (total / np.maximum(degree, 1)[:, None] - chart))
+        moved = normalized(chart + 0.6 * (total / np.maximum(degree, 1)[:, None] - chart))
         chart = np.where(free[:, None], moved, chart)
     return chart
 
@@ -192,18 +192,18 @@ def _assemble(chart: Points, faces: np.ndarray, density: Density, lids: Opening,
     count = len(points)
     for loop, sign in ((lid_loop, 1.0), (partner[lid_loop], -1.0)):
         mirror = np.array([sign, 1.0, 1.0])
-        center, outer = unit(chart[loop].mean(axis=0)), loop
+        center, outer = normalized(chart[loop].mean(axis=0)), loop
         for depth in (0.3, 1.0):
             inner = count + np.arange(len(loop))
-            where = unit((1 - 0.6 * depth) * chart[loop] + 0.6 * depth * center)
+            where = normalized((1 - 0.6 * depth) * chart[loop] + 0.6 * depth * center)
             parts.append(_Part(lid_strip(points[loop] * mirror, depth) * mirror, where, mouth[loop], points[loop], 1))
             strips.append(join_loops(outer, inner)[:, :: int(sign)])
             outer, count = inner, count + len(loop)
     angle = mouth_angles(len(lip_loop))
-    center, outer = unit(chart[lip_loop].mean(axis=0)), lip_loop
+    center, outer = normalized(chart[lip_loop].mean(axis=0)), lip_loop
     for depth in (0.04, 0.2, 0.5, 0.8, 1.0):
         inner = count + np.arange(len(lip_loop))
-        where = unit((1 - 0.8 * depth) * chart[lip_loop] + 0.8 * depth * center)
+        where = normalized((1 - 0.8 * depth) * chart[lip_loop] + 0.8 * depth * center)
         parts.append(_Part(mouth_bag(points[lip_loop], angle, depth), where, mouth[lip_loop], points[lip_loop], 2))
         strips.append(join_loops(outer, inner))
         outer, count = inner, count + len(lip_loop)

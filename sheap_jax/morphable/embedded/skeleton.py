@@ -19,7 +19,7 @@ PARENTS = (-1, 0, 1, 1, 1)
 
 
 def joint_regressor(mesh: HeadMesh) -> Float[np.ndarray, "j v"]:
-    """Affine weights that put every joint at its place: of the vertices around it, the combination of least norm."""
+    """Affine weights that put every joint at its place: the combination of least norm of the vertices around it."""
     rows = []
     for name, position in JOINTS.items():
         if name.endswith("_eye"):

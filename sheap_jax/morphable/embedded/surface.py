@@ -36,7 +36,7 @@ EAR_ROOT = np.array([15.0, 28.0])  # half axes of the ear's root on that plane
 EAR_TILT = 0.17  # radians, top backwards
 
 
-def unit(vectors: np.ndarray) -> np.ndarray:
+def normalized(vectors: np.ndarray) -> np.ndarray:
     return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
 
 
@@ -48,7 +48,7 @@ def cast_frontal(xy: Float[np.ndarray, "n 2"]) -> Points:
 
 def chart_of(points: Points) -> Points:
     """Chart directions of points above the neck, outside the mouth's opened chart and the ears."""
-    return unit(points - RAY_CENTER)
+    return normalized(points - RAY_CENTER)
 
 
 def mouth_plane(chart: Points) -> Float[np.ndarray, "n 2"]:
@@ -61,7 +61,7 @@ def mouth_plane(chart: Points) -> Float[np.ndarray, "n 2"]:
 def from_mouth_plane(xy: Float[np.ndarray, "n 2"]) -> Points:
     """Inverse of `mouth_plane`."""
     height = xy[:, 1] + lip_line(xy[:, 0])
-    return unit(np.stack([xy[:, 0], height, np.full(len(xy), MOUTH[2])], axis=1) - RAY_CENTER)
+    return normalized(np.stack([xy[:, 0], height, np.full(len(xy), MOUTH[2])], axis=1) - RAY_CENTER)
 
 
 @functools.cache
@@ -106,7 +106,7 @@ def _close_mouth(chart: Points) -> Points:
 def _rays(chart: Points) -> tuple[Points, Points]:
     angle = np.arccos(np.clip(chart @ NECK_AXIS, -1.0, 1.0))
     descent = np.clip((NECK_ANGLE - angle) / (NECK_ANGLE - CUT_ANGLE), 0.0, 1.0) ** 1.4
-    radial = unit(chart - (chart @ NECK_AXIS)[:, None] * NECK_AXIS + 1e-12)
+    radial = normalized(chart - (chart @ NECK_AXIS)[:, None] * NECK_AXIS + 1e-12)
     dip = np.where(descent > 0, (1 - descent) * (np.pi / 2 - angle) + descent * 0.09, np.pi / 2 - angle)
     directions = np.cos(dip)[:, None] * radial + np.sin(dip)[:, None] * NECK_AXIS
     return RAY_CENTER + descent[:, None] * (NECK_END - RAY_CENTER), directions
@@ -140,7 +140,7 @@ def ear_chart(radius: np.ndarray, angle: np.ndarray) -> Points:
     c, s = np.cos(EAR_TILT), np.sin(EAR_TILT)
     plane = EAR_CENTER + offset @ np.array([[-c, s], [-s, -c]])
     ray = np.stack([np.full(len(radius), EAR_PLANE), plane[:, 1], plane[:, 0]], axis=1)
-    return unit(ray - np.array([0, *RAY_CENTER[1:]]))
+    return normalized(ray - np.array([0, *RAY_CENTER[1:]]))
 
 
 # Section of the ear from its root (1) over the helix (about 0.75) into the concha (0): share of the rim's outline, and
@@ -154,7 +154,7 @@ def _ear(base: Points, radius: np.ndarray, angle: np.ndarray) -> Points:
     """The left ear's shell: its section swept around the outline, melting into the head at the root."""
     back = np.array([0.42, -0.05, -0.9])
     up = np.array([0.12, 0.98, -0.17])
-    normal = unit(np.cross(up, back))
+    normal = normalized(np.cross(up, back))
     normal = normal * np.sign(normal[0])
     center = np.array([80.0, -17.0, -88.0])
     outline = np.interp(radius, _EAR_RADIUS, _EAR_OUTLINE)

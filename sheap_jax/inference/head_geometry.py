@@ -7,23 +7,23 @@ from jaxtyping import Float, Int
 from scipy.spatial.transform import Rotation
 
 from sheap_jax.cropping import CropBox
-from sheap_jax.evaluation.predictions import Heads, pose_heads
+from sheap_jax.evaluation.predictions import HeadGeometry, pose_heads
 from sheap_jax.geometry import OFFICIAL_FOCAL, official_camera
 from sheap_jax.inference.predictor import in_buckets
 from sheap_jax.morphable import MorphableModel
 from sheap_jax.types import HeadParams
 
 
-def posed_heads(model: MorphableModel, head: HeadParams) -> Heads:
-    """Vertices and landmarks of each head in metres; what is compiled does not depend on their number."""
+def posed_heads(model: MorphableModel, head: HeadParams) -> HeadGeometry:
+    """Vertices and landmarks of each head in metres. Compiles for few numbers of heads only."""
     return in_buckets(lambda rows: pose_heads(model, rows), head)
 
 
 def turn_heads(model: MorphableModel, head: HeadParams, turns: Int[np.ndarray, "n"]) -> HeadParams:
-    """The same heads seen by the official camera after so many quarter turns about its axis, counterclockwise.
+    """The same heads seen by the official camera after `turns` quarter turns about its axis, counterclockwise.
 
-    Its axis is the world's z, about which all vertices turn; the translation takes what the root's rotation about its
-    own joint leaves.
+    All vertices turn about that axis, the world's z. The root's rotation turns them about its own joint; the
+    translation makes up the difference.
     """
     about_axis = Rotation.from_rotvec(np.pi / 2 * np.asarray(turns)[:, None] * [0.0, 0.0, 1.0])
     rotations = np.array(head.rotations)

@@ -1,7 +1,7 @@
 """Everything in front of the camera as one set of static arrays: head, teeth, hair shell and garment.
 
-The arrays that are the same for all people are gathered once (`build_stage`); `dress` makes the posable model of one
-person, whose template also carries the hair.
+`build_scene_meshes` gathers once the arrays that are the same for all people. `dressed_model` makes the posable model
+of one person; its template also carries teeth and hair.
 """
 
 import dataclasses
@@ -18,13 +18,13 @@ SKIN, EYE, MOUTH, TEETH, CLOTH = range(5)  # what a face of the solid layer is m
 CHIN = 8  # of the 68 landmarks
 
 
-class Stage(NamedTuple):
+class SceneMeshes(NamedTuple):
     """Static arrays of the renderer. The solid layer is head, teeth, garment; the hair layer is rendered over it."""
 
     head_vertices: int
     solid_faces: Int[np.ndarray, "f 3"]
     solid_kind: Int[np.ndarray, "f"]
-    solid_coordinates: Float[np.ndarray, "v 3"]  # template position; of teeth and garment see there
+    solid_coordinates: Float[np.ndarray, "v 3"]  # template position; for teeth and garment see teeth.py and clothes.py
     transfer: Float[np.ndarray, "v 9"]  # of the head's vertices, see occlusion.py
     open_transfer: Float[np.ndarray, "v 9"]  # what it would be if nothing were hidden
     hair_faces: Int[np.ndarray, "g 3"]
@@ -32,8 +32,8 @@ class Stage(NamedTuple):
     landmarks: Float[np.ndarray, "68 3"]  # template
 
 
-def build_stage(model: MorphableModel) -> Stage:
-    """The stage for one morphable model; its regions of eyes and mouth may be missing."""
+def build_scene_meshes(model: MorphableModel) -> SceneMeshes:
+    """The arrays for one morphable model; its regions of eyes and mouth may be missing."""
     template, faces = np.asarray(model.template), np.asarray(model.faces)
     count = len(template)
     kind = np.full(len(faces), SKIN, np.int32)
@@ -47,7 +47,7 @@ def build_stage(model: MorphableModel) -> Stage:
     right = eyes & (template[:, 0] < 0)
     left = eyes & (template[:, 0] > 0)
     fixed = points_on_faces(model.template, model.faces, model.landmark_faces, model.landmark_barycentrics)
-    return Stage(
+    return SceneMeshes(
         head_vertices=count,
         solid_faces=np.concatenate([faces, tooth_faces, cloth_faces]).astype(np.int32),
         solid_kind=np.concatenate([kind, np.full(len(tooth_faces), TEETH), np.full(len(cloth_faces), CLOTH)]).astype(
@@ -63,7 +63,7 @@ def build_stage(model: MorphableModel) -> Stage:
 
 
 def _center(points: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "3"]:
-    """Their mean; of none, which nothing asks for, the origin."""
+    """The mean of the points; the origin if there are none, which nothing then uses."""
     return points.mean(0) if len(points) else np.zeros(3)
 
 
@@ -76,13 +76,14 @@ def _region(model: MorphableModel, *parts: str) -> np.ndarray:
     return inside
 
 
-def dress(
+def dressed_model(
     model: MorphableModel, neutral: Float[np.ndarray, "v 3"], hair_vertices: Float[np.ndarray, "h 3"]
 ) -> MorphableModel:
     """The posable model of one person: a template without identity modes, then teeth, then hair.
 
-    Upper teeth and hair move with the skull, lower teeth with the jaw: its joint, or the chin's way in the expressions
-    of a model without one. The joints are those of the person's own neutral head, as for the model's own identities.
+    Upper teeth and hair move with the skull, lower teeth with the jaw joint. In a model without that joint they follow
+    the chin's motion in the expressions. The joints are those of the person's own neutral head, as for the model's own
+    identities.
     """
     corners = neutral[np.asarray(model.faces)[np.asarray(model.landmark_faces)]]
     rows = teeth.tooth_rows(np.einsum("lk,lkc->lc", model.landmark_barycentrics, corners))

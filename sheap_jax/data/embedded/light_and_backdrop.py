@@ -1,4 +1,4 @@
-"""The place where a clip is filmed: light and background."""
+"""The light that falls on a clip and the picture behind the head, drawn at random."""
 
 from typing import NamedTuple
 
@@ -9,19 +9,21 @@ from jaxtyping import Float
 from sheap_jax.data.embedded.chart import lattice_noise
 from sheap_jax.data.embedded.traits import srgb_to_linear
 
-LIGHTS = 4  # key, fill, rim, and the sky as a very broad light
 BACKDROP_SIZE = 96
 
 
-class Light(NamedTuple):
-    """Distant lights in world space. Colours are irradiances on a surface that faces the light."""
+class DistantLights(NamedTuple):
+    """Key, fill, rim and sky (a very broad light) in world space.
+
+    Colours are irradiances on a surface that faces the light.
+    """
 
     directions: Float[np.ndarray, "k 3"]  # towards the light
     colors: Float[np.ndarray, "k 3"]
     ambient: Float[np.ndarray, "3"]
 
 
-def draw_light(rng: np.random.Generator) -> Light:
+def draw_lights(rng: np.random.Generator) -> DistantLights:
     """Portrait light: a key from the front half, a weaker fill from the other side, sometimes a rim from behind."""
     azimuth = rng.normal(0, 0.75)
     elevation = rng.uniform(0.1, 0.95)
@@ -47,7 +49,7 @@ def draw_light(rng: np.random.Generator) -> Light:
                       _temperature(rng.normal(0, 1.0)), _temperature(-0.5)])  # fmt: skip
     ambient = rng.uniform(0.1, 0.34) * (1.35 - 0.8 * contrast) * _temperature(rng.normal(0, 0.4))
     exposure = np.exp(rng.normal(0.16, 0.15))
-    return Light(
+    return DistantLights(
         directions.astype(np.float32),
         (exposure * strengths[:, None] * tints).astype(np.float32),
         (exposure * ambient).astype(np.float32),

@@ -1,12 +1,12 @@
-"""The unit of work: one clip becomes one part (its records) and one status, each by a rename in one step.
+"""Converting one clip and storing the result: a part (its records) and a status, each written in one step.
 
-What has a valid status is never done again. Parts are told apart by the clip, valid statuses by the settings.
+A clip with a valid status is never converted again. The files are named after the clip. A status is valid as long as
+its key is the same: that of the settings, the landmarks and the clip's own files.
 """
 
 import functools
 import hashlib
 import json
-import os
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from sheap_jax.data.prepare.clips import Clip, PrepareError
 from sheap_jax.data.prepare.convert import ConvertedClip, convert_clip
 from sheap_jax.data.prepare.landmarks import LandmarkSource
 from sheap_jax.data.prepare.quality import Quality
+from sheap_jax.files.whole_file import whole_file
 
 RULES_VERSION = 2  # of what makes records of a clip: with another one, clips are converted again
 
@@ -43,7 +44,7 @@ class Status(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Work:
+class ClipConversion:
     """How to convert clips and where to put the results; sent to every process."""
 
     source: LandmarkSource
@@ -58,74 +59,74 @@ class Work:
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def convert_unit(clip: Clip, work: Work) -> Status:
+def convert_and_store(clip: Clip, conversion: ClipConversion) -> Status:
     """Convert a clip and store the result; whatever is wrong with the clip becomes a status.
 
     Raises OSError when the result cannot be stored: then no other clip's could be either.
     """
-    settings = work.settings
+    settings = conversion.settings
     try:
         converted = convert_clip(
             clip,
-            work.source,
+            conversion.source,
             image_size=settings.image_size,
             stride=settings.stride,
             max_frames=settings.max_frames,
             quality=settings.quality,
         )
     except PrepareError as error:
-        return store_failure(clip, str(error), work)
+        return store_failure(clip, str(error), conversion)
     except Exception as error:  # one odd file among thousands must not end the run; the report names it
-        return store_failure(clip, f"unexpected {type(error).__name__}: {error}", work)
+        return store_failure(clip, f"unexpected {type(error).__name__}: {error}", conversion)
     part: bytes = msgpack.packb([encode_record(record) for record in converted.records])  # type: ignore[assignment]
-    _replace(_path(clip, work, ".part"), part)
+    _write(_path(clip, conversion, ".part"), part)
     status = Status(None, converted.frames, converted.skipped, len(converted.records), hashlib.sha256(part).hexdigest())
-    _store(clip, status, work, **_origin(converted))
+    _store(clip, status, conversion, **_origin(converted))
     return status
 
 
-def store_failure(clip: Clip, reason: str, work: Work) -> Status:
+def store_failure(clip: Clip, reason: str, conversion: ClipConversion) -> Status:
     """Note that a clip gave nothing."""
     status = Status(reason, frames=0, skipped=Counter(), records=0, part="")
-    _store(clip, status, work)
+    _store(clip, status, conversion)
     return status
 
 
-def load_status(clip: Clip, work: Work) -> Status | None:
+def load_status(clip: Clip, conversion: ClipConversion) -> Status | None:
     """What became of a clip, None if it has not been converted with these settings."""
-    stored = load_row(clip, work)
-    if stored is None or stored["key"] != _unit_key(clip, work):
+    stored = load_row(clip, conversion)
+    if stored is None or stored["key"] != _clip_key(clip, conversion):
         return None
     return Status(**{**stored["status"], "skipped": Counter(stored["status"]["skipped"])})
 
 
-def load_row(clip: Clip, work: Work) -> dict[str, Any] | None:
+def load_row(clip: Clip, conversion: ClipConversion) -> dict[str, Any] | None:
     """Everything stored about a clip: where it and the crops of its frames come from. None if there is nothing."""
     try:
-        return json.loads(_path(clip, work, ".json").read_text())
+        return json.loads(_path(clip, conversion, ".json").read_text())
     except (FileNotFoundError, json.JSONDecodeError):
         return None
 
 
-def load_records(clip: Clip, status: Status, work: Work) -> list[Record]:
+def load_records(clip: Clip, status: Status, conversion: ClipConversion) -> list[Record]:
     """The records of a converted clip.
 
     Raises:
-      PrepareError: the part is missing or damaged; its status is taken away so that the next run makes it again.
+      PrepareError: the part is missing or damaged; its status is deleted, so that the next run makes it again.
     """
-    path = _path(clip, work, ".part")
+    path = _path(clip, conversion, ".part")
     try:
         part = path.read_bytes()
         if hashlib.sha256(part).hexdigest() != status.part:
             raise ShardError("wrong checksum")
         return [decode_record(message) for message in msgpack.unpackb(part)]
     except (OSError, ShardError) as error:
-        _path(clip, work, ".json").unlink(missing_ok=True)
+        _path(clip, conversion, ".json").unlink(missing_ok=True)
         raise PrepareError(f"{path} of {clip.path} is missing or damaged ({error}): run the command again") from error
 
 
 def _origin(converted: ConvertedClip) -> dict[str, Any]:
-    """Rounded to what the pixels can tell."""
+    """Where the records come from, rounded to what pixels can tell."""
     return {
         "rate": round(converted.rate, 3),
         "frame": [record.frame for record in converted.records],
@@ -137,33 +138,28 @@ def _origin(converted: ConvertedClip) -> dict[str, Any]:
     }
 
 
-def _store(clip: Clip, status: Status, work: Work, **origin: Any) -> None:
-    row = {"identity": clip.identity, "clip": clip.name, "source": clip.source, "key": _unit_key(clip, work)}
+def _store(clip: Clip, status: Status, conversion: ClipConversion, **origin: Any) -> None:
+    row = {"identity": clip.identity, "clip": clip.name, "source": clip.source, "key": _clip_key(clip, conversion)}
     text = json.dumps({**row, "status": status._asdict(), **origin})
-    _replace(_path(clip, work, ".json"), text.encode())
+    _write(_path(clip, conversion, ".json"), text.encode())
 
 
-def _unit_key(clip: Clip, work: Work) -> str:
+def _clip_key(clip: Clip, conversion: ClipConversion) -> str:
     """A clip whose files have other sizes than before is converted again."""
     try:
         sizes = sum(file.stat().st_size for file in clip.files)
     except OSError:
         sizes = -1
-    return f"{work.key}-{len(clip.files)}-{sizes}"
+    return f"{conversion.key}-{len(clip.files)}-{sizes}"
 
 
-def _path(clip: Clip, work: Work, suffix: str) -> Path:
-    """Over 256 folders: file systems dislike a million files in one."""
+def _path(clip: Clip, conversion: ClipConversion, suffix: str) -> Path:
+    """Files are spread over 256 folders: file systems dislike a million files in one."""
     name = hashlib.sha256(f"{clip.identity}/{clip.name}".encode()).hexdigest()[:24]
-    return work.folder / name[:2] / f"{name}{suffix}"
+    return conversion.folder / name[:2] / f"{name}{suffix}"
 
 
-def _replace(path: Path, content: bytes) -> None:
-    """Write a file in one step: it is there whole or not at all, even if two processes write it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
+def _write(path: Path, content: bytes) -> None:
+    """Write a file in one step, even if two processes write it. A part lost with the power is found and made again."""
+    with whole_file(path, durable=False) as temporary:
         temporary.write_bytes(content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
