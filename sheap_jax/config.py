@@ -130,7 +130,6 @@ class LossWeights:
     background: NotNegative = 0.1  # photometric weight of pixels that the mesh does not cover
     off_face: NotNegative = 1.0  # photometric weight of the mesh's pixels outside its region "face": hair lies on them
     mean_share: Share = 1.0  # of what pictures teach the shape of all heads of a batch alike (docs/method.md)
-    position_share: Share = 1.0  # of what they teach it through positions; shading keeps all
 
 
 @dataclass(frozen=True)
@@ -204,3 +203,7 @@ class Config:
     def run_directory(self) -> str:
         """Where the run is kept. KeyError, IndexError or ValueError for braces that are not {name}."""
         return self.log.directory.format(name=self.name)
+
+
+# Fields that older versions stored in config.json, by dotted name, with the only value that still means something.
+REMOVED_FIELDS = {"losses.position_share": 1.0}

@@ -39,6 +39,13 @@ class Objective(NamedTuple):
     opacities: Float[Array, "b n"] | None  # of the surfels; None when nothing was rendered
 
 
+def needs_rendering(weights: LossWeights, networks: Networks) -> bool:
+    """Whether a term of the rendered target or its surfels has a weight; the perceptual one needs LPIPS as well."""
+    perceptual_weight = 0.0 if networks.lpips is None else weights.perceptual
+    pictures = (weights.l1, weights.ssim, weights.gradient, perceptual_weight)
+    return any(pictures) or any((weights.normal, weights.depth, weights.offset, weights.scale))
+
+
 def geometry_objective(
     params: dict[str, Any],
     networks: Networks,
@@ -72,14 +79,11 @@ def full_objective(
     """Everything. The gradient with respect to `screen_probe` (zeros) is the densification statistic."""
     pair = reanimation.estimate_pair(networks, params, assets, batch.source.image, batch.target.image)
     seen = reanimation.share_mean(assets.model, pair.target, weights.mean_share, axes)
-    positions = reanimation.share_positions(assets.model, seen, weights.position_share)
-    avatar = reanimation.build_avatar(
-        networks, params, assets, prototypes, pair._replace(target=seen), positions=positions
-    )
+    avatar = reanimation.build_avatar(networks, params, assets, prototypes, pair._replace(target=seen))
     rendering = reanimation.render(
         assets,
         avatar,
-        positions,
+        seen.vertices,
         reanimation.border_color(batch.target.image),
         screen_probe=screen_probe,
         **settings._asdict(),

@@ -133,31 +133,10 @@ def share_mean(model: MorphableModel, head: PosedHead, share: float, axes: tuple
     return head._replace(params=params, vertices=forward(model, params))
 
 
-def share_positions(model: MorphableModel, head: PosedHead, share: float) -> Float[Array, "b v 3"]:
-    """The head's vertices, of whose gradient only `share` reaches the shape; pose and expression get all of it.
-
-    What shape does to a picture by moving surfels is mostly seen by landmarks already, and hair and background disturb
-    it; what it does by turning them, shading, knows more of the person (docs/method.md has the measurement).
-    """
-    if share == 1.0:
-        return head.vertices
-    still = forward(model, head.params._replace(shape=jax.lax.stop_gradient(head.params.shape)))
-    return share * head.vertices + (1.0 - share) * still
-
-
 def build_avatar(
-    networks: Networks,
-    params: dict[str, Any],
-    assets: Assets,
-    prototypes: Prototypes,
-    pair: Pair,
-    *,
-    positions: Float[Array, "b v 3"] | None = None,
+    networks: Networks, params: dict[str, Any], assets: Assets, prototypes: Prototypes, pair: Pair
 ) -> Avatar:
-    """Gaussians of the source person on the target's mesh, with their colours in the source's light.
-
-    `positions` as in `bind`.
-    """
+    """Gaussians of the source person on the target's mesh, with their colours in the source's light."""
     with jax.named_scope("regressor"):
         local: Any = networks.regressor.apply(
             {"params": params["regressor"]},
@@ -169,8 +148,7 @@ def build_avatar(
         )
     light = lighting.coefficients(assets.light_prior, pair.source_estimate.light)
     vertices, faces = pair.target.vertices, assets.model.faces
-    options = {"isotropic": networks.regressor.isotropic, "positions": positions}
-    return pose_avatar(local, prototypes, vertices, faces, light, **options)
+    return pose_avatar(local, prototypes, vertices, faces, light, isotropic=networks.regressor.isotropic)
 
 
 @jax.named_scope("binding")
@@ -182,10 +160,9 @@ def pose_avatar(
     light: Float[Array, "*b 9 3"],
     *,
     isotropic: bool = False,
-    positions: Float[Array, "*b v 3"] | None = None,
 ) -> Avatar:
     """Local surfels on a posed mesh, lit by harmonic coefficients: albedo x Lambertian shading."""
-    surfels = bind(local, prototypes, vertices, faces, isotropic=isotropic, positions=positions)
+    surfels = bind(local, prototypes, vertices, faces, isotropic=isotropic)
     normals = geometry.quaternion_to_matrix(surfels.quats)[..., 2]
     return Avatar(local, surfels, normals, surfels.albedo * lighting.shade(normals, light))
 

@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Int
 from sheap_jax.config import LossWeights
 from sheap_jax.method import prototypes as prototype_rules
 from sheap_jax.method.losses.weighting import over_devices
-from sheap_jax.method.objective import Objective, RenderSettings, full_objective, geometry_objective
+from sheap_jax.method.objective import Objective, RenderSettings, full_objective, geometry_objective, needs_rendering
 from sheap_jax.method.reanimation import Assets, Networks
 from sheap_jax.training import sharding
 from sheap_jax.training.state import Optimizers, Params, TrainState
@@ -59,7 +59,8 @@ def make_step(
 ) -> Step:
     """The jitted step, with the target rendered or (`rendered=False`) from landmarks alone.
 
-    Without rendering only the estimator learns: the regressor and its schedule wait.
+    Without rendering only the estimator learns: the regressor and its schedule wait. Nothing is rendered either where
+    no rendered term has a weight: the picture would cost most of the step's time and teach nothing.
 
     A step whose loss or gradient is not finite, or whose loss is above the limit given, leaves parameters, optimiser
     and prototypes untouched and reports it.
@@ -68,6 +69,7 @@ def make_step(
         accumulate: parts of the batch that are computed one after another, for the memory of one.
         shardings: of the state, where there is a mesh (sharding.state_shardings).
     """
+    rendered = rendered and needs_rendering(weights, networks)
     mesh = sharding.mesh_of(shardings)
     axes = () if mesh is None else sharding.AXES
     cut = None if shardings is None else shardings.params

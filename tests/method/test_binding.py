@@ -107,20 +107,6 @@ def test_isotropic_binding_has_one_size_per_triangle():
     np.testing.assert_allclose((surfels.means - anchors)[first], 0.015 * local.offset[first], atol=1e-8)
 
 
-def test_positions_take_over_the_gradient_of_anchors_and_nothing_else():
-    vertices, local = random_scene(8)
-    local = local._replace(offset=jnp.zeros((6, 3)))
-
-    @jax.jit
-    def means(vertices, positions):
-        return bind(local, PROTOTYPES, vertices, FACES, positions=positions).means
-
-    np.testing.assert_allclose(means(vertices, vertices), bound(vertices, local).means, rtol=1e-6)  # other rounding
-    of_vertices, of_positions = jax.jacrev(means, argnums=(0, 1))(vertices, vertices)
-    assert float(jnp.abs(of_vertices).max()) == 0
-    np.testing.assert_allclose(of_positions.sum(axis=(2,)), np.broadcast_to(np.eye(3), (6, 3, 3)), atol=1e-6)
-
-
 def test_normal_offsets_scale_with_the_shorter_side():
     _, local = random_scene(4)
     local = local._replace(offset=jnp.tile(jnp.array([0.0, 0.0, 1.0]), (6, 1)))

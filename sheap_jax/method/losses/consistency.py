@@ -40,14 +40,6 @@ def normal_error(
     return 1.0 - jnp.sum(surfel * parent, axis=-1)
 
 
-def normal_map_error(normal: Float[Array, "*b h w 3"], mesh_normal: Float[Array, "*b h w 3"]) -> Float[Array, "*b h w"]:
-    """1 - cos between the composited normal of the surfels and the mesh's, per pixel; where neither exists, 1.
-
-    Both in camera space and facing the camera; lengths do not matter. Mask with `both_visible`.
-    """
-    return 1.0 - jnp.sum(normalize(normal) * normalize(mesh_normal), axis=-1)
-
-
 def both_visible(alpha: Float[Array, "*b h w"], mesh_mask: Bool[Array, "*b h w"]) -> Bool[Array, "*b h w"]:
     """Pixels that surfels cover and where the mesh is hit."""
     return (alpha > COVERED_ALPHA) & mesh_mask.astype(bool)
