@@ -45,7 +45,7 @@ from sheap_jax.types import Batch, Frame, RawBatch, RawFrame
 MARGIN = 8  # pixels by which edges are repeated before a frame is shifted
 WINDOW = 50  # steps between two looks at the clock
 People = RawFrame  # of [p, f, ...]: f frames of each of p people
-Step = Any  # compiled
+CompiledStep = Any  # compiled
 
 
 class Learner(NamedTuple):
@@ -145,7 +145,7 @@ def compile_steps(learner: Learner, state: TrainState, batch: Batch, pool: Threa
     config = learner.config
     optimizers, settings = start.build_optimizers(config), assembly.render_settings(config)
 
-    def compiled(rendered: bool) -> Step:
+    def compiled(rendered: bool) -> CompiledStep:
         step: Any = make_step(learner.networks, optimizers, config.losses, settings, rendered=rendered)
         return step.lower(*jax.eval_shape(lambda *all: all, state, learner.assets, batch)).compile()
 

@@ -38,7 +38,7 @@ class Assumptions(NamedTuple):
     overlap: float = 0.0  # share of the transfers that hides behind computing
 
 
-class Work(NamedTuple):
+class StepWork(NamedTuple):
     """One chip's step."""
 
     flops: float  # matrix products and convolutions
@@ -59,7 +59,7 @@ class StepTime(NamedTuple):
     total: float
 
 
-def step_time(work: Work, chip: Chip, assumptions: Assumptions, *, chips: int, fsdp: int = 1) -> StepTime:
+def step_time(work: StepWork, chip: Chip, assumptions: Assumptions, *, chips: int, fsdp: int = 1) -> StepTime:
     """A lower bound of the step's time on `chips` chips.
 
     A sum over n chips sends 2 (n - 1) / n of its bytes per chip, a gather or a scatter among f chips (f - 1) / f of

@@ -14,7 +14,7 @@ from sheap_jax.config import LossWeights
 from sheap_jax.method import reanimation
 from sheap_jax.method.losses import consistency, landmark, perceptual, photometric, regularisers
 from sheap_jax.method.losses.weighting import LossTerm, masked_mean, over_devices, weigh
-from sheap_jax.method.reanimation import Assets, Avatar, Networks, Pair, PosedHead, Rendering
+from sheap_jax.method.reanimation import Assets, Avatar, EstimatedPair, Networks, PosedHead, Rendering
 from sheap_jax.method.rendering import SCALED_AXES, Primitive
 from sheap_jax.morphable import MorphableModel
 from sheap_jax.types import Batch, Frame, Prototypes
@@ -102,7 +102,7 @@ def full_objective(
     return loss.total, Objective(logged, _finite(pair, rendering), avatar.surfels.opacities)
 
 
-def _geometry_terms(pair: Pair, batch: Batch, weights: LossWeights, size: int) -> dict[str, LossTerm]:
+def _geometry_terms(pair: EstimatedPair, batch: Batch, weights: LossWeights, size: int) -> dict[str, LossTerm]:
     """Landmarks of both frames (the target's with the source's shape: what makes shape an identity) and priors."""
     terms = {}
     for name, head, frame in (("source", pair.source, batch.source), ("target", pair.target, batch.target)):
@@ -180,7 +180,7 @@ def _surfel_terms(
     }
 
 
-def _finite(pair: Pair, rendering: Rendering | None) -> Bool[Array, "b"]:
+def _finite(pair: EstimatedPair, rendering: Rendering | None) -> Bool[Array, "b"]:
     """Which pairs of the batch gave finite landmarks and pictures."""
     values = [pair.source.landmarks, pair.target.landmarks]
     if rendering is not None:

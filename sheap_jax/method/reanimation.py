@@ -53,7 +53,7 @@ class PosedHead(NamedTuple):
     landmarks: Float[Array, "b 68 2"]  # pixels
 
 
-class Pair(NamedTuple):
+class EstimatedPair(NamedTuple):
     """What the estimator says of a pair of images of one person."""
 
     source: PosedHead  # everything from the source
@@ -91,13 +91,13 @@ def estimate_pair(
     assets: Assets,
     source: Float[Array, "b h w 3"],
     target: Float[Array, "b h w 3"],
-) -> Pair:
+) -> EstimatedPair:
     """Both images through the estimator in one batch; geometry identity from the source, motion from the target."""
     with jax.named_scope("estimator"):
         output: Any = networks.estimator.apply({"params": params["estimator"]}, jnp.concatenate([source, target]))
     first, second = (jax.tree.map(lambda x, k=k: jnp.split(x, 2)[k], output) for k in range(2))
     driven = second.estimate.head._replace(shape=first.estimate.head.shape)
-    return Pair(
+    return EstimatedPair(
         source=pose_head(assets, first.estimate.head),
         target=pose_head(assets, driven),
         source_estimate=first.estimate,
@@ -134,7 +134,7 @@ def share_mean(model: MorphableModel, head: PosedHead, share: float, axes: tuple
 
 
 def build_avatar(
-    networks: Networks, params: dict[str, Any], assets: Assets, prototypes: Prototypes, pair: Pair
+    networks: Networks, params: dict[str, Any], assets: Assets, prototypes: Prototypes, pair: EstimatedPair
 ) -> Avatar:
     """Gaussians of the source person on the target's mesh, with their colours in the source's light."""
     with jax.named_scope("regressor"):

@@ -21,7 +21,7 @@ from sheap_jax.geometry import official_camera
 from sheap_jax.method import lighting, reanimation
 from sheap_jax.method.objective import RenderSettings, full_objective, geometry_objective
 from sheap_jax.method.prototypes import init_prototypes
-from sheap_jax.method.reanimation import Assets, Avatar, Networks, Pair, Rendering
+from sheap_jax.method.reanimation import Assets, Avatar, EstimatedPair, Networks, Rendering
 from sheap_jax.models.estimator import EstimatorOutput
 from sheap_jax.morphable.model import mean_params
 from sheap_jax.types import Batch, Estimate, Frame, LocalSurfels, Prototypes
@@ -106,7 +106,7 @@ def make_frame(rng: np.random.Generator) -> Frame:
 class Parts(NamedTuple):
     """What enters the terms. Estimation, binding and rendering have tests of their own."""
 
-    pair: Pair
+    pair: EstimatedPair
     avatar: Avatar
     rendering: Rendering
 

@@ -16,7 +16,7 @@ from tileraster.pallas.entry_rows import EntryRow
 Plane = Float[Array, "*p"]
 
 
-class Pair(NamedTuple):
+class EntryPair(NamedTuple):
     """What an entry does to each pixel, and what its gradient needs again."""
 
     a: Plane
@@ -66,7 +66,7 @@ class Values(NamedTuple):
 Reciprocal = Callable[[Plane], Plane]
 
 
-def evaluate(row: EntryRow, x: Plane, y: Plane, *, near: float, reciprocal: Reciprocal) -> Pair:
+def evaluate(row: EntryRow, x: Plane, y: Plane, *, near: float, reciprocal: Reciprocal) -> EntryPair:
     """Alpha and depth of every pixel; skipped pixels have alpha 0. `x`, `y` are scaled, from the tile's middle."""
     dx, dy = x - row.center_x, y - row.center_y
     a, b = row.a_x * dx + row.a_y * dy, row.b_y * dy
@@ -80,7 +80,7 @@ def evaluate(row: EntryRow, x: Plane, y: Plane, *, near: float, reciprocal: Reci
     raw = jnp.exp2(row.log_opacity - exponent)
     depth = jnp.where(on_disc, reciprocal_g, row.depth)
     kept = (raw >= ALPHA_MIN) & (depth > near)
-    return Pair(
+    return EntryPair(
         a=a,
         b=b,
         exponent=exponent,
@@ -94,24 +94,24 @@ def evaluate(row: EntryRow, x: Plane, y: Plane, *, near: float, reciprocal: Reci
     )
 
 
-class Light(NamedTuple):
+class Absorbed(NamedTuple):
     """How much of the light an entry takes."""
 
     weight: Plane
     behind: Plane  # transmittance; once it has fallen to TRANSMITTANCE_STOP nothing is added any more
 
 
-def absorb(pair: Pair, transmittance: Plane) -> Light:
+def absorb(pair: EntryPair, transmittance: Plane) -> Absorbed:
     taken = pair.alpha * transmittance
     behind = transmittance - taken
-    return Light(jnp.where(behind > TRANSMITTANCE_STOP, taken, 0.0), behind)
+    return Absorbed(jnp.where(behind > TRANSMITTANCE_STOP, taken, 0.0), behind)
 
 
 def nothing_passed(zero: Plane) -> Passed:
     return Passed(zero + 1.0, zero, zero, zero, zero, zero)
 
 
-def composite_one(pair: Pair, before: Passed, reference: Array) -> tuple[Passed, Plane]:
+def composite_one(pair: EntryPair, before: Passed, reference: Array) -> tuple[Passed, Plane]:
     """The sums behind one more entry, and its weight."""
     weight, behind = absorb(pair, before.transmittance)
     m = pair.inverse_depth - reference
@@ -136,7 +136,7 @@ class OneGradient(NamedTuple):
 
 
 def gradient_one(
-    pair: Pair,
+    pair: EntryPair,
     reference: Array,
     transmittance: Plane,
     up_to: Plane,

@@ -11,10 +11,10 @@ from sheap_jax.models.traced.program import (
     INPUT,
     Argument,
     Program,
+    ProgramStep,
+    ProgramWeights,
     Result,
-    Step,
     Weight,
-    Weights,
     read_weights,
     without_the_rest,
 )
@@ -41,7 +41,7 @@ class Trace(NamedTuple):
     """A trace in both languages."""
 
     program: Program
-    weights: Weights
+    weights: ProgramWeights
     all_outputs: tuple[str, ...]  # names, also of those that were left out
     graph: Any  # torch's graph without calls, for CPU; its first input is `module`
     module: Any
@@ -118,7 +118,7 @@ def _refuse_unknown(program: Program) -> None:
         )
 
 
-def _translate(torch: Any, graph: Any, module: Any) -> tuple[Program, Weights]:
+def _translate(torch: Any, graph: Any, module: Any) -> tuple[Program, ProgramWeights]:
     inputs = list(graph.inputs())
     if len(inputs) != 2:
         raise TraceError(f"the trace takes {len(inputs) - 1} inputs, expected one: a batch of images")
@@ -145,8 +145,8 @@ class _Translation:
         self.torch = torch
         self.modules: dict[str, tuple[str, Any]] = {}  # path and object
         self.values: dict[str, Any] = {}
-        self.steps: list[Step] = []
-        self.weights: Weights = {}
+        self.steps: list[ProgramStep] = []
+        self.weights: ProgramWeights = {}
 
     def add(self, node: Any) -> None:
         inputs = [value.debugName() for value in node.inputs()]
@@ -166,7 +166,7 @@ class _Translation:
             first = len(self.values) + 1
             results = tuple(range(first, first + len(outputs)))
             self.values |= {name: Result(number) for name, number in zip(outputs, results, strict=True)}
-            self.steps.append(Step(node.kind(), self._arguments(node, inputs), results))
+            self.steps.append(ProgramStep(node.kind(), self._arguments(node, inputs), results))
 
     def _arguments(self, node: Any, inputs: list[str]) -> dict[str, Argument]:
         if node.kind().startswith("prim::"):
