@@ -132,7 +132,7 @@ def main() -> None:
 def check_implementation(
     inputs: SplatInputs, implementation: str, *, pixels: int, runs: int
 ) -> tuple[dict[str, Any], Any]:
-    """What is found, and gradients and outputs of the head shell; None where they could not be had."""
+    """The findings, and gradients and outputs of the head shell; None in their place after an error."""
     found: dict[str, Any] = {}
     try:
         found["golden"] = check_golden(implementation)

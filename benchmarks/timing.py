@@ -1,4 +1,4 @@
-"""How the benchmarks measure: repeated runs of compiled functions, and what the device can do at best."""
+"""How the benchmarks measure: repeated runs of compiled functions, and the highest rates of the device."""
 
 import datetime
 import importlib.util
@@ -19,7 +19,7 @@ import jax.numpy as jnp
 K = TypeVar("K")
 SECONDS = 1.0  # each measurement repeats for about this long
 REPEATS = 2, 10  # at least and at most
-QUEUE_SECONDS, MOST_QUEUED = 0.05, 50  # of calls that an accelerator is given before its clock is read
+QUEUE_SECONDS, MOST_QUEUED = 0.05, 50  # how much is queued on an accelerator before the clock is read
 
 
 class Timing(NamedTuple):
@@ -44,7 +44,7 @@ class CompiledProgram(NamedTuple):
 
 
 class DevicePeak(NamedTuple):
-    """What the device reaches on the things that it does best, measured: the rates that floors divide by."""
+    """The highest rates that were measured on the device: floors divide by them."""
 
     operations_per_s: float  # float32, of a large matrix product
     bytes_per_s: float  # read and written, of adding one to a large array

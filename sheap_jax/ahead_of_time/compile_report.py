@@ -1,11 +1,12 @@
-"""What a run would be on a pod, from programs compiled ahead of time:
+"""What a run would cost on TPUs or GPUs that are not here, from programs compiled ahead of time:
 
     python -m sheap_jax.ahead_of_time.compile_report CONFIG --topology v5p:4x8x8 --batch-per-chip 16
 
-Compiles the run's rendered training step ahead of time with the compiler for TPUs (`pip install "jax[tpu]"`) or for
-GPUs (`pip install "jax[cuda12]"`, topologies such as h200); no device, no weights, no data. Prints memory, operations
-and traffic per chip, the transfers between chips, and a roofline estimate of the step's time, on TPUs for other numbers
-of chips as well. `--save` keeps it in benchmarks/results/scale.json and writes the table of docs/scale.md anew.
+Compiles the run's rendered training step with the compiler for TPUs (`pip install "jax[tpu]"`) or for GPUs (`pip
+install "jax[cuda12]"` in an environment of its own, topologies such as h200). It needs no device, no weights and no
+data. It prints memory, operations and traffic per chip, the transfers between chips, and a roofline estimate of the
+step's time, on TPUs for other numbers of chips as well. `--save` keeps the result in benchmarks/results/scale.json and
+writes the table of docs/scale.md anew.
 Compiling the paper's step takes many minutes and a few GiB.
 """
 
@@ -151,7 +152,7 @@ def estimate(report: CompileReport, chips: int) -> StepTime:
     """The step's time on another number of chips of the same kind, with the same batch on each."""
     chip = CHIPS[report.topology.split(":")[0]]
     sizes = {one.kind: one.bytes for one in report.collectives}
-    # A scatter sends what it takes in, of which each of the chips that share keeps a part.
+    # A scatter sends its whole input; each of the chips that share it keeps a part.
     gathered = sizes.get("all-gather", 0) + report.fsdp * sizes.get("reduce-scatter", 0)
     work = StepWork(
         flops=report.flops,

@@ -76,7 +76,7 @@ def full_objective(
     settings: RenderSettings,
     axes: tuple[str, ...] = (),
 ) -> tuple[Float[Array, ""], Objective]:
-    """Everything. The gradient with respect to `screen_probe` (zeros) is the densification statistic."""
+    """All terms. The gradient with respect to `screen_probe` (zeros) is the densification statistic."""
     pair = reanimation.estimate_pair(networks, params, assets, batch.source.image, batch.target.image)
     seen = reanimation.share_mean(assets.model, pair.target, weights.mean_share, axes)
     avatar = reanimation.build_avatar(networks, params, assets, prototypes, pair._replace(target=seen))
@@ -103,7 +103,7 @@ def full_objective(
 
 
 def _geometry_terms(pair: EstimatedPair, batch: Batch, weights: LossWeights, size: int) -> dict[str, LossTerm]:
-    """Landmarks of both frames (the target's with the source's shape: what makes shape an identity) and priors."""
+    """Landmarks of both frames, and priors. The target is posed with the source's shape: so shape becomes identity."""
     terms = {}
     for name, head, frame in (("source", pair.source, batch.source), ("target", pair.target, batch.target)):
         error = landmark.landmark_error(head.landmarks, frame.landmarks, image_size=float(size))

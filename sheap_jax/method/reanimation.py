@@ -92,7 +92,7 @@ def estimate_pair(
     source: Float[Array, "b h w 3"],
     target: Float[Array, "b h w 3"],
 ) -> EstimatedPair:
-    """Both images through the estimator in one batch; geometry identity from the source, motion from the target."""
+    """Both images through the estimator in one batch: shape from the source, expression and pose from the target."""
     with jax.named_scope("estimator"):
         output: Any = networks.estimator.apply({"params": params["estimator"]}, jnp.concatenate([source, target]))
     first, second = (jax.tree.map(lambda x, k=k: jnp.split(x, 2)[k], output) for k in range(2))
@@ -117,10 +117,10 @@ def context_tokens(
 
 
 def share_mean(model: MorphableModel, head: PosedHead, share: float, axes: tuple[str, ...] = ()) -> PosedHead:
-    """The same head; of the gradient that reaches its shape, what all heads of the batch have in common counts `share`.
+    """The same head with another gradient: of its shape's, the part that is common to the batch counts `share`.
 
-    Hair, necks and what light leaves unexplained pull all heads the same way: pictures would change the mean head,
-    which landmarks and prior know better. With 0 they only tell one person from another. `axes` are those of the
+    Hair, necks and what light leaves unexplained pull all heads the same way. Pictures would so change the mean head,
+    which landmarks and prior know better. With 0 pictures only tell one person from another. `axes` are those of the
     devices that share the batch.
     """
     if share == 1.0:

@@ -1,4 +1,4 @@
-"""Checkpoints with Orbax: verified when read, never half a one taken for whole.
+"""Checkpoints with Orbax. They are verified when they are read, and an unfinished one is never restored.
 
 Layout of a run directory:
 
@@ -6,7 +6,7 @@ Layout of a run directory:
     changes.jsonl            what differed from it in later starts
     architecture.json        path, shape and dtype of every array of the train state
     checkpoints/<step>/      Orbax
-    checkpoints/<step>.sha256.json   a checksum of every file: Orbax restores flipped bytes without a word
+    checkpoints/<step>.sha256.json   a checksum of every file: Orbax restores flipped bytes without an error
 """
 
 import dataclasses
@@ -34,7 +34,7 @@ class CheckpointError(RuntimeError):
 class Checkpoints:
     """The checkpoints of one run directory. Saving goes on in the background; `finish` waits for it.
 
-    Several processes share the directory and call every method together; the first one keeps the books.
+    Several processes share the directory and call every method together. The first one writes the checksums.
     """
 
     def __init__(self, directory: str | Path, *, keep: int = 2):
@@ -58,9 +58,9 @@ class Checkpoints:
         return sorted(self._manager.all_steps())
 
     def save(self, state: TrainState) -> None:
-        """Start writing `state`. Errors of the write before surface here or in `finish`.
+        """Start writing `state`. An error of the previous write is raised here or in `finish`.
 
-        Raises CheckpointError when the disk is full; the checkpoints before stay whole.
+        Raises CheckpointError when the disk is full; earlier checkpoints stay whole.
         """
         self.finish()
         step = int(state.step)
@@ -97,15 +97,15 @@ class Checkpoints:
         """The newest checkpoint that is whole, with the shardings of `like`; None if there is none at all.
 
         A damaged checkpoint is named in the log, moved to `damaged/`, and the one before it is taken. Raises
-        CheckpointError if the architecture differs, no checkpoint is whole, or a whole one cannot be read: then memory
-        or something else is short, and nothing is moved.
+        CheckpointError if the architecture differs, no checkpoint is whole, or a whole one cannot be read. The last is
+        not moved: memory or something else is short then.
         """
         steps = self.steps()
         if not steps:
             return None
         self._check_architecture(like)
         for step in reversed(steps):
-            vouched = False  # for every file, by its checksum
+            vouched = False  # True once every file has the checksum it was written with
             try:
                 damaged = self.verify(step) if sharding.leads() else None
                 if not _agreed(damaged is None):
@@ -150,7 +150,7 @@ class Checkpoints:
                 if path.exists():
                     shutil.rmtree(target / path.name, ignore_errors=True)
                     path.replace(target / path.name)
-        _agreed(True)  # nobody looks before it is gone
+        _agreed(True)  # no process looks before it is gone
         self._manager.reload()
 
     def _checksum_file(self, step: int) -> Path:
@@ -177,7 +177,7 @@ def finished_steps(directory: str | Path) -> list[int]:
 
 
 def read_checkpoint(directory: str | Path, like: TrainState, *, step: int | None = None) -> TrainState | None:
-    """A checkpoint without the optimizers' state, for those who only use what was trained.
+    """A checkpoint without the optimisers' state, for prediction and evaluation.
 
     Changes nothing in the run directory, where a training may be writing.
 
@@ -223,7 +223,7 @@ def read_checkpoint(directory: str | Path, like: TrainState, *, step: int | None
 def _first_changed(directory: Path, checksum_file: Path) -> str | None:
     """The first file of a checkpoint that changed since it was written, or None.
 
-    A checkpoint whose process died before its checksums were stored passes: Orbax had finished it.
+    A checkpoint without checksums passes: its process died after Orbax had finished it.
     """
     if not checksum_file.exists():
         return None
@@ -249,7 +249,7 @@ def _shown(rows: list[str]) -> str:
 
 
 def _agreed(answer: bool) -> bool:
-    """What the first process says, on all of them."""
+    """The first process's answer, on every process."""
     if jax.process_count() == 1:
         return answer
     return bool(multihost_utils.broadcast_one_to_all(np.asarray(answer)))

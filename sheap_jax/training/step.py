@@ -21,7 +21,7 @@ from sheap_jax.types import Batch, Prototypes
 
 
 class StepReport(NamedTuple):
-    """What the host may look at, later. The same on every device and process."""
+    """What the host reads later. The same on every device and process."""
 
     metrics: dict[str, Float[Array, ""]]
     records: Int[Array, "b 2"]  # of the whole batch, in the order of the next two
@@ -128,7 +128,7 @@ def _full_pass(
     settings: RenderSettings,
     axes: tuple[str, ...],
 ) -> Pass:
-    # Behind a barrier: XLA would fold all that can be said of five million zeros, for half a minute.
+    # The barrier keeps XLA from folding constants over five million zeros, which takes half a minute.
     shape = (batch.source.image.shape[0], prototypes.parent_face.shape[0], 2)
     probe = jax.lax.optimization_barrier(jnp.zeros(shape, jnp.float32))
     differentiate = jax.value_and_grad(full_objective, argnums=(0, 1), has_aux=True)
@@ -154,8 +154,8 @@ def _pass(loss: Float[Array, ""], objective: Objective, gradient: Params, probe_
 def _accumulate(pass_of: Callable[[Batch], Pass], batch: Batch, parts: int) -> Pass:
     """The pass over the whole batch, as the mean of the passes over its parts.
 
-    A part takes every so-manieth pair, so that each device splits its own share and nothing moves between devices.
-    Terms that are averaged under a mask are averaged within each part, then over the parts.
+    A part takes every `parts`-th pair: each device then splits its own share, and nothing moves between devices. Terms
+    that are averaged under a mask are averaged within each part, then over the parts.
     """
     if parts == 1:
         return pass_of(batch)

@@ -43,7 +43,7 @@ class Passed(NamedTuple):
 
 
 class Cotangents(NamedTuple):
-    """Of the sums that vary over the pixels, and the loss's total sum of cotangent times sum."""
+    """Cotangents of the sums that vary over the pixels; `total` is the sum of all cotangents times their sums."""
 
     depth: Plane
     m: Plane
@@ -95,7 +95,7 @@ def evaluate(row: EntryRow, x: Plane, y: Plane, *, near: float, reciprocal: Reci
 
 
 class Absorbed(NamedTuple):
-    """How much of the light an entry takes."""
+    """The light that an entry takes, and what it leaves."""
 
     weight: Plane
     behind: Plane  # transmittance; once it has fallen to TRANSMITTANCE_STOP nothing is added any more
@@ -112,7 +112,7 @@ def nothing_passed(zero: Plane) -> Passed:
 
 
 def composite_one(pair: EntryPair, before: Passed, reference: Array) -> tuple[Passed, Plane]:
-    """The sums behind one more entry, and its weight."""
+    """The sums after one more entry, and its weight."""
     weight, behind = absorb(pair, before.transmittance)
     m = pair.inverse_depth - reference
     weighted_m = weight * m
@@ -158,7 +158,7 @@ def gradient_one(
     on_disc = jnp.where(pair.on_disc, alpha, 0.0)
     k = on_disc * (pair.reciprocal_g * pair.reciprocal_g)
     d_m = weight * (half + cotangents.m2 * m)
-    # With respect to log z, of which 1 / z is the other function: d z = z, d m = -1 / z.
+    # With respect to log z: d z = z, d m = -1 / z.
     depth = weight * cotangents.depth * pair.depth - d_m * pair.inverse_depth
     depth_on_disc = jnp.where(pair.on_disc, depth, 0.0)
     values = Values(

@@ -163,7 +163,7 @@ def _composite(surfels: _Surfels, background: Float[Array, "c"], pixels: Float[A
 
 
 class CompositingWeights(NamedTuple):
-    """Of each primitive, front to back."""
+    """Weights of each primitive at each pixel, front to back."""
 
     weight: Float[Array, "p n"]  # its share of the pixel
     before: Float[Array, "p n"]  # transmittance in front of it

@@ -91,7 +91,7 @@ def save_program(path: str | Path, program: Program, weights: ProgramWeights, **
     """Write a program as .npz; an older file is replaced only once the new one is complete.
 
     Args:
-      facts: whatever else is to be known of it, as JSON has it.
+      facts: anything else to store beside it, as JSON.
     """
     content = {
         "format_version": FORMAT_VERSION,

@@ -1,4 +1,4 @@
-"""A TorchScript trace as a `Program`. Needs torch; what comes out does not."""
+"""A TorchScript trace as a `Program`. Reading needs torch; running the program does not."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -20,7 +20,7 @@ from sheap_jax.models.traced.program import (
 )
 from sheap_jax.models.traced.runner import OPERATIONS
 
-# Where something is computed, how it lies in memory, how gradients go: of no meaning here.
+# Arguments that do not change the result: device, memory layout, gradients.
 _MEANINGLESS = {
     "device", "layout", "pin_memory", "non_blocking", "memory_format", "requires_grad", "copy", "cudnn_enable",
     "cudnn_enabled", "benchmark", "deterministic", "allow_tf32", "momentum", "generator", "implicit", "sparse",
@@ -193,7 +193,7 @@ class _Translation:
             self.modules[output] = (path, value)
 
     def _constant(self, value: Any, name: str) -> Argument:
-        """Numbers stay numbers: as such they leave the kind of number of a tensor as it is, as torch's do."""
+        """Numbers stay Python numbers: like torch's, they do not change the dtype of a tensor that they meet."""
         if isinstance(value, self.torch.Tensor):
             array = value.detach().cpu()
             if not array.dim():
