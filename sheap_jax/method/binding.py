@@ -75,7 +75,7 @@ def bind(
     )
 
 
-def _weighted_sum(weights: Float[Array, "*b 3"], vectors: Float[Array, "*b 3 3"]) -> Float[Array, "*b 3"]:
+def _weighted_sum(weights: Float[Array, "*#b 3"], vectors: Float[Array, "*#b 3 3"]) -> Float[Array, "*#b 3"]:
     """Sum of weights[k] vectors[k]. Written out: a TPU would pad products of 3 x 3 matrices forty times over, and round
     them to bfloat16."""
     first, second, third = (weights[..., k, None] * vectors[..., k, :] for k in range(3))
@@ -89,7 +89,7 @@ def _corners(vertices: Float[Array, "*b v 3"], triangles: Int[Array, "n 3"]) -> 
     return jnp.moveaxis(rows, (0, 1), (-3, -2))
 
 
-def _unit_or(vector: Float[Array, "*b 3"], fallback: Float[Array, "*b 3"]) -> Float[Array, "*b 3"]:
+def _unit_or(vector: Float[Array, "*b 3"], fallback: Float[Array, "*#b 3"]) -> Float[Array, "*b 3"]:
     """Unit vector along `vector`, or along `fallback` where `vector` is shorter than MIN_LENGTH."""
     long_enough = jnp.sum(vector * vector, axis=-1, keepdims=True) > MIN_LENGTH**2
     safe = jnp.where(long_enough, vector, fallback)

@@ -43,7 +43,7 @@ class SurfelPairs(NamedTuple):
     falloff: Float[Array, "t g p"]  # exp(-rho / 2)
 
 
-def split(geometry: Float[Array, "t g 13"]) -> Column:
+def split(geometry: Float[Array, "*g 13"]) -> Column:
     return Column(*(geometry[..., k : k + 1] for k in range(13)))
 
 

@@ -31,5 +31,5 @@ def test_the_mouth_has_a_weight_of_its_own():
 
 def test_gradient(assert_gradient):
     rng = np.random.default_rng(0)
-    detected = rng.normal(size=(2, 68, 2)) * 20
+    detected = jnp.asarray(rng.normal(size=(2, 68, 2)) * 20)
     assert_gradient(lambda p: landmark_error(p, detected, image_size=64), rng.normal(size=(2, 68, 2)) * 20)
