@@ -100,7 +100,7 @@ def test_isotropic_binding_has_one_size_per_triangle():
     """A right triangle of 1 x 2 cm: offsets and sizes are in units of their mean along every axis."""
     triangle = np.array([[0, 0, 0], [0.01, 0, 0], [0, 0.02, 0], [0.03, 0.03, 0]], np.float32)
     _, local = random_scene(7)
-    surfels = bind(local, PROTOTYPES, triangle, FACES, isotropic=True)
+    surfels = bind(local, PROTOTYPES, jnp.asarray(triangle), FACES, isotropic=True)
     first = np.asarray(PROTOTYPES.parent_face) == 0
     anchors = np.einsum("nk,nkc->nc", PROTOTYPES.barycentric, triangle[np.asarray(FACES)[PROTOTYPES.parent_face]])
     np.testing.assert_allclose(surfels.scales[first], 0.015 * local.scale[first], rtol=1e-5)
