@@ -50,7 +50,7 @@ SHOWN = (
     "re-animation, face, SSIM",
 )
 
-Report = dict[str, Any]  # one benchmark of a results.json
+BenchmarkReport = dict[str, Any]  # one benchmark of a results.json
 log = logging.getLogger("ablation")
 
 
@@ -188,7 +188,7 @@ def differences(groups: list[Group]) -> dict[str, dict[str, Interval]]:
     return found
 
 
-def _report_pair(group: Group, name: str) -> tuple[Report, Report] | None:
+def _report_pair(group: Group, name: str) -> tuple[BenchmarkReport, BenchmarkReport] | None:
     """The reports of the full method and of a variant; None if one of them is missing."""
     files = [results_file(group.runs[which]) for which in (FULL, name)]
     if not all(file.exists() for file in files):

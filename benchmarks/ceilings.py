@@ -1,4 +1,4 @@
-"""What this device can do at best: the rates that every floor divides by.
+"""The highest rates of this device: every floor in the benchmarks divides by them.
 
 python benchmarks/ceilings.py --output benchmarks/results/ceilings_DEVICE.json
 """

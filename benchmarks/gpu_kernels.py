@@ -22,7 +22,7 @@ from scenes import capacity_for, head_shell
 from tileraster.backends import compositor_of
 from tileraster.tiling.binning import TileGrid
 from tileraster.types import SplatInputs
-from timing import Program, compile_program, environment, report
+from timing import CompiledProgram, compile_program, environment, report
 
 from tests.kernels import golden
 from tests.kernels.cases import OUTPUTS, SIZE, call, relative_error, render
@@ -55,7 +55,7 @@ def check_golden(implementation: str) -> dict[str, Any]:
     return {"errors": {name: one._asdict() for name, one in found.items()}, "wrong": wrong}
 
 
-def gradient_program(inputs: SplatInputs, *, pixels: int, implementation: str) -> Program:
+def gradient_program(inputs: SplatInputs, *, pixels: int, implementation: str) -> CompiledProgram:
     """Gradients of a loss on every output, and these outputs."""
     surfels = inputs.scales.shape[-1] == 2
     rasterize = tileraster.rasterize_surfels if surfels else tileraster.rasterize_ellipsoids
@@ -132,7 +132,7 @@ def main() -> None:
 def check_implementation(
     inputs: SplatInputs, implementation: str, *, pixels: int, runs: int
 ) -> tuple[dict[str, Any], Any]:
-    """What is found, and gradients and outputs of the head shell; None where they could not be had."""
+    """The findings, and gradients and outputs of the head shell; None in their place after an error."""
     found: dict[str, Any] = {}
     try:
         found["golden"] = check_golden(implementation)

@@ -1,10 +1,10 @@
-"""What a GPU learns in minutes: the `small` network on generated people, all of whom lie in the GPU's memory.
+"""What `small` learns on a GPU in minutes, on generated people that all lie in the GPU's memory.
 
     python benchmarks/gpu_learning.py --seconds 200 --work /tmp/learning --output learning.json
     python benchmarks/gpu_learning.py --seconds 200 --work /tmp/learning --resume learning.tar    # goes on
     python benchmarks/gpu_learning.py --film --work /tmp/learning                  # only makes the people's pictures
 
-Large batches; nothing of the input pipeline is needed, nor measured. Says pairs per second of both kinds of steps and
+Batches are large. The input pipeline is not used, and not measured. Prints pairs per second of both kinds of steps and
 the error of held-out heads as benchmarks/overfit.py defines it. `WORK/run` is a run directory as train.py makes them:
 eval.py scores it on embedded-v1. Beside `--output` its newest checkpoint is packed as `learning.tar`, to go on with.
 """
@@ -45,7 +45,7 @@ from sheap_jax.types import Batch, Frame, RawBatch, RawFrame
 MARGIN = 8  # pixels by which edges are repeated before a frame is shifted
 WINDOW = 50  # steps between two looks at the clock
 People = RawFrame  # of [p, f, ...]: f frames of each of p people
-Step = Any  # compiled
+CompiledStep = Any  # compiled
 
 
 class Learner(NamedTuple):
@@ -145,7 +145,7 @@ def compile_steps(learner: Learner, state: TrainState, batch: Batch, pool: Threa
     config = learner.config
     optimizers, settings = start.build_optimizers(config), assembly.render_settings(config)
 
-    def compiled(rendered: bool) -> Step:
+    def compiled(rendered: bool) -> CompiledStep:
         step: Any = make_step(learner.networks, optimizers, config.losses, settings, rendered=rendered)
         return step.lower(*jax.eval_shape(lambda *all: all, state, learner.assets, batch)).compile()
 

@@ -3,8 +3,8 @@
     python benchmarks/gpu_reproducible.py --output benchmarks/results/gpu_reproducible.json
     python benchmarks/gpu_reproducible.py --config configs/quickstart.py --batch 2 --steps 3      # a toy, on any device
 
-The paper's step with random weights (paper_run.py), other pictures at every step. Both runs are of one program; the
-whole of it is done as it is, and again with XLA told to use only operations that add in a fixed order.
+The paper's step with random weights (paper_run.py), other pictures at every step. Both trainings run one program. The
+comparison is made twice: with XLA's defaults, and with only those operations that add in a fixed order.
 """
 
 import argparse
@@ -82,8 +82,7 @@ def main() -> None:
         return
     result: dict[str, Any] = {"config": options.config, "batch": options.batch, "steps": options.steps}
     for name, flags in (("as it is", ""), ("deterministic operations", DETERMINISTIC)):
-        # XLA reads its flags once in a process.
-        # Stripped: a blank alone would be taken for the name of a file.
+        # XLA reads its flags once in a process. It would take a blank alone for the name of a file.
         environment = os.environ | {"XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {flags}".strip()}
         done = subprocess.run([sys.executable, *sys.argv, "--once"], env=environment, stdout=subprocess.PIPE, text=True)
         if done.returncode:

@@ -7,8 +7,8 @@
 ViT-B/16, DINOv2 B/14 and LPIPS with random weights, random pictures, our own head in FLAME's place (paper_run.py).
 Every batch size is timed over `--steps` steps that wait for the last one only. Shares come from a profile of a few
 steps: the time of each kernel goes to the innermost of STAGES in the name that JAX gave to its operation. With
-`--compile-only` programs are only put into the cache that JAX_COMPILATION_CACHE_DIR names, and no device is used but
-for the compiler's own measurements. Needs the package installed, or PYTHONPATH=.:kernels.
+`--compile-only` programs only go into the cache that JAX_COMPILATION_CACHE_DIR names. The device then only serves the
+compiler's own measurements. Needs the package installed, or PYTHONPATH=.:kernels.
 """
 
 import argparse
@@ -33,7 +33,7 @@ from sheap_jax.method.reanimation import Networks
 from sheap_jax.training import start
 from sheap_jax.training.step import make_step
 
-# Scopes in the code, and what is asked of them together: rasteriser, sort and z-buffer at most 15 % of the step.
+# Scopes in the code. The aim: rasteriser, sort and z-buffer take at most 15 % of the step together.
 STAGES = (
     "estimator", "dinov2", "regressor", "head_model", "binding", "surfels", "z_buffer", "lpips", "losses", "optimizer",
 )  # fmt: skip
@@ -109,7 +109,7 @@ def step_figures(traced: Any, compiled: Any, outcome: Any, *, batch_size: int, s
 
 
 def profile_stages(step: Any, state: Any, program: str) -> dict[str, Any]:
-    """Milliseconds and share of each stage in one step, and the longest operations that belong to none."""
+    """Milliseconds and share of each stage in one step, and the longest operations without a stage."""
     with tempfile.TemporaryDirectory() as folder:
         with jax.profiler.trace(folder):
             for _ in range(PROFILED):
@@ -134,9 +134,7 @@ def profile_stages(step: Any, state: Any, program: str) -> dict[str, Any]:
     rasteriser = sum(stages[name] for name in RASTERISER) / total if total else 0.0
     longest = {name: 1e3 * seconds / PROFILED for name, seconds in _longest_first(rest)[:8]}
     return {
-        "attributed_ms": 1e3
-        * total
-        / PROFILED,  # of the device's time; beside step_ms it tells what the profile missed
+        "attributed_ms": 1e3 * total / PROFILED,  # step_ms minus this is what the profile missed
         "by_stage": result,
         "rasteriser_share": rasteriser,
         "longest_of_other_ms": longest,

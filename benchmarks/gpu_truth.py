@@ -1,4 +1,4 @@
-"""Training at 224 pixels where the truth is known: the error of held-out heads against time, ten minutes at a time.
+"""The error of held-out heads against training time, at 224 pixels where the truth is known, some minutes a call.
 
     python benchmarks/gpu_truth.py --minutes 8 --output benchmarks/results/gpu_truth.json    # the same line goes on
     python benchmarks/gpu_truth.py --people assets/ict.npz --minutes 8                       # people of that model

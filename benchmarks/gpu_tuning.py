@@ -3,8 +3,8 @@
     python benchmarks/gpu_tuning.py --output benchmarks/results/gpu_tuning.json
     python benchmarks/gpu_tuning.py --surfels 300 --pixels 48 --batch 1 --interpret       # a toy, on any device
 
-Times compositing alone, forward and with its gradient, as a part of the rasteriser that the numbers change; the best of
-each compiler comes last. They go into `tileraster.pallas.tuning.GPU_TUNING`.
+Times compositing, the only part of the rasteriser that the numbers change, forward and with its gradient. The best
+numbers of each compiler come last. They go into `tileraster.pallas.tuning.GPU_TUNING`.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Everything that only a GPU can tell, as one command for a visit of some minutes.
+"""Every measurement that needs a GPU, as one command for a visit of some minutes.
 
     python benchmarks/gpu_visit.py --minutes 9 --output visit            # the list below, in order of value
     python benchmarks/gpu_visit.py --minutes 9 --output deeper --list deeper
@@ -8,7 +8,7 @@
 Each item is a process of its own with its own time limit; one that fails does not stop the others. `visit.json` holds
 what every item has measured so far, and is written anew every few seconds; it keeps items of an earlier call into the
 same folder. `log.txt` has their output. The exit code is 1 if an item failed or was stopped. The training step is
-compiled, and clips of generated people are rendered, in the background from the start: items name what ran beside them.
+compiled, and clips of generated people are rendered, in the background from the start. Items name what ran beside them.
 Needs jax, flax, optax, orbax-checkpoint, opencv, scipy, matplotlib and tqdm; items that need more are left out with the
 names of what is missing. The package need not be installed.
 """
@@ -99,7 +99,7 @@ def run_item(visit: Visit, item: Item, results: dict[str, Any], background: dict
 
 
 def wait_for(processes: list[subprocess.Popen], visit: Visit) -> float:
-    """Wait a while for what an item goes on from; without it the item would do the same work once more."""
+    """Wait a while for the background work that an item needs; otherwise the item would do it again."""
     begin = time.monotonic()
     while any(process.poll() is None for process in processes):
         if time.monotonic() - begin > MOST_PATIENCE or visit.left() < LEAST_SECONDS:
@@ -118,7 +118,7 @@ def fill_in(command: list[str], visit: Visit, limit: float) -> list[str]:
 
 
 def read_json(file: Path) -> dict[str, Any] | None:
-    """What is there of a file that another process writes."""
+    """The content of a file that another process writes; None if it is not there or not complete."""
     try:
         return json.loads(file.read_text())
     except (OSError, json.JSONDecodeError):

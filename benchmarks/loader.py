@@ -1,10 +1,10 @@
-"""How fast the loader is on one core, against nothing but the JPEG decoder on the same bytes.
+"""How fast the loader is on one core, beside the bare JPEG decoder on the same bytes.
 
     PYTHONPATH=. python benchmarks/loader.py [--shards DIR]
 
-Counts processor time, which other programs on the machine disturb less than the clock: of the whole stream, as a
-training without worker processes sees it (draws, reads, decoding, mirroring, Grain), and of simplejpeg on the JPEG
-files of the same records, in turns. Without --shards it takes pictures of generated heads at the paper's 224 pixels.
+Counts processor time, which other programs on the machine disturb less than the clock. Two things take turns: the
+whole stream, as a training without worker processes sees it (draws, reads, decoding, mirroring, Grain), and simplejpeg
+on the JPEG files of the same records. Without --shards it takes pictures of generated heads at the paper's 224 pixels.
 """
 
 import argparse

@@ -3,10 +3,10 @@
     python benchmarks/overfit.py > benchmarks/results/overfit.json
     python benchmarks/overfit.py --views 2 --set losses.depth=0.5
 
-What the networks would say of each test person is a free variable here: shape, motion, light, surfels. All start from
-the mean head and fit the landmarks of one photograph. From there one branch goes on with landmarks alone, the other
-with the whole objective. The second must end closer to the true shape, and its picture of another photograph of the
-same person, whose motion is fitted to landmarks with the shape held fixed, must get better while it learns.
+What the networks would predict of each test person is a free variable here: shape, motion, light, surfels. All start
+from the mean head and fit the landmarks of one photograph. From there one branch goes on with landmarks alone, the
+other with the whole objective. The second must end closer to the true shape. Its picture of another photograph of the
+same person must get better while it learns; that photograph's motion is fitted to landmarks with the shape held fixed.
 With `--views 2` the other photograph is fitted as well.
 
 The shape's error is the distance of the neutral face's vertices from the true identity's after alignment, root mean
@@ -52,7 +52,7 @@ RATES = {"shape": 0.03, "expression": 0.03, "rotations": 0.01, "translation": 0.
 
 
 class FreeEstimator(NamedTuple):
-    """Stands in for the estimator: says the variables, whatever the images are. The first half are sources."""
+    """Stands in for the estimator: returns the variables, whatever the images are. The first half are sources."""
 
     free_joints: tuple[int, ...]
 
@@ -133,11 +133,11 @@ def descend(
 
         return jax.lax.scan(step, (variables, state), None, length=max(steps // 8, 1))[0]
 
-    state, stages = optimizer.init(variables), []
+    state, snapshots = optimizer.init(variables), []
     for _ in range(8):
         variables, state = eighth(variables, state, batch)
-        stages.append(variables)
-    return stages
+        snapshots.append(variables)
+    return snapshots
 
 
 def picture_error(fit: Fit, variables: Variables, batch: Batch) -> float:
@@ -199,12 +199,12 @@ def main() -> None:
     seen = pairs if options.views == 2 else pairs._replace(target=pairs.source)
     start = descend(fit, mean_heads(fit, len(numbers)), seen, rendered=False, steps=options.steps)[-1]
     longer = descend(fit, start, seen, rendered=False, steps=options.steps)[-1]
-    stages = descend(fit, start, seen, rendered=True, steps=options.steps)
+    snapshots = descend(fit, start, seen, rendered=True, steps=options.steps)
     results = {
         "landmarks": shape_ratio(model, start["estimator"]["shape"], true),
         "landmarks, twice the steps": shape_ratio(model, longer["estimator"]["shape"], true),
     }
-    for name, found in (("pictures, an eighth of the steps", stages[0]), ("pictures", stages[-1])):
+    for name, found in (("pictures, an eighth of the steps", snapshots[0]), ("pictures", snapshots[-1])):
         moved = descend(fit, found, pairs, rendered=False, steps=options.steps, fixed=("shape",))[-1]
         results[name] = shape_ratio(model, found["estimator"]["shape"], true) | {
             "seen_psnr_db": picture_error(fit, found, seen),

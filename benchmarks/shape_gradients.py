@@ -5,9 +5,8 @@
 For every test person the gradient of each term with respect to that pair's shape coefficients is compared with
 (predicted - true) coefficients. A cosine above 0 means that a step down this term's gradient brings the shape closer to
 the truth, on average over people; below 0, that the term leads away. "Centred" is the cosine after the mean over people
-is taken from both: what the term knows of the person, without what it says of everybody. "No positions" is the gradient
-through the surfels' rotations and sizes alone (losses.position_share = 0). Weights do not matter for the cosine; the
-norm is per unit of weight.
+is taken from both: what the term knows of the person, without what it says of everybody. Weights do not matter for the
+cosine; the norm is per unit of weight.
 
 What training follows is not each person's gradient but their sum in the estimator's parameters, where what all people
 have in common counts most: "network" is the cosine of that sum with the sum that the truth would give (squared distance
@@ -37,19 +36,18 @@ from sheap_jax.morphable.embedded.head import embedded_person
 from sheap_jax.types import Batch
 
 TERMS = ("landmarks", "l1", "ssim", "gradient", "normal", "depth", "shape")
-WITHOUT_POSITIONS = ("l1", "ssim", "gradient", "depth")  # terms whose gradient is measured so as well
 # Not terms, but parts of them.
 FIXED = {"contour": 1.0, "mouth": 1.0, "background": LossWeights().background, "off_face": 1.0, "mean_share": 1.0}
 
 
-def shape_gradients(predictor: Predictor, batch: Batch, *, position_share: float = 1.0) -> Float[Array, "t b s"]:
+def shape_gradients(predictor: Predictor, batch: Batch) -> Float[Array, "t b s"]:
     """Gradient of each of TERMS with respect to the shape coefficients of each pair by itself.
 
     A change of the bias of the shape head's last layer is a change of the coefficients.
     """
     settings = assembly.render_settings(predictor.config)
     state = predictor.state
-    off = {field.name: 0.0 for field in dataclasses.fields(LossWeights)} | FIXED | {"position_share": position_share}
+    off = {field.name: 0.0 for field in dataclasses.fields(LossWeights)} | FIXED
 
     def loss(change: Float[Array, "s"], chosen: Float[Array, "t"], pair: Batch) -> Array:
         params = jax.tree.map(lambda x: x, state.params)
@@ -147,8 +145,6 @@ def main() -> None:
     true = np.stack([embedded_person(seed, detail="coarse").shape for seed in seeds])
     error = np.asarray(predictor(batch.source.image).shape) - true
     gradients = dict(zip(TERMS, np.asarray(shape_gradients(predictor, batch)), strict=True))
-    turned = dict(zip(TERMS, np.asarray(shape_gradients(predictor, batch, position_share=0.0)), strict=True))
-    gradients |= {f"{name}, no positions": turned[name] for name in WITHOUT_POSITIONS}
     every = np.stack(list(gradients.values()))
     in_network = compare_networks(predictor, batch.source.image, every, error)
     report = environment() | {

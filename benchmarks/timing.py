@@ -1,4 +1,4 @@
-"""How the benchmarks measure: repeated runs of compiled functions, and what the device can do at best."""
+"""How the benchmarks measure: repeated runs of compiled functions, and the highest rates of the device."""
 
 import datetime
 import importlib.util
@@ -19,7 +19,7 @@ import jax.numpy as jnp
 K = TypeVar("K")
 SECONDS = 1.0  # each measurement repeats for about this long
 REPEATS = 2, 10  # at least and at most
-QUEUE_SECONDS, MOST_QUEUED = 0.05, 50  # of calls that an accelerator is given before its clock is read
+QUEUE_SECONDS, MOST_QUEUED = 0.05, 50  # how much is queued on an accelerator before the clock is read
 
 
 class Timing(NamedTuple):
@@ -31,7 +31,7 @@ class Timing(NamedTuple):
     temporary_mb: float  # memory beside arguments and results
 
 
-class Program(NamedTuple):
+class CompiledProgram(NamedTuple):
     """A compiled function and the arguments that it is timed with."""
 
     run: Callable[..., Any]
@@ -44,23 +44,23 @@ class Program(NamedTuple):
 
 
 class DevicePeak(NamedTuple):
-    """What the device reaches on the things that it does best, measured: the rates that floors divide by."""
+    """The highest rates that were measured on the device: floors divide by them."""
 
     operations_per_s: float  # float32, of a large matrix product
     bytes_per_s: float  # read and written, of adding one to a large array
     bfloat16_per_s: float | None = None  # operations of a large matrix product, where that is faster than float32
 
 
-def compile_program(function: Callable, *arguments: Any) -> Program:
+def compile_program(function: Callable, *arguments: Any) -> CompiledProgram:
     """Compile `function` for these arguments."""
     start = time.perf_counter()
     compiled = jax.jit(function).lower(*arguments).compile()
     memory = compiled.memory_analysis()
     temporary = memory.temp_size_in_bytes / 1e6 if memory is not None else float("nan")
-    return Program(compiled, arguments, time.perf_counter() - start, temporary)
+    return CompiledProgram(compiled, arguments, time.perf_counter() - start, temporary)
 
 
-def compile_all(functions: Mapping[K, tuple[Callable, tuple[Any, ...]]]) -> dict[K, Program]:
+def compile_all(functions: Mapping[K, tuple[Callable, tuple[Any, ...]]]) -> dict[K, CompiledProgram]:
     """Programs of several functions with their arguments, compiled side by side: XLA does not hold Python's lock."""
     if not functions:
         return {}
@@ -69,7 +69,7 @@ def compile_all(functions: Mapping[K, tuple[Callable, tuple[Any, ...]]]) -> dict
         return {name: job.result() for name, job in jobs.items()}
 
 
-def time_program(program: Program) -> Timing:
+def time_program(program: CompiledProgram) -> Timing:
     """Time calls. On an accelerator many are queued and the last is waited for, else the launch would be timed."""
     jax.block_until_ready(program())
     start = time.perf_counter()

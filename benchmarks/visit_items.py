@@ -15,7 +15,7 @@ class Item(NamedTuple):
     toy: list[str]
     headline: Callable[[Result], str]
     needs: tuple[str, ...] = ()  # packages
-    prepares: tuple[str, ...] = ()  # of BACKGROUND, what it goes on from
+    prepares: tuple[str, ...] = ()  # names in BACKGROUND whose results it uses
 
 
 def _ceilings(result: Result) -> str:

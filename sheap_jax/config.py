@@ -129,8 +129,7 @@ class LossWeights:
     scale: NotNegative = 0.01
     background: NotNegative = 0.1  # photometric weight of pixels that the mesh does not cover
     off_face: NotNegative = 1.0  # photometric weight of the mesh's pixels outside its region "face": hair lies on them
-    mean_share: Share = 1.0  # of what pictures teach the shape of all heads of a batch alike (docs/method.md)
-    position_share: Share = 1.0  # of what they teach it through positions; shading keeps all
+    mean_share: Share = 1.0  # of the shape gradient from pictures that is common to a batch's heads (docs/method.md)
 
 
 @dataclass(frozen=True)
@@ -152,17 +151,15 @@ class Devices:
     """How the run is spread out (docs/scale.md); what it computes does not depend on it."""
 
     fsdp: Count = 1  # devices that share out parameters and optimiser state; 1: each device holds all of them
-    distributed: bool = (
-        False  # several processes, found by JAX; environment variables do without (training/sharding.py)
-    )
+    distributed: bool = False  # JAX finds the other processes by itself (training/sharding.py)
     heartbeat_seconds: Count = 30  # a process silent for so long counts as dead, and the others stop
 
 
 @dataclass(frozen=True)
 class Faults:
-    """What a run puts up with before it stops (docs/faults.md)."""
+    """What a run tolerates before it stops (docs/faults.md)."""
 
-    max_skipped: Whole = 10  # steps among the last `window` that were not applied: NaN, infinity, exploding loss
+    max_skipped: Whole = 10  # steps of the last `window` that may go unapplied: NaN, infinity, exploding loss
     window: Count = 1000
     explosion: Annotated[float, Range(1, above=True)] = 20.0  # a loss that many times its running mean is not applied
     stall_seconds: Positive = 600.0  # a stage (input, step, checkpoint) that takes longer ends the process
@@ -204,3 +201,7 @@ class Config:
     def run_directory(self) -> str:
         """Where the run is kept. KeyError, IndexError or ValueError for braces that are not {name}."""
         return self.log.directory.format(name=self.name)
+
+
+# Fields that older versions stored in config.json, by dotted name, with the only value that still means something.
+REMOVED_FIELDS = {"losses.position_share": 1.0}

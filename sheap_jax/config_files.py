@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from sheap_jax.config import Config
+from sheap_jax.config import REMOVED_FIELDS, Config
 from sheap_jax.files.whole_file import whole_file
 
 
@@ -121,12 +121,31 @@ def save_json(config: Config, path: str | Path) -> None:
 
 
 def load_json(path: str | Path) -> Config:
-    """The configuration saved by `save_json`. Fields missing in the file keep their defaults."""
+    """The configuration saved by `save_json`. Fields missing in the file keep their defaults; removed ones are ignored.
+
+    Raises ConfigError as `load_file`, and for a removed field whose value no longer has an effect.
+    """
     try:
         values = json.loads(Path(path).read_text())
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path} holds no readable configuration: {error}") from error
+    _drop_removed(values, str(path))
     return _convert(values, Config, str(path))
+
+
+def _drop_removed(values: Any, path: str) -> None:
+    """Take out of a stored configuration the fields that no longer exist."""
+    for field, neutral in REMOVED_FIELDS.items():
+        part, name = field.split(".")
+        stored = values.get(part) if isinstance(values, dict) else None
+        if not isinstance(stored, dict) or name not in stored:
+            continue
+        value = stored.pop(name)
+        if value != neutral:
+            raise ConfigError(
+                f"{path}.{field} is {value!r}: this field was removed, only {neutral} can still be read. Use the "
+                "version that trained the run, or train again"
+            )
 
 
 def differences(first: Config, second: Config) -> dict[str, tuple[Any, Any]]:

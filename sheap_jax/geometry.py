@@ -85,12 +85,12 @@ def quaternion_multiply(first: Float[Array, "*b 4"], second: Float[Array, "*b 4"
     )
 
 
-def transform_points(matrix: Float[Array, "*b 4 4"], points: Float[Array, "*b n 3"]) -> Float[Array, "*b n 3"]:
+def transform_points(matrix: Float[Array, "*#b 4 4"], points: Float[Array, "*#b n 3"]) -> Float[Array, "*#b n 3"]:
     """Apply rigid or affine 4x4 transforms to points."""
     return points @ jnp.swapaxes(matrix[..., :3, :3], -1, -2) + matrix[..., None, :3, 3]
 
 
-def project(points: Float[Array, "*b n 3"], camera: Camera) -> Float[Array, "*b n 2"]:
+def project(points: Float[Array, "*#b n 3"], camera: Camera) -> Float[Array, "*#b n 2"]:
     """World points to pixels. Points behind the camera give meaningless pixels: check their depth if it matters."""
     local = transform_points(camera.viewmat, points)
     focal = jnp.stack([camera.intrinsics[..., 0, 0], camera.intrinsics[..., 1, 1]], axis=-1)

@@ -67,6 +67,16 @@ def test_json_with_an_unknown_field_is_refused(tmp_path):
         config_files.load_json(tmp_path / "config.json")
 
 
+def test_a_removed_field_in_an_old_run_is_ignored_unless_it_changed_the_run(tmp_path):
+    file = tmp_path / "config.json"
+    file.write_text('{"name": "x", "losses": {"l1": 2.0, "position_share": 1.0}}')
+    config = config_files.load_file(file)
+    assert config == dataclasses.replace(Config("x"), losses=dataclasses.replace(Config("x").losses, l1=2.0))
+    file.write_text('{"name": "x", "losses": {"position_share": 0.2}}')
+    with pytest.raises(ConfigError, match=r"config\.json\.losses\.position_share is 0\.2.*removed"):
+        config_files.load_file(file)
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("**/*.py")), ids=lambda p: p.name)
 def test_every_configuration_loads(path, monkeypatch):
     monkeypatch.chdir(ROOT)

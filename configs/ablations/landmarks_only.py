@@ -1,4 +1,4 @@
-"""Landmarks and priors alone: pictures are rendered as in the others and teach nothing."""
+"""Landmarks and priors alone: no step renders a picture, as none would teach anything (training/step.py)."""
 
 from sheap_jax.config import Config
 from sheap_jax.config_files import derive

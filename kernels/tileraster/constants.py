@@ -5,11 +5,10 @@ ALPHA_MAX = 0.99
 TRANSMITTANCE_STOP = 1e-4  # compositing stops before the primitive that would leave this much or less
 FILTER_INVERSE_SQUARE = 2.0  # 1 / sigma^2 of the surfels' screen-space low-pass filter, sigma = sqrt(1/2) pixel
 DILATION = 0.3  # square pixels added to the screen covariance of ellipsoids (3DGS)
-FRUSTUM_MARGIN = 0.3  # half image sizes beyond the border where ellipsoids stop to be linearised where they are (3DGS)
+FRUSTUM_MARGIN = 0.3  # half image sizes; ellipsoids farther beyond the border are linearised at that place (3DGS)
 DISTORTION_NEAR = 0.2  # depth range of the distortion's m(z)
 DISTORTION_FAR = 100.0
 
-# Pixels: standard deviations on the screen beyond it change nothing that float32 could tell, but products of them
-# overflow.
+# Pixels. A larger standard deviation on the screen changes nothing in float32, but products of such numbers overflow.
 WIDEST = 1e8
 CAPACITY_STEP = 64  # lengths of entry lists are multiples of it, and so of every kernel's chunk

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 
-def nan_where_input_is(*arrays: Float[Array, "b *n"]) -> Float[Array, "b"]:
+def nan_where_input_is(*arrays: Float[Array, "b ..."]) -> Float[Array, "b"]:
     """NaN for images with a NaN in any of their inputs, 0 for the others; to be added to the outputs.
 
     Comparisons with NaN are false, so that a NaN would silently cull its primitive instead.

@@ -13,8 +13,8 @@ from tileraster.constants import CAPACITY_STEP
 IMPLEMENTATIONS = ("reference", "xla", "pallas_tpu", "pallas_gpu")
 GPU_BACKENDS = ("pallas_gpu_mosaic", "pallas_gpu_triton")  # pallas_gpu by one of its two compilers, to compare them
 INTERPRETED = ("pallas_tpu_interpret", "pallas_gpu_interpret")  # on any device, for tests: slow
-# What None chooses. On GPUs plain XLA stays until pallas_gpu has been measured on one: it never ran on hardware. Nor
-# has pallas_tpu, but the plain XLA loops with their gathers are nothing that a TPU is good at.
+# What None chooses. On GPUs plain XLA stays until pallas_gpu has been measured: it never ran on a GPU. pallas_tpu never
+# ran on a TPU either, but a TPU is slow at the gathers in the loops of plain XLA.
 DEFAULTS = {"tpu": "pallas_tpu", "gpu": "xla", "cpu": "xla"}
 
 
@@ -107,7 +107,7 @@ def choose_implementation(requested: str | None, dtype: object, *, on_gpu: bool 
 
 
 def target_device() -> Any:
-    """The device that is compiled for, where that is said by an abstract mesh, as when compiling ahead of time."""
+    """The device of the abstract mesh, if there is one: that is so when compiling ahead of time."""
     # No mesh, or one made without devices, has no abstract device.
     return getattr(jax.sharding.get_abstract_mesh(), "abstract_device", None)
 

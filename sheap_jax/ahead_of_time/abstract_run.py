@@ -31,7 +31,7 @@ class AbstractRun(NamedTuple):
     assets: Assets
     state: TrainState
     batch: Batch
-    notes: list[str]  # whose sizes were taken where a file is not there
+    notes: list[str]  # which published sizes stand in for files that are missing
 
 
 def abstract_run(config: Config, *, batch_size: int) -> AbstractRun:
@@ -100,7 +100,7 @@ def _dinov2(config: Config) -> tuple[Any, list[str]]:
     if not path or Path(path).exists():
         return build.build_dinov2(config), []
     network = dinov2_network(network_summary.DINOV2_B, dtype=build.network_dtype(config))
-    return network, [f"{path} is not there: with the sizes of DINOv2 B/14"]
+    return network, [f"{path} is missing: taking the sizes of DINOv2 B/14"]
 
 
 def _frozen_shapes(networks: Networks) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Accelerators to compile for that are not there: slices of TPUs, and one or several GPUs of a machine."""
+"""Absent accelerators to compile for: slices of TPUs, and one or several GPUs of a machine."""
 
 import importlib.util
 import os
@@ -16,7 +16,7 @@ GPUS = {
     "h100": ("NVIDIA H100 80GB HBM3", 9, 232448, 132, 84_942_979_072, 3_352_320_000_000),
     "h200": ("NVIDIA H200", 9, 232448, 132, 150_000_000_000, 4_800_000_000_000),
 }
-# Without a device nothing can be timed, and XLA's own products are only chosen by timing them.
+# XLA chooses its own matrix products by timing them, which needs a device.
 _GPU_FLAGS = "--xla_gpu_autotune_level=0 --xla_gpu_enable_triton_gemm=false"
 TPU_VARIABLES = {
     "TPU_SKIP_MDS_QUERY": "1",
@@ -34,7 +34,7 @@ class Target(NamedTuple):
 
 
 def prepare(name: str) -> None:
-    """Set what the compiler for `name` reads from the environment; before JAX has begun to work."""
+    """Set the environment of the compiler for `name`. Call it before JAX compiles or asks for devices."""
     if _kind(name) not in GPUS:
         for variable, value in TPU_VARIABLES.items():
             os.environ.setdefault(variable, value)
@@ -52,7 +52,7 @@ def prepare(name: str) -> None:
 def find_target(name: str) -> Target:
     """The devices of a TPU slice such as "v5p:4x8x8", or of a machine of GPUs such as "h200" or "h200:8".
 
-    Raises ValueError for a chip that CHIPS lacks or whose compiler is not installed, and for what is no shape.
+    Raises ValueError for a chip that CHIPS lacks, a compiler that is not installed, or a malformed shape.
     """
     from jax.experimental import topologies
 

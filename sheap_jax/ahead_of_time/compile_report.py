@@ -1,11 +1,12 @@
-"""What a run would be on a pod, from programs compiled ahead of time:
+"""What a run would cost on TPUs or GPUs that are not here, from programs compiled ahead of time:
 
     python -m sheap_jax.ahead_of_time.compile_report CONFIG --topology v5p:4x8x8 --batch-per-chip 16
 
-Compiles the run's rendered training step ahead of time with the compiler for TPUs (`pip install "jax[tpu]"`) or for
-GPUs (`pip install "jax[cuda12]"`, topologies such as h200); no device, no weights, no data. Prints memory, operations
-and traffic per chip, the transfers between chips, and a roofline estimate of the step's time, on TPUs for other numbers
-of chips as well. `--save` keeps it in benchmarks/results/scale.json and writes the table of docs/scale.md anew.
+Compiles the run's rendered training step with the compiler for TPUs (`pip install "jax[tpu]"`) or for GPUs (`pip
+install "jax[cuda12]"` in an environment of its own, topologies such as h200). It needs no device, no weights and no
+data. It prints memory, operations and traffic per chip, the transfers between chips, and a roofline estimate of the
+step's time, on TPUs for other numbers of chips as well. `--save` keeps the result in benchmarks/results/scale.json and
+writes the table of docs/scale.md anew.
 Compiling the paper's step takes many minutes and a few GiB.
 """
 
@@ -25,7 +26,7 @@ from sheap_jax import assembly, config_files
 from sheap_jax.ahead_of_time import program_cost
 from sheap_jax.ahead_of_time.abstract_run import abstract_run
 from sheap_jax.ahead_of_time.accelerators import GPUS, find_target, prepare
-from sheap_jax.ahead_of_time.roofline import CHIPS, ENTRIES_PER_SURFEL, Assumptions, StepTime, Work, step_time
+from sheap_jax.ahead_of_time.roofline import CHIPS, ENTRIES_PER_SURFEL, Assumptions, StepTime, StepWork, step_time
 from sheap_jax.config import Config
 from sheap_jax.config_checks import check_config
 from sheap_jax.training import sharding, start
@@ -41,7 +42,7 @@ PARTS += ("surfels", "z_buffer", "optimizer")
 SIZES = (8, 16, 32, 64, 128, 256, 512)  # chips of the estimate
 
 
-class Report(NamedTuple):
+class CompileReport(NamedTuple):
     """One compiled step. Bytes and operations are per chip."""
 
     config: str
@@ -66,7 +67,7 @@ class Report(NamedTuple):
     versions: dict[str, str]
 
 
-def compile_step(config: Config, topology_name: str, *, batch_per_chip: int) -> Report:
+def compile_step(config: Config, topology_name: str, *, batch_per_chip: int) -> CompileReport:
     """Compile the rendered step of `config` for what `topology_name` says. Raises as `find_target` does."""
     target = find_target(topology_name)
     kind, devices = target.chip, target.devices
@@ -102,7 +103,7 @@ def compile_step(config: Config, topology_name: str, *, batch_per_chip: int) -> 
     traffic = program_cost.traffic(text, parts=PARTS)
     bundles = json.loads(BUNDLES.read_text())["targets"].get(kind, {})
     surfels = run.state.prototypes.parent_face.shape[0]
-    return Report(
+    return CompileReport(
         config=config.name,
         topology=topology_name,
         chips=devices.size,
@@ -147,13 +148,13 @@ def _memory(compiled: Any, state: Any, assets: Any, batch: Any) -> dict[str, int
     return parts | {"total": arguments + max(new, 0) + parts["temporary"] + parts["program"]}
 
 
-def estimate(report: Report, chips: int) -> StepTime:
+def estimate(report: CompileReport, chips: int) -> StepTime:
     """The step's time on another number of chips of the same kind, with the same batch on each."""
     chip = CHIPS[report.topology.split(":")[0]]
     sizes = {one.kind: one.bytes for one in report.collectives}
-    # A scatter sends what it takes in, of which each of the chips that share keeps a part.
+    # A scatter sends its whole input; each of the chips that share it keeps a part.
     gathered = sizes.get("all-gather", 0) + report.fsdp * sizes.get("reduce-scatter", 0)
-    work = Work(
+    work = StepWork(
         flops=report.flops,
         bytes=report.bytes,
         entries=report.entries,
@@ -165,7 +166,7 @@ def estimate(report: Report, chips: int) -> StepTime:
     return step_time(work, chip, Assumptions(), chips=chips, fsdp=report.fsdp)
 
 
-def describe(report: Report) -> str:
+def describe(report: CompileReport) -> str:
     """The report as text."""
     where = f"{report.chips} chips, {report.batch_per_chip} pairs on each, fsdp {report.fsdp}"
     fits = "fits" if report.memory["total"] <= report.capacity else "DOES NOT FIT"
@@ -194,7 +195,7 @@ def describe(report: Report) -> str:
     return "\n".join(lines)
 
 
-def _sizes(report: Report, sizes: tuple[int, ...]) -> tuple[int, ...]:
+def _sizes(report: CompileReport, sizes: tuple[int, ...]) -> tuple[int, ...]:
     """Numbers of chips to estimate for: those of TPUs, whose links the roofline knows."""
     return () if report.topology.split(":")[0] in GPUS else sizes
 
@@ -207,7 +208,7 @@ def table(reports: list[dict[str, Any]]) -> str:
         "| --- | ---: | ---: | ---: | ---: | ---: |" + " ---: |" * len(names),
     ]
     for row in reports:
-        report = Report(**row)
+        report = CompileReport(**row)
         report = report._replace(
             collectives=[program_cost.Collective(*one) for one in report.collectives],
             traffic=[program_cost.Traffic(*one) for one in report.traffic],
@@ -228,7 +229,7 @@ def table(reports: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def save(report: Report) -> None:
+def save(report: CompileReport) -> None:
     """Put the report in place of an older one of the same step, and the table into the page."""
     rows = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
     same = ("config", "topology", "fsdp", "batch_per_chip", "accumulate")

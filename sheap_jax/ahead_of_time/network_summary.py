@@ -70,18 +70,18 @@ def summarize(config: Config) -> list[Cost]:
 
 
 def head_of(config: Config) -> tuple[Sizes, list[str]]:
-    """Sizes of the head model, FLAME's where its file is not there, and a note on it."""
+    """Sizes of the head model; FLAME's, with a note, where its file is missing."""
     if config.morphable.startswith("embedded") or Path(config.morphable).exists():
         model = load_morphable(config.morphable)
         return Sizes(build.head_sizes(model), shapes_of(face_neighbourhood(np.asarray(model.faces)))), []
     shape = (FLAME_FACES, FLAME_NEIGHBOURS)
     index, weight = jax.ShapeDtypeStruct(shape, jnp.int32), jax.ShapeDtypeStruct(shape, jnp.float32)
-    note = f"{config.morphable} is not there: with the sizes of FLAME"
+    note = f"{config.morphable} is missing: taking the sizes of FLAME"
     return Sizes(FLAME, FaceNeighbourhood(index, weight)), [note]  # pyright: ignore[reportArgumentType]
 
 
 def parts_of(config: Config, sizes: Sizes) -> tuple[list[Part], list[str]]:
-    """The networks of a configuration and notes on weights that are named and not there."""
+    """The networks of a configuration, and a note on each weight file that is missing."""
     notes: list[str] = []
     image = jax.ShapeDtypeStruct((1, config.image_size, config.image_size, 3), jnp.float32)
     estimator = build.build_estimator(config, sizes.head)
@@ -93,7 +93,7 @@ def parts_of(config: Config, sizes: Sizes) -> tuple[list[Part], list[str]]:
         network = build.build_dinov2(config) if there else None
         if network is None:
             network = dinov2_network(DINOV2_B, dtype=build.network_dtype(config))
-            notes.append(f"{config.weights.dinov2} is not there: with the sizes of DINOv2 B/14")
+            notes.append(f"{config.weights.dinov2} is missing: taking the sizes of DINOv2 B/14")
         params = part("", network, jax.ShapeDtypeStruct((1, network.patch, network.patch, 3), jnp.float32)).params
         parts.append(
             Part("DINOv2", lambda p, x: patch_features(network, p["params"], x), params, (image,), frozen=True)

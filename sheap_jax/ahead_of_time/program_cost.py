@@ -22,11 +22,11 @@ class Collective(NamedTuple):
 
     kind: str
     operations: int
-    bytes: int  # of what they give out, together
+    bytes: int  # of all their results
 
 
 def matrix_flops(program: core.ClosedJaxpr) -> float:
-    """Operations of matrix products and convolutions, of one device inside shard_map; loops of unknown length once."""
+    """Operations of matrix products and convolutions on one device; loops of unknown length count once."""
     return _flops(program.jaxpr)
 
 
@@ -63,7 +63,7 @@ def _dot_flops(equation: Any) -> float:
 
 
 def _convolution_flops(equation: Any) -> float:
-    """Every output takes the whole kernel; of a kernel with holes or strides in the gradient, zeros count too."""
+    """Operations of a convolution: every output takes the whole kernel; the holes of a dilated one do not count."""
     kernel, layout = equation.invars[1].aval.shape, equation.params["dimension_numbers"].rhs_spec
     per_output = math.prod(kernel) / kernel[layout[0]]
     # Zeros that a strided convolution's gradient puts between its inputs are not multiplied.
@@ -95,9 +95,10 @@ class Traffic(NamedTuple):
 def traffic(hlo: str, *, parts: Sequence[str] = ()) -> list[Traffic]:
     """Memory traffic of a compiled program by part, the largest first.
 
-    Every instruction reads its operands and writes its results once, a fusion as a whole, with the padding of their
-    tiles; what the compiler keeps on the chip is free, a transfer to it moves its bytes once. Loops count as often as
-    is known, else once, Pallas kernels as nothing. Instructions of none of the named scopes `parts` are "other".
+    Every instruction reads its operands and writes its results once, with the padding of their tiles. A fusion is one
+    instruction. What the compiler keeps on the chip is free; a transfer to it moves its bytes once. A loop counts as
+    often as it runs if that is known, else once. Pallas kernels do not count. Instructions outside of the named scopes
+    `parts` are "other".
     """
     computations, entry = _computations(hlo)
     total: dict[str, int] = {}
@@ -193,7 +194,7 @@ def _tiled_bytes(dtype: str, shape: str, layout: str) -> int:
 
 
 def loops(hlo: str) -> list[int]:
-    """Lengths of the program's loops where the compiler knows them, 0 where not."""
+    """Lengths of the program's loops; 0 where the compiler does not know it."""
     lines = [line for line in hlo.splitlines() if re.search(r" while\(", line)]
     known = [re.search(r'known_trip_count":\{"n":"(\d+)"', line) for line in lines]
     return [int(match.group(1)) if match else 0 for match in known]

@@ -1,4 +1,4 @@
-"""How long a step takes at best, from what it computes and moves and from what chips can do.
+"""How long a step takes at best: what it computes and moves, divided by what chips can do.
 
 Every number that is not from the compiler is here. Nothing was measured on a TPU or GPU.
 """
@@ -12,7 +12,7 @@ class Chip(NamedTuple):
     flops: float  # bfloat16, per second
     memory: float  # bytes
     bandwidth: float  # bytes per second, high-bandwidth memory
-    links: float  # bytes per second that a chip can send to its neighbours in all, in a slice with wrapped axes
+    links: float  # bytes per second that a chip can send to all its neighbours, in a slice with wrapped axes
     clock: float  # bundles per second of a TensorCore; of a GPU the clock
     axes: int  # of the torus
     wrapped: int  # chips from which on slices are wrapped to a torus; smaller ones are meshes, with half the links
@@ -31,14 +31,14 @@ ENTRIES_PER_SURFEL = {"pallas_tpu": 1.6, "pallas_gpu": 2.2}
 
 
 class Assumptions(NamedTuple):
-    """What is neither the compiler's nor the vendor's."""
+    """Numbers that come neither from the compiler nor from the vendor."""
 
     entry_bytes: int = 2 * 4 * (16 + 7) + 4 * (16 + 7)  # rows read by both kernels, gradient rows written by one
     latency: float = 1e-6  # seconds per link and operation
     overlap: float = 0.0  # share of the transfers that hides behind computing
 
 
-class Work(NamedTuple):
+class StepWork(NamedTuple):
     """One chip's step."""
 
     flops: float  # matrix products and convolutions
@@ -59,7 +59,7 @@ class StepTime(NamedTuple):
     total: float
 
 
-def step_time(work: Work, chip: Chip, assumptions: Assumptions, *, chips: int, fsdp: int = 1) -> StepTime:
+def step_time(work: StepWork, chip: Chip, assumptions: Assumptions, *, chips: int, fsdp: int = 1) -> StepTime:
     """A lower bound of the step's time on `chips` chips.
 
     A sum over n chips sends 2 (n - 1) / n of its bytes per chip, a gather or a scatter among f chips (f - 1) / f of

@@ -51,23 +51,19 @@ def bind(
     faces: Int[Array, "f 3"],
     *,
     isotropic: bool = False,
-    positions: Float[Array, "*b v 3"] | None = None,
 ) -> Surfels:
     """World surfels of `local` on the posed mesh.
 
     mean = anchor + R (S offset), rotation = R R_local, scale = S * scale, with R, S of the parent triangle and the
     anchor given by the prototype's barycentric coordinates. R S R_local would be a shear, which no surfel can show;
     the form here agrees with it where R_local is the identity. With `isotropic`, all entries of S are the mean of s_u
-    and s_v, as in GaussianAvatars: what the method's anisotropic S is compared with. Anchors are taken from `positions`
-    where given: the same vertices with another gradient.
+    and s_v, as in GaussianAvatars: what the method's anisotropic S is compared with.
     """
     corners = _corners(vertices, faces[prototypes.parent_face])
     frames = triangle_frames(corners)
     size = frames.scale
     if isotropic:
         size = jnp.broadcast_to(jnp.mean(size[..., :2], axis=-1, keepdims=True), size.shape)
-    if positions is not None:
-        corners = _corners(positions, faces[prototypes.parent_face])
     anchor = _weighted_sum(prototypes.barycentric, corners)
     offset = _weighted_sum(size * local.offset, jnp.swapaxes(frames.rotation, -1, -2))
     return Surfels(
@@ -79,7 +75,7 @@ def bind(
     )
 
 
-def _weighted_sum(weights: Float[Array, "*b 3"], vectors: Float[Array, "*b 3 3"]) -> Float[Array, "*b 3"]:
+def _weighted_sum(weights: Float[Array, "*#b 3"], vectors: Float[Array, "*#b 3 3"]) -> Float[Array, "*#b 3"]:
     """Sum of weights[k] vectors[k]. Written out: a TPU would pad products of 3 x 3 matrices forty times over, and round
     them to bfloat16."""
     first, second, third = (weights[..., k, None] * vectors[..., k, :] for k in range(3))
@@ -93,7 +89,7 @@ def _corners(vertices: Float[Array, "*b v 3"], triangles: Int[Array, "n 3"]) -> 
     return jnp.moveaxis(rows, (0, 1), (-3, -2))
 
 
-def _unit_or(vector: Float[Array, "*b 3"], fallback: Float[Array, "*b 3"]) -> Float[Array, "*b 3"]:
+def _unit_or(vector: Float[Array, "*b 3"], fallback: Float[Array, "*#b 3"]) -> Float[Array, "*b 3"]:
     """Unit vector along `vector`, or along `fallback` where `vector` is shorter than MIN_LENGTH."""
     long_enough = jnp.sum(vector * vector, axis=-1, keepdims=True) > MIN_LENGTH**2
     safe = jnp.where(long_enough, vector, fallback)

@@ -50,7 +50,7 @@ def sh_basis(directions: Float[Array, "*b 3"]) -> Float[Array, "*b 9"]:
     )
 
 
-def shade(normals: Float[Array, "*b n 3"], coefficients: Float[Array, "*b 9 3"]) -> Float[Array, "*b n 3"]:
+def shade(normals: Float[Array, "*#b n 3"], coefficients: Float[Array, "*#b 9 3"]) -> Float[Array, "*#b n 3"]:
     """Irradiance at surface points with unit `normals`: colour = albedo x irradiance.
 
     The 1/pi of a Lambertian surface is part of the unit of `coefficients`, as in the Basel Illumination Prior. Band-2

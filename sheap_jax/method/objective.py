@@ -14,7 +14,7 @@ from sheap_jax.config import LossWeights
 from sheap_jax.method import reanimation
 from sheap_jax.method.losses import consistency, landmark, perceptual, photometric, regularisers
 from sheap_jax.method.losses.weighting import LossTerm, masked_mean, over_devices, weigh
-from sheap_jax.method.reanimation import Assets, Avatar, Networks, Pair, PosedHead, Rendering
+from sheap_jax.method.reanimation import Assets, Avatar, EstimatedPair, Networks, PosedHead, Rendering
 from sheap_jax.method.rendering import SCALED_AXES, Primitive
 from sheap_jax.morphable import MorphableModel
 from sheap_jax.types import Batch, Frame, Prototypes
@@ -37,6 +37,13 @@ class Objective(NamedTuple):
     terms: dict[str, Float[Array, ""]]  # unweighted mean of each term
     finite: Bool[Array, "b"]  # which pairs gave finite numbers
     opacities: Float[Array, "b n"] | None  # of the surfels; None when nothing was rendered
+
+
+def needs_rendering(weights: LossWeights, networks: Networks) -> bool:
+    """Whether a term of the rendered target or its surfels has a weight; the perceptual one needs LPIPS as well."""
+    perceptual_weight = 0.0 if networks.lpips is None else weights.perceptual
+    pictures = (weights.l1, weights.ssim, weights.gradient, perceptual_weight)
+    return any(pictures) or any((weights.normal, weights.depth, weights.offset, weights.scale))
 
 
 def geometry_objective(
@@ -69,17 +76,14 @@ def full_objective(
     settings: RenderSettings,
     axes: tuple[str, ...] = (),
 ) -> tuple[Float[Array, ""], Objective]:
-    """Everything. The gradient with respect to `screen_probe` (zeros) is the densification statistic."""
+    """All terms. The gradient with respect to `screen_probe` (zeros) is the densification statistic."""
     pair = reanimation.estimate_pair(networks, params, assets, batch.source.image, batch.target.image)
     seen = reanimation.share_mean(assets.model, pair.target, weights.mean_share, axes)
-    positions = reanimation.share_positions(assets.model, seen, weights.position_share)
-    avatar = reanimation.build_avatar(
-        networks, params, assets, prototypes, pair._replace(target=seen), positions=positions
-    )
+    avatar = reanimation.build_avatar(networks, params, assets, prototypes, pair._replace(target=seen))
     rendering = reanimation.render(
         assets,
         avatar,
-        positions,
+        seen.vertices,
         reanimation.border_color(batch.target.image),
         screen_probe=screen_probe,
         **settings._asdict(),
@@ -98,8 +102,8 @@ def full_objective(
     return loss.total, Objective(logged, _finite(pair, rendering), avatar.surfels.opacities)
 
 
-def _geometry_terms(pair: Pair, batch: Batch, weights: LossWeights, size: int) -> dict[str, LossTerm]:
-    """Landmarks of both frames (the target's with the source's shape: what makes shape an identity) and priors."""
+def _geometry_terms(pair: EstimatedPair, batch: Batch, weights: LossWeights, size: int) -> dict[str, LossTerm]:
+    """Landmarks of both frames, and priors. The target is posed with the source's shape: so shape becomes identity."""
     terms = {}
     for name, head, frame in (("source", pair.source, batch.source), ("target", pair.target, batch.target)):
         error = landmark.landmark_error(head.landmarks, frame.landmarks, image_size=float(size))
@@ -176,7 +180,7 @@ def _surfel_terms(
     }
 
 
-def _finite(pair: Pair, rendering: Rendering | None) -> Bool[Array, "b"]:
+def _finite(pair: EstimatedPair, rendering: Rendering | None) -> Bool[Array, "b"]:
     """Which pairs of the batch gave finite landmarks and pictures."""
     values = [pair.source.landmarks, pair.target.landmarks]
     if rendering is not None:

@@ -53,7 +53,7 @@ class PosedHead(NamedTuple):
     landmarks: Float[Array, "b 68 2"]  # pixels
 
 
-class Pair(NamedTuple):
+class EstimatedPair(NamedTuple):
     """What the estimator says of a pair of images of one person."""
 
     source: PosedHead  # everything from the source
@@ -91,13 +91,13 @@ def estimate_pair(
     assets: Assets,
     source: Float[Array, "b h w 3"],
     target: Float[Array, "b h w 3"],
-) -> Pair:
-    """Both images through the estimator in one batch; geometry identity from the source, motion from the target."""
+) -> EstimatedPair:
+    """Both images through the estimator in one batch: shape from the source, expression and pose from the target."""
     with jax.named_scope("estimator"):
         output: Any = networks.estimator.apply({"params": params["estimator"]}, jnp.concatenate([source, target]))
     first, second = (jax.tree.map(lambda x, k=k: jnp.split(x, 2)[k], output) for k in range(2))
     driven = second.estimate.head._replace(shape=first.estimate.head.shape)
-    return Pair(
+    return EstimatedPair(
         source=pose_head(assets, first.estimate.head),
         target=pose_head(assets, driven),
         source_estimate=first.estimate,
@@ -117,10 +117,10 @@ def context_tokens(
 
 
 def share_mean(model: MorphableModel, head: PosedHead, share: float, axes: tuple[str, ...] = ()) -> PosedHead:
-    """The same head; of the gradient that reaches its shape, what all heads of the batch have in common counts `share`.
+    """The same head with another gradient: of its shape's, the part that is common to the batch counts `share`.
 
-    Hair, necks and what light leaves unexplained pull all heads the same way: pictures would change the mean head,
-    which landmarks and prior know better. With 0 they only tell one person from another. `axes` are those of the
+    Hair, necks and what light leaves unexplained pull all heads the same way. Pictures would so change the mean head,
+    which landmarks and prior know better. With 0 pictures only tell one person from another. `axes` are those of the
     devices that share the batch.
     """
     if share == 1.0:
@@ -133,31 +133,10 @@ def share_mean(model: MorphableModel, head: PosedHead, share: float, axes: tuple
     return head._replace(params=params, vertices=forward(model, params))
 
 
-def share_positions(model: MorphableModel, head: PosedHead, share: float) -> Float[Array, "b v 3"]:
-    """The head's vertices, of whose gradient only `share` reaches the shape; pose and expression get all of it.
-
-    What shape does to a picture by moving surfels is mostly seen by landmarks already, and hair and background disturb
-    it; what it does by turning them, shading, knows more of the person (docs/method.md has the measurement).
-    """
-    if share == 1.0:
-        return head.vertices
-    still = forward(model, head.params._replace(shape=jax.lax.stop_gradient(head.params.shape)))
-    return share * head.vertices + (1.0 - share) * still
-
-
 def build_avatar(
-    networks: Networks,
-    params: dict[str, Any],
-    assets: Assets,
-    prototypes: Prototypes,
-    pair: Pair,
-    *,
-    positions: Float[Array, "b v 3"] | None = None,
+    networks: Networks, params: dict[str, Any], assets: Assets, prototypes: Prototypes, pair: EstimatedPair
 ) -> Avatar:
-    """Gaussians of the source person on the target's mesh, with their colours in the source's light.
-
-    `positions` as in `bind`.
-    """
+    """Gaussians of the source person on the target's mesh, with their colours in the source's light."""
     with jax.named_scope("regressor"):
         local: Any = networks.regressor.apply(
             {"params": params["regressor"]},
@@ -169,8 +148,7 @@ def build_avatar(
         )
     light = lighting.coefficients(assets.light_prior, pair.source_estimate.light)
     vertices, faces = pair.target.vertices, assets.model.faces
-    options = {"isotropic": networks.regressor.isotropic, "positions": positions}
-    return pose_avatar(local, prototypes, vertices, faces, light, **options)
+    return pose_avatar(local, prototypes, vertices, faces, light, isotropic=networks.regressor.isotropic)
 
 
 @jax.named_scope("binding")
@@ -182,10 +160,9 @@ def pose_avatar(
     light: Float[Array, "*b 9 3"],
     *,
     isotropic: bool = False,
-    positions: Float[Array, "*b v 3"] | None = None,
 ) -> Avatar:
     """Local surfels on a posed mesh, lit by harmonic coefficients: albedo x Lambertian shading."""
-    surfels = bind(local, prototypes, vertices, faces, isotropic=isotropic, positions=positions)
+    surfels = bind(local, prototypes, vertices, faces, isotropic=isotropic)
     normals = geometry.quaternion_to_matrix(surfels.quats)[..., 2]
     return Avatar(local, surfels, normals, surfels.albedo * lighting.shade(normals, light))
 

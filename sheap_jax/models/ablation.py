@@ -1,6 +1,6 @@
 """What the graph network is compared with (SHeaP's ablation): a plain MLP and a plain CNN over the UV chart.
 
-The paper says no more of them than their names; both are ours, of the graph network's width and depth.
+The paper only names them. Both are our design, with the graph network's width and depth.
 """
 
 import flax.linen as nn

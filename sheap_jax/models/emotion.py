@@ -1,4 +1,4 @@
-"""The head that reads emotions off a frozen estimator: how much of them its parameters hold."""
+"""A network that reads emotions from the parameters of a frozen estimator: it measures how much of them they hold."""
 
 from typing import NamedTuple
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from sheap_jax.cropping import Framing
-from sheap_jax.models.traced.program import Program, Weights, load_program, save_program
+from sheap_jax.models.traced.program import Program, ProgramWeights, load_program, save_program
 from sheap_jax.models.traced.runner import run_program
 from sheap_jax.morphable import MorphableModel
 from sheap_jax.morphable.flame_surface import EYELID_NAMES
@@ -37,7 +37,7 @@ class Release(NamedTuple):
     """What is stored of a converted release."""
 
     program: Program
-    weights: Weights
+    weights: ProgramWeights
     source: str  # name of the file that it was
     morphable: str  # path of the converted FLAME
     framing: Framing  # of its crops

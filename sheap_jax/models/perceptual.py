@@ -47,7 +47,7 @@ class Lpips(nn.Module):
         return tuple(distances)
 
 
-@jax.checkpoint  # float32 maps are made again for the gradient instead of kept: features are there in `dtype` anyway
+@jax.checkpoint  # the gradient recomputes the float32 maps: the features are kept in `dtype` anyway
 def feature_distance(
     weight: Float[Array, "c"], first: Float[Array, "b h w c"], second: Float[Array, "b h w c"]
 ) -> Float[Array, "b h w"]:

@@ -19,7 +19,7 @@ _METADATA = "metadata"  # name of the JSON entry
 Params = dict[str, Any]
 
 
-class Weights(NamedTuple):
+class NetworkWeights(NamedTuple):
     """Parameters of one network."""
 
     network: str  # "farl", "dinov2", "lpips" or "sheap", the names of the converters
@@ -27,7 +27,7 @@ class Weights(NamedTuple):
     params: Params  # nested, arrays at the leaves
 
 
-def save_weights(path: str | Path, weights: Weights) -> None:
+def save_weights(path: str | Path, weights: NetworkWeights) -> None:
     """Write `weights`; an older file is replaced once the new one is complete. ValueError as `check_npz_output`."""
     check_npz_output(path)
     metadata = {
@@ -40,7 +40,7 @@ def save_weights(path: str | Path, weights: Weights) -> None:
         np.savez(file, allow_pickle=False, **arrays)
 
 
-def load_weights(path: str | Path, *networks: str, arrays: bool = True) -> Weights:
+def load_weights(path: str | Path, *networks: str, arrays: bool = True) -> NetworkWeights:
     """Read what `save_weights` wrote; with `arrays=False` only the architecture.
 
     Args:
@@ -72,7 +72,7 @@ def load_weights(path: str | Path, *networks: str, arrays: bool = True) -> Weigh
         raise ValueError(f"{path} has format {version}, not {FORMAT_VERSION}: convert it again")
     if network not in networks:
         raise ValueError(f"{path} holds weights of {network}, wanted are those of {' or '.join(networks)}")
-    return Weights(network, architecture, params)
+    return NetworkWeights(network, architecture, params)
 
 
 def flatten(params: Params, prefix: str = "") -> dict[str, Float[np.ndarray, "..."]]:

@@ -1,4 +1,4 @@
-"""Checkpoints with Orbax: verified when read, never half a one taken for whole.
+"""Checkpoints with Orbax. They are verified when they are read, and an unfinished one is never restored.
 
 Layout of a run directory:
 
@@ -6,7 +6,7 @@ Layout of a run directory:
     changes.jsonl            what differed from it in later starts
     architecture.json        path, shape and dtype of every array of the train state
     checkpoints/<step>/      Orbax
-    checkpoints/<step>.sha256.json   a checksum of every file: Orbax restores flipped bytes without a word
+    checkpoints/<step>.sha256.json   a checksum of every file: Orbax restores flipped bytes without an error
 """
 
 import dataclasses
@@ -37,7 +37,7 @@ class CheckpointError(RuntimeError):
 class Checkpoints:
     """The checkpoints of one run directory. Saving goes on in the background; `finish` waits for it.
 
-    Several processes share the directory and call every method together; the first one keeps the books.
+    Several processes share the directory and call every method together. The first one writes the checksums.
     """
 
     def __init__(self, directory: str | Path, *, keep: int = 2):
@@ -62,9 +62,9 @@ class Checkpoints:
         return sorted(self._manager.all_steps())
 
     def save(self, state: TrainState) -> None:
-        """Start writing `state`. Errors of the write before surface here or in `finish`.
+        """Start writing `state`. An error of the previous write is raised here or in `finish`.
 
-        Raises CheckpointError when the disk is full; the checkpoints before stay whole.
+        Raises CheckpointError when the disk is full; earlier checkpoints stay whole.
         """
         self.finish()
         step = int(state.step)
@@ -164,7 +164,7 @@ class Checkpoints:
                 if path.exists():
                     shutil.rmtree(self.damaged / path.name, ignore_errors=True)
                     path.replace(self.damaged / path.name)
-        _agreed(True)  # nobody looks before it is gone
+        _agreed(True)  # no process looks before it is gone
         self._manager.reload()
 
     def _checksum_file(self, step: int) -> Path:
@@ -191,7 +191,7 @@ def finished_steps(directory: str | Path) -> list[int]:
 
 
 def read_checkpoint(directory: str | Path, like: TrainState, *, step: int | None = None) -> TrainState | None:
-    """A checkpoint without the optimizers' state, for those who only use what was trained.
+    """A checkpoint without the optimisers' state, for prediction and evaluation.
 
     Changes nothing in the run directory, where a training may be writing.
 
@@ -265,7 +265,7 @@ def _shown(rows: list[str]) -> str:
 
 
 def _agreed(answer: bool) -> bool:
-    """What the first process says, on all of them."""
+    """The first process's answer, on every process."""
     if jax.process_count() == 1:
         return answer
     return bool(multihost_utils.broadcast_one_to_all(np.asarray(answer)))

@@ -13,7 +13,7 @@ from sheap_jax.training.state import Params, TrainState
 
 
 def make_densify(*, share: float, shardings: TrainState | None = None) -> Callable[[TrainState], TrainState]:
-    """A jitted function that duplicates `share` of all slots' number of prototypes (and prunes as many when full).
+    """A jitted function that duplicates prototypes: as many as `share` of all slots. When full, it prunes as many.
 
     New prototypes start with empty optimiser moments. Every device of a mesh computes the same; `shardings` as for
     `make_step`.

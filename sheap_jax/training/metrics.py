@@ -120,7 +120,7 @@ def read_metrics(path: str | Path) -> list[dict[str, float]]:
 
 
 def drop_lines_after(path: Path, step: int) -> None:
-    """Take out the lines of steps that a resumed run does again; a stop in between loses none of the others."""
+    """Remove the lines of steps that a resumed run repeats. An interruption here loses no other line."""
     if not path.exists():
         return
     kept = "".join(json.dumps(row) + "\n" for row in read_metrics(path) if row["step"] <= step)

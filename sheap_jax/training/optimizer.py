@@ -1,4 +1,4 @@
-"""How parameters move: one optimiser for each network, by Adam alone or with orthogonalised updates for matrices."""
+"""The optimiser of a network: Adam, or Muon's orthogonalised updates for its matrices and Adam for the rest."""
 
 import jax
 import jax.numpy as jnp
@@ -14,10 +14,9 @@ MUON_LARGEST_SIDE = 512
 def make_schedule(
     *, steps: int, learning_rate: float, warmup_steps: int, final_share: float, restart_step: int, restart_share: float
 ) -> optax.Schedule:
-    """Learning rate by step: linear warm-up and cosine decay to `final_share`, once more from `restart_step` on.
+    """Learning rate by step: linear warm-up, then cosine decay to `final_share`; both start again at `restart_step`.
 
-    The second time the peak is `restart_share` of the first. There is no second time where `restart_step` is not
-    between 0 and `steps`.
+    The second peak is `restart_share` of the first. Nothing restarts where `restart_step` is not between 0 and `steps`.
     """
 
     def one(length: int, peak: float) -> optax.Schedule:
@@ -41,15 +40,15 @@ def make_optimizer(
 ) -> optax.GradientTransformation:
     """Gradient clipping and AdamW; with `muon`, the matrices of dense layers by Muon.
 
-    `appearance` is the learning rate of the estimator's heads for light and features where it is not `schedule`: only
-    pictures train them, and they have everything to learn when the geometry has nearly settled.
+    `appearance`, if given, is the learning rate of the estimator's heads for light and features. Only pictures train
+    these heads: they still have everything to learn when the geometry has nearly settled.
 
     Muon (Jordan et al. 2024) replaces the momentum of a matrix by the nearest orthogonal one, so that directions with
     small gradients move as far as those with large ones. It is scaled to the size of Adam's updates (Liu et al. 2025,
     arXiv:2502.16982, eq. 4, with another factor): one learning rate suits both. Matrices decay; vectors do not.
     """
-    # Flat moments: a hundred small arrays would each compile to kernels of their own, which costs more than everything
-    # else in a small program. Large programs pay for the copies, and one vector cannot be cut where its arrays are.
+    # Flat moments: in a small program a hundred small arrays would each compile to a kernel of their own, which costs
+    # more than everything else. In a large program the copies cost more, and a flat vector cannot be sharded by array.
     adam = optax.scale_by_adam(b2=0.99)
     adam = optax.flatten(adam) if flat_moments else adam
     direction = optax.partition({"muon": _orthogonal_updates(), "adam": adam}, _kinds) if muon else adam

@@ -1,7 +1,7 @@
-"""The run directory: one training at a time writes to it, and it stays the run that its configuration says.
+"""The run directory: one training at a time writes to it, and it stays one run of one configuration.
 
-A start asks here first (`claim`). Until it is accepted (`RunDirectory.begin`) it changes nothing: a refused one leaves
-a run as it was, and no directory where there was none.
+A training claims the directory first (`claim`). Until its start is accepted (`RunDirectory.begin`) nothing changes: a
+refused start leaves an older run as it was, and no new directory.
 """
 
 import contextlib
@@ -25,8 +25,8 @@ CONFIG = "config.json"  # as the run began; never written again once there is a 
 CHANGES = "changes.jsonl"  # what differed from it in later starts: {"step": ..., "changes": {field: [stored, new]}}
 LOCK = ".lock"  # held by the process that trains; an empty file
 
-# What may differ from the stored configuration when a run goes on, and why: all else would make it another run under
-# the name of the first. A name stands for everything below it.
+# Fields that may differ from the stored configuration when a run goes on, and why. Any other change would make it
+# another run under the same name. A name covers everything below it.
 MAY_CHANGE = {
     "steps": "a run may go on for longer; the learning rate follows the new length from there on",
     "optimizer.learning_rate": "the way out where a training diverges",
@@ -60,7 +60,7 @@ class RunDirectory:
         self._changes = self._check_stored() if done else None
 
     def begin(self, step: int) -> None:
-        """The start is accepted and goes on after `step`: store the configuration, or what differs from the stored."""
+        """Accept a start that goes on after `step`. Stores the configuration, or its changes from the stored one."""
         self.begun = True
         if not sharding.leads():
             return
@@ -133,7 +133,7 @@ def _write_errors(path: Path) -> Iterator[None]:
 
 
 def _lock(path: Path) -> IO[str]:
-    """The open file whose lock the system takes back when this process ends, however it ends."""
+    """An open, locked file. The system releases the lock when this process ends, however it ends."""
     file = (path / LOCK).open("a")
     try:
         import fcntl
@@ -147,17 +147,17 @@ def _lock(path: Path) -> IO[str]:
             f"another training is writing to {path}: wait for its end, or train beside it with another --config.name"
         ) from None
     except OSError as error:
-        log.warning("%s has no locks (%s): see to it that one training alone writes to it", path, error)
+        log.warning("%s cannot be locked (%s): make sure that only one training writes to it", path, error)
     return file
 
 
 def _remove(made: list[Path]) -> None:
-    """Take away the directories that a refused start made, and what it put there."""
+    """Remove the directories that a refused start made, with their contents."""
     for number, path in enumerate(made):
         if number == 0:
             shutil.rmtree(path, ignore_errors=True)
         else:
-            with contextlib.suppress(OSError):  # not there, or somebody else's by now
+            with contextlib.suppress(OSError):  # not there, or another process has put something in
                 path.rmdir()
 
 

@@ -1,13 +1,13 @@
 """Which process and device holds what.
 
 The mesh has two axes. The batch is split over both, so that every device works on pairs of its own: the forward and
-backward pass is one program per device (`on_devices`), and what devices tell each other is written out, in `gather`
-and `reduce` here and in `over_devices` of the losses. Left to the compiler, a batch axis that is not an array's first,
-as in the graph network, would be gathered whole on every device.
+backward pass is one program per device (`on_devices`). Every transfer between devices is written out, in `gather` and
+`reduce` here and in `over_devices` of the losses. The compiler alone would gather the whole batch on every device where
+the batch is not an array's first axis, as in the graph network.
 
-Parameters and optimiser state are whole on each device along "data" and shared out along "fsdp": there every array is
-cut along one axis, put together again where a step begins, and only the own piece is updated. The arithmetic is the
-same; memory is saved and traffic is spent.
+Parameters and optimiser state are whole on each device along "data" and shared out along "fsdp". There every array is
+cut along one axis. A step first gathers the whole arrays, and a device updates only its own piece. The arithmetic is
+the same: memory is saved, traffic is added.
 """
 
 import contextlib
@@ -36,11 +36,11 @@ SMALLEST_SHARED = 4096  # elements below which an array is not worth cutting
 
 
 def start_processes(*, distributed: bool, heartbeat_seconds: int) -> None:
-    """Join the other processes of this run, before anything else asks JAX for devices; one process needs none of it.
+    """Join the other processes of this run, before anything else asks JAX for devices. One process alone joins nothing.
 
-    Where they are: the environment variables JAX_COORDINATOR_ADDRESS (host:port of process 0), JAX_NUM_PROCESSES and
-    JAX_PROCESS_ID, or, with `distributed`, what JAX finds out by itself on Cloud TPU, SLURM and Open MPI. A process
-    that is silent for `heartbeat_seconds` counts as dead and the others stop.
+    The addresses come from the environment variables JAX_COORDINATOR_ADDRESS (host:port of process 0),
+    JAX_NUM_PROCESSES and JAX_PROCESS_ID. With `distributed`, JAX finds them by itself on Cloud TPU, SLURM and Open MPI.
+    A process that is silent for `heartbeat_seconds` counts as dead and the others stop.
 
     Raises ConfigError if one of the variables is no number, or JAX finds no device.
     """
@@ -77,7 +77,7 @@ def leads() -> bool:
 def failing_together(expected: tuple[type[Exception], ...] = ()) -> Iterator[None]:
     """Around the work of one process of several: if it fails, it ends at once, and the others notice and stop.
 
-    An orderly end would wait for the others, which wait for this one. Of `expected` errors the message says all.
+    An orderly end would wait for the others, which wait for this one. An `expected` error is printed without traceback.
     """
     try:
         yield
@@ -121,7 +121,7 @@ def state_shardings(state: TrainState, mesh: Mesh) -> TrainState:
 
 
 def _cut(leaf: Any, mesh: Mesh) -> NamedSharding:
-    """The longest axis that divides, if the array is worth it."""
+    """Cut along the longest axis that divides evenly; small arrays stay whole."""
     parts = mesh.shape["fsdp"]
     axes = [axis for axis, size in enumerate(leaf.shape) if size % parts == 0]
     if parts == 1 or leaf.size < SMALLEST_SHARED or not axes:
@@ -141,7 +141,7 @@ def replicate(tree: T, mesh: Mesh | None) -> T:
 
 
 def _place(leaf: Any, sharding: NamedSharding) -> jax.Array:
-    """Cut from the copy that each process has: nothing is sent, and nothing compared as jax.device_put would."""
+    """Built from each process's own copy: nothing is sent, and nothing is compared as in jax.device_put."""
     if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         return jax.random.wrap_key_data(_place(jax.random.key_data(leaf), sharding), impl=jax.random.key_impl(leaf))
     whole = np.asarray(leaf)
@@ -149,7 +149,7 @@ def _place(leaf: Any, sharding: NamedSharding) -> jax.Array:
 
 
 def shard_batch(batch: RawBatch, mesh: Mesh | None) -> Batch:
-    """The global batch on the devices, from the share of it that this process has loaded; there bytes become floats."""
+    """The global batch on the devices, from this process's share. Bytes become floats on the devices."""
     if mesh is not None:
         rows = NamedSharding(mesh, P(AXES))
         batch = jax.tree.map(lambda leaf: jax.make_array_from_process_local_data(rows, leaf), batch)
@@ -163,7 +163,7 @@ def _float_rows(batch: RawBatch, mesh: Mesh | None) -> Batch:
 
 
 def on_devices(function: Callable[..., T], mesh: Mesh | None, *, in_specs: Any, out_specs: Any) -> Callable[..., T]:
-    """`function` on every device's share, as jax.shard_map has it; as it is where there is no mesh."""
+    """`function` by jax.shard_map, on every device's share. Without a mesh the function itself."""
     if mesh is None:
         return function
     return jax.shard_map(function, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)
@@ -181,7 +181,7 @@ def specs(shardings: Any) -> Any:
 
 
 def gather(tree: T, shardings: Any) -> T:
-    """On a device: whole arrays from everybody's pieces."""
+    """On one device: whole arrays from the pieces of all devices."""
     if shardings is None:
         return tree
 
@@ -193,7 +193,7 @@ def gather(tree: T, shardings: Any) -> T:
 
 
 def reduce(gradient: dict[str, Any], shardings: dict[str, Any] | None) -> dict[str, Any]:
-    """On a device: its piece of the sum of everybody's gradients."""
+    """On one device: its piece of the sum of all devices' gradients."""
     if shardings is None:
         return gradient
 

@@ -1,4 +1,4 @@
-"""A watchdog: a run that waits for ever says for what, and ends."""
+"""A watchdog: it stops a hung run and logs the stage that it hung in."""
 
 import contextlib
 import faulthandler
@@ -15,7 +15,7 @@ EXIT_CODE = 75  # EX_TEMPFAIL: to be tried again, as schedulers read it
 
 
 def _give_up() -> None:
-    """End the process at once: what it waits for may hold every lock that an orderly end would need."""
+    """End the process at once: an orderly end may need a lock that the hung stage holds."""
     faulthandler.dump_traceback(all_threads=True)
     sys.stderr.flush()
     os._exit(EXIT_CODE)
@@ -24,8 +24,8 @@ def _give_up() -> None:
 class StallWatch:
     """Ends the process when one stage takes longer than `seconds`, with the stage's name in the log.
 
-    A tenth of that time is worth a warning. Nothing is lost: the last checkpoint is whole, and the same command goes on
-    from there.
+    After a tenth of that time it logs a warning. Nothing is lost: the last checkpoint is whole, and the same command
+    goes on from there.
     """
 
     def __init__(self, seconds: float, *, give_up: Callable[[], None] = _give_up):
@@ -58,7 +58,7 @@ class StallWatch:
             if waited > self.seconds:
                 log.error(
                     "gave up after %.0f s of waiting for: %s. The last checkpoint is whole, the same command goes on "
-                    "from there; config.faults.stall_seconds sets the patience.", waited, name
+                    "from there; config.faults.stall_seconds sets the limit.", waited, name
                 )  # fmt: skip
                 self._give_up()
                 return

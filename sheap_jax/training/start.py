@@ -1,4 +1,4 @@
-"""Where a training begins: what learns, and how."""
+"""The start of a training: its first state, its optimisers, and whether its parts fit together."""
 
 import dataclasses
 
@@ -17,9 +17,9 @@ from sheap_jax.training.state import Optimizers, TrainState, init_state
 
 
 def build_optimizers(config: Config) -> Optimizers:
-    """One for each network. When rendering begins the estimator's schedule starts anew, and the regressor's starts.
+    """One optimiser for each network. When rendering begins, the estimator's schedule restarts, the regressor's starts.
 
-    The estimator's geometry starts anew at `rendered_share` of its rate, what it says of appearance at the whole.
+    The estimator's geometry restarts at `rendered_share` of its rate, its heads for light and features at the whole.
     """
     options = config.optimizer
     shared = {"warmup_steps": options.warmup_steps, "final_share": options.final_share}
@@ -68,7 +68,7 @@ def initial_state(config: Config, networks: Networks, assets: Assets) -> TrainSt
 def start_from_weights(config: Config, state: TrainState) -> TrainState:
     """A first state with the published weights that the configuration names for the estimator, if any.
 
-    Apart from `initial_state`, since a checkpoint holds them already and outlives the file.
+    No part of `initial_state`: a checkpoint already holds these weights, and their file may be gone by then.
     """
     path = config.weights.estimator
     if not path:

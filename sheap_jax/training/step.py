@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Int
 from sheap_jax.config import LossWeights
 from sheap_jax.method import prototypes as prototype_rules
 from sheap_jax.method.losses.weighting import over_devices
-from sheap_jax.method.objective import Objective, RenderSettings, full_objective, geometry_objective
+from sheap_jax.method.objective import Objective, RenderSettings, full_objective, geometry_objective, needs_rendering
 from sheap_jax.method.reanimation import Assets, Networks
 from sheap_jax.training import sharding
 from sheap_jax.training.state import Optimizers, Params, TrainState
@@ -21,7 +21,7 @@ from sheap_jax.types import Batch, Prototypes
 
 
 class StepReport(NamedTuple):
-    """What the host may look at, later. The same on every device and process."""
+    """What the host reads later. The same on every device and process."""
 
     metrics: dict[str, Float[Array, ""]]
     records: Int[Array, "b 2"]  # of the whole batch, in the order of the next two
@@ -59,7 +59,8 @@ def make_step(
 ) -> Step:
     """The jitted step, with the target rendered or (`rendered=False`) from landmarks alone.
 
-    Without rendering only the estimator learns: the regressor and its schedule wait.
+    Without rendering only the estimator learns: the regressor and its schedule wait. Nothing is rendered either where
+    no rendered term has a weight: the picture would cost most of the step's time and teach nothing.
 
     A step whose loss or gradient is not finite, or whose loss is above the limit given, leaves parameters, optimiser
     and prototypes untouched and reports it.
@@ -68,6 +69,7 @@ def make_step(
         accumulate: parts of the batch that are computed one after another, for the memory of one.
         shardings: of the state, where there is a mesh (sharding.state_shardings).
     """
+    rendered = rendered and needs_rendering(weights, networks)
     mesh = sharding.mesh_of(shardings)
     axes = () if mesh is None else sharding.AXES
     cut = None if shardings is None else shardings.params
@@ -126,7 +128,7 @@ def _full_pass(
     settings: RenderSettings,
     axes: tuple[str, ...],
 ) -> Pass:
-    # Behind a barrier: XLA would fold all that can be said of five million zeros, for half a minute.
+    # The barrier keeps XLA from folding constants over five million zeros, which takes half a minute.
     shape = (batch.source.image.shape[0], prototypes.parent_face.shape[0], 2)
     probe = jax.lax.optimization_barrier(jnp.zeros(shape, jnp.float32))
     differentiate = jax.value_and_grad(full_objective, argnums=(0, 1), has_aux=True)
@@ -152,8 +154,8 @@ def _pass(loss: Float[Array, ""], objective: Objective, gradient: Params, probe_
 def _accumulate(pass_of: Callable[[Batch], Pass], batch: Batch, parts: int) -> Pass:
     """The pass over the whole batch, as the mean of the passes over its parts.
 
-    A part takes every so-manieth pair, so that each device splits its own share and nothing moves between devices.
-    Terms that are averaged under a mask are averaged within each part, then over the parts.
+    A part takes every `parts`-th pair: each device then splits its own share, and nothing moves between devices. Terms
+    that are averaged under a mask are averaged within each part, then over the parts.
     """
     if parts == 1:
         return pass_of(batch)

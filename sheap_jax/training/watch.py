@@ -28,7 +28,7 @@ class StepWatch:
     """Judges every step on the host, one step late: the devices never wait for the host.
 
     Steps that were not applied are written to `skipped.jsonl` of the run, with their reason and the keys of the records
-    behind it; more than `max_skipped` among the last `window` raise NotFiniteError.
+    behind it. More than `max_skipped` of them among the last `window` steps raise NotFiniteError.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class StepWatch:
             drop_lines_after(self.file, resume_step)
 
     def start_phase(self) -> None:
-        """Forget how large losses were: from here on they are of another kind."""
+        """Forget the mean loss: the next phase has another loss."""
         self._mean, self._seen = 0.0, 0
 
     @property
@@ -101,10 +101,10 @@ def _diagnose(report: StepReport, loss: float) -> tuple[str, np.ndarray]:
 
 
 class StopSignal:
-    """Turns SIGTERM and SIGINT into a wish to stop after the step; a second one stops at once.
+    """Turns SIGTERM and SIGINT into a request to stop after the step; a second signal stops at once.
 
-    Of several processes none may stop alone: a signal to one of them is passed on by JAX, which names a step that all
-    of them reach.
+    None of several processes may stop alone: JAX passes a signal to one of them on, and names a step that all of them
+    reach.
     """
 
     def __init__(self) -> None:
@@ -122,7 +122,7 @@ class StopSignal:
 
     @property
     def exit_code(self) -> int:
-        """0 after a preemption, as what was asked for was done; 130 after Ctrl-C, as shells expect."""
+        """0 after a preemption, which is a success; 130 after Ctrl-C, as shells expect."""
         return 130 if self.number == signal.SIGINT else 0
 
     def _handle(self, number: int, frame: FrameType | None) -> None:

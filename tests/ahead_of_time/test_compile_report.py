@@ -13,7 +13,7 @@ from sheap_jax.ahead_of_time.accelerators import TPU_VARIABLES, Target, find_tar
 from sheap_jax.ahead_of_time.program_cost import Collective, Traffic
 from sheap_jax.ahead_of_time.roofline import CHIPS
 
-REPORT = compile_report.Report(
+REPORT = compile_report.CompileReport(
     config="known",
     topology="v5p:4x4x4",
     chips=64,

@@ -2,10 +2,10 @@
 
 import pytest
 
-from sheap_jax.ahead_of_time.roofline import Assumptions, Chip, Work, step_time
+from sheap_jax.ahead_of_time.roofline import Assumptions, Chip, StepWork, step_time
 
 CHIP = Chip(flops=1e12, memory=1e9, bandwidth=1e11, links=1e9, clock=1e9, axes=3, wrapped=8)
-WORK = Work(flops=2e12, bytes=1e11, entries=1e6, bundles=50.0, reduced=1e9, gathered=0.0, transfers=0)
+WORK = StepWork(flops=2e12, bytes=1e11, entries=1e6, bundles=50.0, reduced=1e9, gathered=0.0, transfers=0)
 
 
 def test_one_chip_computes_and_rasterises():

@@ -159,7 +159,7 @@ def test_shape_gradients(run, load, tiny_run, capsys):
     run("shape_gradients", tiny_run, "--people", 3, output=False)
     found = json.loads(capsys.readouterr().out)
     assert found["pairs"] == 3
-    assert {"landmarks", "l1", "depth, no positions"} <= found["terms"].keys()
+    assert {"landmarks", "l1", "depth"} <= found["terms"].keys()
 
 
 def test_overfit(run, load, tiny_config, tiny_run, monkeypatch, capsys):

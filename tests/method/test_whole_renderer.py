@@ -147,25 +147,6 @@ def test_pictures_alone_bring_back_pose_and_expression():
     assert expression < 0.1 * np.abs(true.expression).mean()
 
 
-def test_positions_pass_their_share_of_the_gradient_to_the_shape_and_all_of_it_to_the_rest():
-    model = ellipsoid()
-    params = jax.tree.map(lambda x: x + 0.1, mean_params(model, 1))
-    weights = jnp.asarray(np.random.default_rng(3).normal(size=(1, *model.template.shape)), jnp.float32)
-
-    @functools.partial(jax.jit, static_argnums=0)
-    def gradients(share):
-        def weighed(params):
-            head = reanimation.PosedHead(params, forward(model, params), jnp.zeros((1, 68, 2)))
-            return jnp.sum(weights * reanimation.share_positions(model, head, share))
-
-        return jax.grad(weighed)(params)
-
-    whole, part = gradients(1.0), gradients(0.25)
-    np.testing.assert_allclose(part.shape, 0.25 * whole.shape, rtol=1e-4)
-    for name in ("expression", "rotations", "translation"):
-        np.testing.assert_allclose(getattr(part, name), getattr(whole, name), rtol=1e-4, err_msg=name)
-
-
 def test_pictures_may_tell_heads_apart_without_moving_all_of_them():
     """Share 0.25 of the mean gradient over the batch, and all that differs from it; motion gets its own gradient."""
     model = ellipsoid()

@@ -1,5 +1,7 @@
 """The jitted step: what it changes, what it must not, and that devices do not matter."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +10,7 @@ from jax.flatten_util import ravel_pytree
 
 from sheap_jax import assembly
 from sheap_jax.data.pairs import pair_batches
+from sheap_jax.method.objective import needs_rendering
 from sheap_jax.morphable.registry import load_morphable
 from sheap_jax.training import sharding, start
 from sheap_jax.training.densify import make_densify
@@ -77,8 +80,6 @@ def test_both_networks_learn_and_statistics_move(run):
 @pytest.mark.slow
 def test_pictures_teach_the_geometry(run, module_config):
     """With every term but the photometric ones off, shape and pose of the estimator still get gradients."""
-    import dataclasses
-
     from sheap_jax.method.objective import full_objective
 
     state, assets, batch, _ = run
@@ -148,6 +149,23 @@ def test_an_accumulated_step_is_the_step_of_the_whole_batch(run, module_config):
     rendered = jax.eval_shape(make(rendered=True, accumulate=2), state, assets, batch, np.inf)
     assert jax.tree.map(jnp.shape, rendered[0]) == jax.tree.map(jnp.shape, state)
     assert rendered[1].finite.shape == (2,)
+
+
+def test_without_rendered_weights_nothing_is_rendered(run, module_config):
+    """A step that asks for pictures is then the step on landmarks: same terms, same update, the regressor waits."""
+    state, assets, batch, _ = run
+    networks, optimizers = assembly.build_networks(module_config, assets.model), start.build_optimizers(module_config)
+    rendered_terms = ("l1", "ssim", "gradient", "normal", "depth", "offset", "scale")  # no LPIPS: perceptual is off
+    weights = dataclasses.replace(module_config.losses, **dict.fromkeys(rendered_terms, 0.0))
+    settings = assembly.render_settings(module_config)
+    steps = [make_step(networks, optimizers, weights, settings, rendered=rendered) for rendered in (True, False)]
+    (one, pictures), (two, landmarks) = (step(copy(state), assets, batch, np.inf) for step in steps)
+    assert pictures.metrics == landmarks.metrics
+    assert "loss/l1" not in pictures.metrics
+    for a, b in zip(jax.tree.leaves(one.params), jax.tree.leaves(two.params), strict=True):
+        np.testing.assert_array_equal(a, b)
+    for term in rendered_terms:
+        assert needs_rendering(dataclasses.replace(weights, **{term: 0.1}), networks), term
 
 
 def test_same_seed_same_numbers(run):

@@ -67,6 +67,17 @@ def test_loss_falls(tiny_config):
     assert np.mean(losses[-10:]) < 0.85 * np.mean(losses[:10])
 
 
+def test_a_run_on_landmarks_alone_ends_with_a_checkpoint_that_predicts(tiny_config):
+    off = dict.fromkeys(("l1", "ssim", "gradient", "perceptual", "normal", "depth", "offset", "scale"), 0.0)
+    run = train.train(replace(tiny_config, losses=replace(tiny_config.losses, **off)))
+    rows = read_metrics(run / "metrics.jsonl")
+    assert [row["step"] for row in rows] == list(range(1, 9))
+    assert rows[0].keys() == rows[-1].keys()
+    predictor = Predictor.from_checkpoint(run)
+    assert int(predictor.state.step) == 8
+    assert np.isfinite(predictor(np.zeros((1, 32, 32, 3), np.float32)).shape).all()
+
+
 class Interposed:
     """The batches of a run, with something done to the fifth one."""
 

@@ -20,7 +20,7 @@ class Hit(NamedTuple):
     inside: Bool[Array, "*p"]
 
 
-def intersect(corners: Float[Array, "*p 3 3"], ray: Float[Array, "*p 2"]) -> Hit:
+def intersect(corners: Float[Array, "*#p 3 3"], ray: Float[Array, "*#p 2"]) -> Hit:
     """Intersect faces (three camera-space corners as rows) with rays (x, y, 1) through the origin.
 
     Edges belong to both of their faces. Degenerate faces (edge-on, zero area) are never hit.
@@ -45,7 +45,7 @@ def pixel_rays(intrinsics: Float[Array, "b 3 3"], *, width: int, height: int) ->
     return ray_of(index, intrinsics[:, None, None], width=width)
 
 
-def ray_of(pixel: Int[Array, "*p"], intrinsics: Float[Array, "*p 3 3"], *, width: int) -> Float[Array, "*p 2"]:
+def ray_of(pixel: Int[Array, "*p"], intrinsics: Float[Array, "*#p 3 3"], *, width: int) -> Float[Array, "*p 2"]:
     x = (pixel % width + 0.5 - intrinsics[..., 0, 2]) / intrinsics[..., 0, 0]
     y = (pixel // width + 0.5 - intrinsics[..., 1, 2]) / intrinsics[..., 1, 1]
     return jnp.stack([x, y], axis=-1).astype(intrinsics.dtype)

@@ -1,7 +1,7 @@
 """The nearest face of every pixel by a Pallas kernel for TPU: tiles with lists of faces, nearest vertex first.
 
-A tile of 32 x 32 pixels is one vector register, as in `pallas_tpu`. A list ends early when every pixel has a hit that
-is nearer than all vertices of the faces to come. The arithmetic is that of `mesh_intersection.intersect`.
+A tile of 32 x 32 pixels is one vector register, as in `pallas.tpu_forward`. A list ends early when every pixel has a
+hit that is nearer than all vertices of the faces to come. The arithmetic is that of `mesh.intersection.intersect`.
 """
 
 import functools

@@ -1,8 +1,8 @@
 """`splats.xla.composite` with the work on pixels done by Pallas kernels: what all of them share.
 
 XLA gathers the entries' rows into chunks, a kernel composites them or makes their gradients, and XLA brings those back
-to the primitives. Kernels see one tile at a time and write one gradient row per entry, so that nothing is added to by
-two of them and gradients are the same every time.
+to the primitives. A kernel sees one tile at a time and writes one gradient row per entry. No two of them add to the
+same number, so gradients are the same every time.
 """
 
 import functools
@@ -45,7 +45,7 @@ class TileCotangents(NamedTuple):
 
 
 class EntryGradients(NamedTuple):
-    """What a backward kernel returns; anything where a chunk is not used."""
+    """What a backward kernel returns. Chunks that are not used hold anything."""
 
     moments: Moments
     features: Float[Array, "k e f"]

@@ -16,7 +16,7 @@ from tileraster.pallas.entry_rows import EntryRow
 Plane = Float[Array, "*p"]
 
 
-class Pair(NamedTuple):
+class EntryPair(NamedTuple):
     """What an entry does to each pixel, and what its gradient needs again."""
 
     a: Plane
@@ -43,7 +43,7 @@ class Passed(NamedTuple):
 
 
 class Cotangents(NamedTuple):
-    """Of the sums that vary over the pixels, and the loss's total sum of cotangent times sum."""
+    """Cotangents of the sums that vary over the pixels; `total` is the sum of all cotangents times their sums."""
 
     depth: Plane
     m: Plane
@@ -66,7 +66,7 @@ class Values(NamedTuple):
 Reciprocal = Callable[[Plane], Plane]
 
 
-def evaluate(row: EntryRow, x: Plane, y: Plane, *, near: float, reciprocal: Reciprocal) -> Pair:
+def evaluate(row: EntryRow, x: Plane, y: Plane, *, near: float, reciprocal: Reciprocal) -> EntryPair:
     """Alpha and depth of every pixel; skipped pixels have alpha 0. `x`, `y` are scaled, from the tile's middle."""
     dx, dy = x - row.center_x, y - row.center_y
     a, b = row.a_x * dx + row.a_y * dy, row.b_y * dy
@@ -80,7 +80,7 @@ def evaluate(row: EntryRow, x: Plane, y: Plane, *, near: float, reciprocal: Reci
     raw = jnp.exp2(row.log_opacity - exponent)
     depth = jnp.where(on_disc, reciprocal_g, row.depth)
     kept = (raw >= ALPHA_MIN) & (depth > near)
-    return Pair(
+    return EntryPair(
         a=a,
         b=b,
         exponent=exponent,
@@ -94,25 +94,25 @@ def evaluate(row: EntryRow, x: Plane, y: Plane, *, near: float, reciprocal: Reci
     )
 
 
-class Light(NamedTuple):
-    """How much of the light an entry takes."""
+class Absorbed(NamedTuple):
+    """The light that an entry takes, and what it leaves."""
 
     weight: Plane
     behind: Plane  # transmittance; once it has fallen to TRANSMITTANCE_STOP nothing is added any more
 
 
-def absorb(pair: Pair, transmittance: Plane) -> Light:
+def absorb(pair: EntryPair, transmittance: Plane) -> Absorbed:
     taken = pair.alpha * transmittance
     behind = transmittance - taken
-    return Light(jnp.where(behind > TRANSMITTANCE_STOP, taken, 0.0), behind)
+    return Absorbed(jnp.where(behind > TRANSMITTANCE_STOP, taken, 0.0), behind)
 
 
 def nothing_passed(zero: Plane) -> Passed:
     return Passed(zero + 1.0, zero, zero, zero, zero, zero)
 
 
-def composite_one(pair: Pair, before: Passed, reference: Array) -> tuple[Passed, Plane]:
-    """The sums behind one more entry, and its weight."""
+def composite_one(pair: EntryPair, before: Passed, reference: Array) -> tuple[Passed, Plane]:
+    """The sums after one more entry, and its weight."""
     weight, behind = absorb(pair, before.transmittance)
     m = pair.inverse_depth - reference
     weighted_m = weight * m
@@ -136,7 +136,7 @@ class OneGradient(NamedTuple):
 
 
 def gradient_one(
-    pair: Pair,
+    pair: EntryPair,
     reference: Array,
     transmittance: Plane,
     up_to: Plane,
@@ -158,7 +158,7 @@ def gradient_one(
     on_disc = jnp.where(pair.on_disc, alpha, 0.0)
     k = on_disc * (pair.reciprocal_g * pair.reciprocal_g)
     d_m = weight * (half + cotangents.m2 * m)
-    # With respect to log z, of which 1 / z is the other function: d z = z, d m = -1 / z.
+    # With respect to log z: d z = z, d m = -1 / z.
     depth = weight * cotangents.depth * pair.depth - d_m * pair.inverse_depth
     depth_on_disc = jnp.where(pair.on_disc, depth, 0.0)
     values = Values(

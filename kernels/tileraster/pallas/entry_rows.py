@@ -46,7 +46,7 @@ class EntryRow(NamedTuple):
 
 
 class Moments(NamedTuple):
-    """Sums over the pixels of a tile of what `entry_gradients.Values` holds, times 1, x and y (pixels, not scaled)."""
+    """Sums over the pixels of a tile of what `entry_pairs.Values` holds, times 1, x and y (pixels, not scaled)."""
 
     a: Float[Array, "k e 3"]
     b: Float[Array, "k e 3"]

@@ -1,8 +1,7 @@
-"""Kernels for GPUs: one block of threads per tile. What Pallas' two GPU backends share, which is all
-but the way to launch a kernel.
+"""Kernels for GPUs: one block of threads per tile. Pallas' two GPU backends share them and differ in the launch alone.
 
-Neither backend leaves a loop early on a condition over pixels without trouble, so that a list ends early by giving the
-chunks behind no entries.
+Neither backend leaves a loop early on a condition over pixels without trouble. A list ends early all the same: the
+chunks that follow get no entries.
 """
 
 import functools
@@ -19,7 +18,7 @@ from tileraster.pallas.composite import EntryGradients, Lists, TileCotangents, T
 from tileraster.pallas.entry_pairs import Cotangents, Passed, Values
 from tileraster.pallas.entry_rows import PIXEL_SCALE, ROW, EntryRow, Moments
 
-_WITH_XY = 4  # the first values are also wanted times x and y
+_WITH_XY = 4  # so many values, the first, are also summed times x and y
 _SUMS = len(Values._fields) + 2 * _WITH_XY
 
 

@@ -15,7 +15,7 @@ _THREADS = 128
 def launch(
     kernel: Any, out_shape: jax.ShapeDtypeStruct, arguments: list[Array], *, tiles: int, side: int, name: str
 ) -> Array:
-    """See `pallas_gpu.Launch`."""
+    """See `gpu.Launch`."""
     pixels = side * side
 
     def body(*references: Any) -> None:

@@ -25,7 +25,7 @@ def launch(
     warps: int,
     interpret: bool = False,
 ) -> Array:
-    """See `pallas_gpu.Launch`."""
+    """See `gpu.Launch`."""
     whole = pl.BlockSpec(memory_space=pl.ANY)
 
     def body(*references: Any) -> None:

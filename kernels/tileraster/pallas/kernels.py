@@ -54,7 +54,7 @@ def gpu_kernels(implementation: str, tuning: GpuTuning = GPU_TUNING) -> composit
 
 
 def _compute_capability() -> float:
-    """Of the GPU that is compiled for, 8.0 is Ampere, 9.0 Hopper: of the default one, or ahead of time by its name."""
+    """Of the default GPU, or ahead of time by the name of the target: 8.0 is Ampere, 9.0 Hopper."""
     target = target_device()
     if target is not None and jax.default_backend() == "cpu":
         return 8.0 if "A100" in target.device_kind else 9.0

@@ -1,9 +1,9 @@
 """Backward kernel for TPU: the forward kernel's loop again, front to back, and one row of gradients per entry.
 
-The vector unit makes the gradients of each pixel (`entry_pairs.gradient_one`) and stores them. What is summed over
-the pixels is summed after a chunk, for all its entries at once: first over the 8 sublanes, eight entries per register,
-then over the 128 lanes on the matrix unit, times 1, x and y. The features' part of dL/dw and their own gradients are
-matrix products as well.
+The vector unit makes the gradients of each pixel (`entry_pairs.gradient_one`) and stores them. Sums over the pixels
+follow after a chunk, for all its entries at once: first over the 8 sublanes, eight entries per register, then over the
+128 lanes on the matrix unit, times 1, x and y. The features' part of dL/dw and the features' own gradients are matrix
+products as well.
 """
 
 import functools
@@ -38,7 +38,7 @@ from tileraster.pallas.tpu_forward import (
 )
 
 _VALUES = len(Values._fields)
-_WITH_Y = 4  # the first values are also wanted times y, and so times the sublane
+_WITH_Y = 4  # so many values, the first, are also summed times y, and so times the sublane
 _BLOCKS = 3  # of 128 lanes = 4 values x 32 entries: first four, first four times the sublane, the others
 _MOMENT_ROWS = _BLOCKS * SUBLANES
 
@@ -46,7 +46,7 @@ _MOMENT_ROWS = _BLOCKS * SUBLANES
 def backward(
     lists: Lists, cotangents: TileCotangents, *, near: float, unroll: int, interpret: Any = False
 ) -> EntryGradients:
-    """Gradients of every entry; `unroll` as in `pallas_tpu.forward`."""
+    """Gradients of every entry; `unroll` as in `tpu_forward.forward`."""
     tiles, channels = cotangents.features.shape[:2]
     padded = -(-channels // FEATURES) * FEATURES
     chunks = lists.rows.shape[0]

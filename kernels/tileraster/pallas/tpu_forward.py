@@ -1,10 +1,10 @@
 """Forward kernel for TPU: one tile of 32 x 32 pixels is one vector register, compositing runs on the vector unit.
 
-The numbers of a chunk of entries come by DMA into scalar memory, double-buffered, and are broadcast. What is constant
-over the pixels of an entry (colour, normal) is summed on the matrix unit: the weights of a chunk go to memory, and one
-matrix product per chunk and eighth of a tile adds them up: any number of channels costs the vector unit nothing. Matrix
-products take bfloat16. Each factor is split in two, high + low, and the three products that matter lie side by
-side in the inner dimension, which leaves a relative error of 2^-17.
+The numbers of a chunk of entries come by DMA into scalar memory, double-buffered, and are broadcast. The features of an
+entry (colour, normal) are the same at all its pixels. The matrix unit sums them: the weights of a chunk go to memory,
+and one matrix product per chunk and eighth of a tile adds them up. So the vector unit spends nothing on channels,
+however many there are. Matrix products take bfloat16. Each factor is split in two, high + low, and the three products
+that matter lie side by side in the inner dimension, which leaves a relative error of 2^-17.
 """
 
 import functools

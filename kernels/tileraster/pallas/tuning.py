@@ -17,8 +17,8 @@ class TpuTuning(NamedTuple):
 class GpuTuning(NamedTuple):
     """Pixels a side of a tile, entries per chunk, and the warps that share a tile.
 
-    Only Triton takes other warps, as Mosaic has one warpgroup, which is four, and other tiles: the layouts of Mosaic's
-    backward kernel fit 16 pixels.
+    Only Triton takes other numbers of warps and other tiles. Mosaic has one warpgroup, which is four warps, and the
+    layouts of its backward kernel fit tiles of 16 pixels.
     """
 
     tile: int
@@ -39,7 +39,7 @@ GPU_TUNING = GpuTuning(tile=16, chunk=8, forward_warps=4, backward_warps=4)
 
 
 def tpu_tuning(implementation: str, device_kind: str | None = None) -> TpuTuning:
-    """The numbers of the TPU's kernels for a kind of device, by default the one that is compiled for."""
+    """The numbers of the TPU's kernels for a kind of device, by default the current one."""
     if implementation.endswith("_interpret"):
         return _TPU_INTERPRETED
     return _TPU_OF_KIND.get(device_kind or current_device().device_kind, _TPU)

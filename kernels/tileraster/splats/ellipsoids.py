@@ -69,7 +69,7 @@ def project_ellipsoids(inputs: SplatInputs, *, width: int, height: int, near: fl
     view = inputs.viewmats[:, None, :3, :3]
     axes = jnp.einsum("...ij,...jk->...ik", view, rotation_matrix(inputs.quats), precision="highest")
 
-    # The linear projection is kept from running away beside the image, where it says little.
+    # Beside the image the linear projection grows without bound and approximates badly: clip its direction.
     size = jnp.array([width, height], z.dtype)
     margin = FRUSTUM_MARGIN * size / 2
     direction = jnp.clip(center[..., :2] / z, (-middle - margin) / focal, (size - middle + margin) / focal)

@@ -162,18 +162,18 @@ def _composite(surfels: _Surfels, background: Float[Array, "c"], pixels: Float[A
         )
 
 
-class Weights(NamedTuple):
-    """Of each primitive, front to back."""
+class CompositingWeights(NamedTuple):
+    """Weights of each primitive at each pixel, front to back."""
 
     weight: Float[Array, "p n"]  # its share of the pixel
     before: Float[Array, "p n"]  # transmittance in front of it
 
 
-def weights_of(alpha: Float[Array, "p n"]) -> Weights:
+def weights_of(alpha: Float[Array, "p n"]) -> CompositingWeights:
     """w_i = alpha_i prod_{j < i} (1 - alpha_j); ends before the product falls to TRANSMITTANCE_STOP."""
     after = jnp.cumprod(1.0 - alpha, axis=1)
     before = jnp.concatenate([jnp.ones_like(after[:, :1]), after[:, :-1]], axis=1)
-    return Weights(jnp.where(after > TRANSMITTANCE_STOP, alpha * before, 0.0), before)
+    return CompositingWeights(jnp.where(after > TRANSMITTANCE_STOP, alpha * before, 0.0), before)
 
 
 def last_in_first_half(

@@ -43,7 +43,7 @@ class SurfelPairs(NamedTuple):
     falloff: Float[Array, "t g p"]  # exp(-rho / 2)
 
 
-def split(geometry: Float[Array, "t g 13"]) -> Column:
+def split(geometry: Float[Array, "*g 13"]) -> Column:
     return Column(*(geometry[..., k : k + 1] for k in range(13)))
 
 
@@ -68,7 +68,7 @@ def evaluate(
     return SurfelPairs(
         alpha=jnp.where(kept, jnp.minimum(raw, ALPHA_MAX), 0.0),
         depth=jnp.where(kept, depth, 1.0),
-        # Where the disc is seen almost edge-on, u and v are infinite and would turn zeros into NaN; so would 1 / g.
+        # On a disc that is seen almost edge-on u, v and 1 / g are infinite: times zero they would give NaN.
         u=jnp.where(on_disc, u, 0.0),
         v=jnp.where(on_disc, v, 0.0),
         inverse_g=jnp.where(on_disc, inverse_g, 0.0),

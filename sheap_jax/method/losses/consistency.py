@@ -40,28 +40,20 @@ def normal_error(
     return 1.0 - jnp.sum(surfel * parent, axis=-1)
 
 
-def normal_map_error(normal: Float[Array, "*b h w 3"], mesh_normal: Float[Array, "*b h w 3"]) -> Float[Array, "*b h w"]:
-    """1 - cos between the composited normal of the surfels and the mesh's, per pixel; where neither exists, 1.
-
-    Both in camera space and facing the camera; lengths do not matter. Mask with `both_visible`.
-    """
-    return 1.0 - jnp.sum(normalize(normal) * normalize(mesh_normal), axis=-1)
-
-
-def both_visible(alpha: Float[Array, "*b h w"], mesh_mask: Bool[Array, "*b h w"]) -> Bool[Array, "*b h w"]:
+def both_visible(alpha: Float[Array, "*p"], mesh_mask: Bool[Array, "*p"]) -> Bool[Array, "*p"]:
     """Pixels that surfels cover and where the mesh is hit."""
     return (alpha > COVERED_ALPHA) & mesh_mask.astype(bool)
 
 
 def depth_error(
-    depth: Float[Array, "*b h w"],
-    alpha: Float[Array, "*b h w"],
-    mesh_depth: Float[Array, "*b h w"],
-    mesh_mask: Bool[Array, "*b h w"],
+    depth: Float[Array, "*p"],
+    alpha: Float[Array, "*p"],
+    mesh_depth: Float[Array, "*p"],
+    mesh_mask: Bool[Array, "*p"],
     *,
     length_scale: float,
     cutoff: float,
-) -> Float[Array, "*b h w"]:
+) -> Float[Array, "*p"]:
     """Distance between the surfels' expected depth (depth / alpha) and the mesh's, zero where `both_visible` is false.
 
     L1 up to `cutoff`, constant beyond: at silhouettes a pixel may see the nose's surfel and the cheek's mesh, and such

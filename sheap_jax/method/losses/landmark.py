@@ -26,12 +26,12 @@ def landmark_error(
 
 
 def landmark_weights(
-    detected_weight: Float[Array, "*b 68"], *, static: float = 1.0, contour: float = 1.0, mouth: float = 1.0
+    detected_weight: Float[Array, "*b 68"], *, contour: float = 1.0, mouth: float = 1.0
 ) -> Float[Array, "*b 68"]:
-    """Weights of the landmarks: the detector's own, times `contour` for the jaw line (iBUG 0-16), `static` for others.
+    """Weights of the landmarks: the detector's own, times `contour` for the jaw line (iBUG 0-16), `mouth` for 48-67.
 
-    The mouth's (48-67) count `static * mouth`. 0 leaves them to the pictures; the others then share the whole term.
+    A group of weight 0 is left to the pictures; the other groups then share the whole term.
     """
     number = jnp.arange(detected_weight.shape[-1])
-    group = jnp.where(number < CONTOUR_LANDMARKS, contour, jnp.where(number < MOUTH_START, static, static * mouth))
+    group = jnp.where(number < CONTOUR_LANDMARKS, contour, jnp.where(number < MOUTH_START, 1.0, mouth))
     return detected_weight * group.astype(detected_weight.dtype)

@@ -3,8 +3,6 @@
 The surfel terms are those of GaussianAvatars (Qian et al. 2024, eq. 5-6): nothing inside the threshold, linear outside.
 """
 
-from collections.abc import Sequence
-
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -15,21 +13,6 @@ MAX_SCALE = 0.6  # of the triangle's size; larger discs flicker when the triangl
 def coefficient_energy(coefficients: Float[Array, "*b c"]) -> Float[Array, "*b c"]:
     """Squared coefficients: minus twice the log-prior of a model whose unit is the standard deviation."""
     return coefficients * coefficients
-
-
-def rotation_energy(
-    rotations: Float[Array, "*b j 3"], *, joint_names: Sequence[str], joints: Sequence[str]
-) -> Float[Array, "*b k"]:
-    """Squared angle in radians^2 of the joints named in `joints`, in their order.
-
-    For neck and eyes: the picture fixes them poorly, and without a cost they share out the root's rotation.
-    Raises ValueError when the model has no joint of that name.
-    """
-    missing = [name for name in joints if name not in joint_names]
-    if missing:
-        raise ValueError(f"joints {missing} are not among those of the model: {list(joint_names)}")
-    chosen = jnp.array([joint_names.index(name) for name in joints], dtype=jnp.int32)
-    return jnp.sum(rotations[..., chosen, :] ** 2, axis=-1)
 
 
 def offset_excess(offset: Float[Array, "*b n 3"]) -> Float[Array, "*b n 3"]:

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from sheap_jax.models.convert import mapping, vit_tables
-from sheap_jax.models.weights import Weights
+from sheap_jax.models.weights import NetworkWeights
 
 WHAT = "DINOv2 ViT-S/14, B/14 or L/14"
 PUBLISHED = tuple(
@@ -60,7 +60,7 @@ def convert_dinov2(
     others = [name for name in tensors if not name.startswith(prefix)]
     style = "dinov2_registers" if size.registers else "dinov2"
     unused = sorted([prefix + name for name in converted.unused] + others)
-    return mapping.Conversion(Weights("dinov2", size.architecture(style), converted.params), unused)
+    return mapping.Conversion(NetworkWeights("dinov2", size.architecture(style), converted.params), unused)
 
 
 def _table(size: vit_tables.VitSize, names: _Names) -> list[mapping.Entry]:

@@ -22,7 +22,7 @@ from sheap_jax.models.convert.vit_tables import (
     stacked_linear,
     vit_size,
 )
-from sheap_jax.models.weights import Weights
+from sheap_jax.models.weights import NetworkWeights
 
 WHAT = "FaRL or CLIP checkpoint with a ViT-B/16 image network"
 VIT_B16 = VitSize(patch=16, width=768, depth=12, grid=14)
@@ -38,7 +38,7 @@ def convert_farl(tensors: Tensors, *, size: VitSize = VIT_B16) -> Conversion:
     converted = convert_clip(visual, size=size)
     others = [name for name in tensors if not name.startswith(prefix)]
     unused = sorted([prefix + name for name in converted.unused] + others)
-    return Conversion(Weights("farl", size.architecture("farl"), converted.params), unused)
+    return Conversion(NetworkWeights("farl", size.architecture("farl"), converted.params), unused)
 
 
 def convert_clip(visual: Tensors, *, size: VitSize) -> Converted:

@@ -5,7 +5,7 @@ from typing import Any
 
 from sheap_jax.models.convert.mapping import Conversion, Entry, Tensors, apply_table, unwrapped, without_prefix
 from sheap_jax.models.perceptual import VGG16_STAGES, VggStages
-from sheap_jax.models.weights import Weights
+from sheap_jax.models.weights import NetworkWeights
 
 WHAT = "LPIPS with VGG16: the linear layers (vgg.pth of the lpips package) with torchvision's vgg16 beside them (--vgg)"
 
@@ -24,7 +24,7 @@ def convert_lpips(tensors: Tensors, *, stages: VggStages = VGG16_STAGES) -> Conv
         tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(f"{prefix}{family}")}
     converted = apply_table(_table(stages), own, what=WHAT)
     architecture: dict[str, Any] = {"stages": [list(stage) for stage in stages]}
-    return Conversion(Weights("lpips", architecture, converted.params), sorted([*converted.unused, *tensors]))
+    return Conversion(NetworkWeights("lpips", architecture, converted.params), sorted([*converted.unused, *tensors]))
 
 
 def _published_name(name: str) -> str:

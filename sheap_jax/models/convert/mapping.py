@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from jaxtyping import Array, Float
 
-from sheap_jax.models.weights import Params, Weights, unflatten
+from sheap_jax.models.weights import NetworkWeights, Params, unflatten
 
 Tensors = Mapping[str, Any]  # arrays, or what jax.eval_shape passes for them
 
@@ -37,7 +37,7 @@ class Converted(NamedTuple):
 class Conversion(NamedTuple):
     """Result of a converter."""
 
-    weights: Weights
+    weights: NetworkWeights
     unused: list[str]  # names in the file that our network has no use for
     unfilled: tuple[str, ...] = ()  # parts of our network that the file gave nothing for
 

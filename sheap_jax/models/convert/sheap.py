@@ -22,7 +22,7 @@ from sheap_jax.models.convert.mapping import (
     without_prefix,
 )
 from sheap_jax.models.convert.vit_tables import VitSize
-from sheap_jax.models.weights import Weights, flatten, unflatten
+from sheap_jax.models.weights import NetworkWeights, flatten, unflatten
 
 WHAT = "SHeaP release with a CLIP ViT-B/16"
 ROLES = ("shape", "expression", "pose", "light", "features")  # the order of the paper and of our extra tokens
@@ -76,7 +76,7 @@ def convert_sheap(tensors: Tensors, *, size: VitSize = VIT_B16) -> Conversion:
     found = {head.role for head in heads}
     unfilled = [f"{role}_head" for role in ROLES if role not in found] + ([] if tokens else ["vit/extra_tokens"])
     architecture: dict[str, Any] = size.architecture("farl") | {"heads_found": {h.role: h.outputs for h in heads}}
-    weights = Weights("sheap", architecture, unflatten(params))
+    weights = NetworkWeights("sheap", architecture, unflatten(params))
     return Conversion(weights, sorted(rest.keys() - used), tuple(unfilled))
 
 

@@ -20,7 +20,7 @@ class VitSize(NamedTuple):
     registers: int = 0
 
     def architecture(self, style: str) -> dict[str, Any]:
-        """As `weights.Weights` says it; the style knows the registers."""
+        """As `weights.NetworkWeights` says it; the style knows the registers."""
         sizes = {"patch": self.patch, "width": self.width, "depth": self.depth, "grid": self.grid}
         return {"style": style, **sizes, "heads": self.width // HEAD_WIDTH}
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sheap_jax.models.traced.program import Argument, Result, Step, read_results
+from sheap_jax.models.traced.program import Argument, ProgramStep, Result, read_results
 
 # Operations whose results may share memory with their first argument.
 _MEMORY_SHARED = (
@@ -14,7 +14,7 @@ _MEMORY_SHARED = (
 _VIEWS = {f"aten::{name}" for name in _MEMORY_SHARED} | {"prim::ListUnpack", "prim::TupleUnpack", "aten::__getitem__"}
 
 
-def overwritten(steps: Sequence[Step], outputs: Sequence[Argument]) -> str | None:
+def overwritten(steps: Sequence[ProgramStep], outputs: Sequence[Argument]) -> str | None:
     """The first operation that changes memory which is also read later under another name; None without one.
 
     Such an operation is no function of its arguments: its effect on the other names would be lost.

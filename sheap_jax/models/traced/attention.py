@@ -29,7 +29,7 @@ def _dot_product_attention(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Float[Array, "*b q e"]:
-    """A mask of numbers is added, one of truths says what is looked at."""
+    """A numeric mask is added to the scores; a boolean mask says which keys are attended to."""
     if dropout_p:
         raise ValueError("the network was traced in training mode: its answers are random")
     if enable_gqa:
@@ -64,7 +64,7 @@ def _multi_head(
     average_attn_weights: bool = True,
     mask_type: Any = None,
 ) -> tuple[Array, Array | None]:
-    """torch's fused nn.MultiheadAttention: the answer, and if wanted the attention."""
+    """torch's fused nn.MultiheadAttention: the output, and the attention weights if wanted."""
     if mask is not None:
         raise NotImplementedError("masks of fused attention are not known here")
     parts = zip((query, key, value), jnp.split(qkv_weight, 3), jnp.split(qkv_bias, 3), strict=True)

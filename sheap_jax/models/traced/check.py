@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Float32
 
-from sheap_jax.models.traced.program import Program, Weights
+from sheap_jax.models.traced.program import Program, ProgramWeights
 from sheap_jax.models.traced.reader import Trace, TraceError, run_torch
 from sheap_jax.models.traced.runner import run_program
 
@@ -56,7 +56,7 @@ def compare(trace: Trace, *, image_size: int, seed: int = 0) -> list[Difference]
 
 
 def run_fixed(
-    program: Program, weights: Weights, images: Float32[np.ndarray, "n 3 h w"]
+    program: Program, weights: ProgramWeights, images: Float32[np.ndarray, "n 3 h w"]
 ) -> dict[str, Float[np.ndarray, "n ..."]]:
     """`run_program` compiled for these pictures. TraceError for what JAX cannot do with sizes that are computed."""
     try:

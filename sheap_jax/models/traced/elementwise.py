@@ -79,7 +79,7 @@ def _prelu(x: Array, slope: Array) -> Array:
 
 
 def _cast(self: Any, other: Any = None, dtype: str | None = None) -> Any:
-    """`to` and its relatives: only the kind of number is of meaning."""
+    """`to` and its relatives: only the dtype counts."""
     kind = dtype if dtype is not None else getattr(other, "dtype", None)
     if kind is None:
         return self

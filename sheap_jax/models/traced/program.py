@@ -16,7 +16,7 @@ _METADATA = "metadata"  # name of the JSON entry
 _WEIGHT = "weight/"  # prefix of the arrays
 INPUT = 0  # number of the program's only input, images [n, 3, h, w]
 
-Weights = dict[str, Shaped[np.ndarray, "..."]]
+ProgramWeights = dict[str, Shaped[np.ndarray, "..."]]
 
 
 class Result(NamedTuple):
@@ -35,7 +35,7 @@ class Weight(NamedTuple):
 Argument = Any
 
 
-class Step(NamedTuple):
+class ProgramStep(NamedTuple):
     """One operation.
 
     Arguments have the names of TorchScript's schema; those of operations without a schema are counted "0", "1", ...
@@ -49,7 +49,7 @@ class Step(NamedTuple):
 class Program(NamedTuple):
     """A computation of named outputs from one batch of images; the size of the batch is free."""
 
-    steps: tuple[Step, ...]
+    steps: tuple[ProgramStep, ...]
     outputs: dict[str, Argument]
 
 
@@ -87,11 +87,11 @@ def read_weights(program: Program) -> set[str]:
     return found
 
 
-def save_program(path: str | Path, program: Program, weights: Weights, **facts: Any) -> None:
+def save_program(path: str | Path, program: Program, weights: ProgramWeights, **facts: Any) -> None:
     """Write a program as .npz; an older file is replaced only once the new one is complete.
 
     Args:
-      facts: whatever else is to be known of it, as JSON has it.
+      facts: anything else to store beside it, as JSON.
     """
     content = {
         "format_version": FORMAT_VERSION,
@@ -104,7 +104,7 @@ def save_program(path: str | Path, program: Program, weights: Weights, **facts: 
         np.savez(file, allow_pickle=False, **arrays)
 
 
-def load_program(path: str | Path) -> tuple[Program, Weights, dict[str, Any]]:
+def load_program(path: str | Path) -> tuple[Program, ProgramWeights, dict[str, Any]]:
     """The program, its weights and the facts that `save_program` wrote.
 
     Raises:
@@ -121,7 +121,7 @@ def load_program(path: str | Path) -> tuple[Program, Weights, dict[str, Any]]:
             weights = {name.removeprefix(_WEIGHT): file[name] for name in file.files if name != _METADATA}
         version = content["format_version"]
         steps = [
-            Step(operation, {k: _argument(v) for k, v in arguments.items()}, tuple(results))
+            ProgramStep(operation, {k: _argument(v) for k, v in arguments.items()}, tuple(results))
             for operation, arguments, results in content["steps"]
         ]
         outputs = {name: _argument(value) for name, value in content["outputs"].items()}

@@ -1,4 +1,4 @@
-"""A TorchScript trace as a `Program`. Needs torch; what comes out does not."""
+"""A TorchScript trace as a `Program`. Reading needs torch; running the program does not."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -11,16 +11,16 @@ from sheap_jax.models.traced.program import (
     INPUT,
     Argument,
     Program,
+    ProgramStep,
+    ProgramWeights,
     Result,
-    Step,
     Weight,
-    Weights,
     read_weights,
     without_the_rest,
 )
 from sheap_jax.models.traced.runner import OPERATIONS
 
-# Where something is computed, how it lies in memory, how gradients go: of no meaning here.
+# Arguments that do not change the result: device, memory layout, gradients.
 _MEANINGLESS = {
     "device", "layout", "pin_memory", "non_blocking", "memory_format", "requires_grad", "copy", "cudnn_enable",
     "cudnn_enabled", "benchmark", "deterministic", "allow_tf32", "momentum", "generator", "implicit", "sparse",
@@ -41,7 +41,7 @@ class Trace(NamedTuple):
     """A trace in both languages."""
 
     program: Program
-    weights: Weights
+    weights: ProgramWeights
     all_outputs: tuple[str, ...]  # names, also of those that were left out
     graph: Any  # torch's graph without calls, for CPU; its first input is `module`
     module: Any
@@ -118,7 +118,7 @@ def _refuse_unknown(program: Program) -> None:
         )
 
 
-def _translate(torch: Any, graph: Any, module: Any) -> tuple[Program, Weights]:
+def _translate(torch: Any, graph: Any, module: Any) -> tuple[Program, ProgramWeights]:
     inputs = list(graph.inputs())
     if len(inputs) != 2:
         raise TraceError(f"the trace takes {len(inputs) - 1} inputs, expected one: a batch of images")
@@ -145,8 +145,8 @@ class _Translation:
         self.torch = torch
         self.modules: dict[str, tuple[str, Any]] = {}  # path and object
         self.values: dict[str, Any] = {}
-        self.steps: list[Step] = []
-        self.weights: Weights = {}
+        self.steps: list[ProgramStep] = []
+        self.weights: ProgramWeights = {}
 
     def add(self, node: Any) -> None:
         inputs = [value.debugName() for value in node.inputs()]
@@ -166,7 +166,7 @@ class _Translation:
             first = len(self.values) + 1
             results = tuple(range(first, first + len(outputs)))
             self.values |= {name: Result(number) for name, number in zip(outputs, results, strict=True)}
-            self.steps.append(Step(node.kind(), self._arguments(node, inputs), results))
+            self.steps.append(ProgramStep(node.kind(), self._arguments(node, inputs), results))
 
     def _arguments(self, node: Any, inputs: list[str]) -> dict[str, Argument]:
         if node.kind().startswith("prim::"):
@@ -193,7 +193,7 @@ class _Translation:
             self.modules[output] = (path, value)
 
     def _constant(self, value: Any, name: str) -> Argument:
-        """Numbers stay numbers: as such they leave the kind of number of a tensor as it is, as torch's do."""
+        """Numbers stay Python numbers: like torch's, they do not change the dtype of a tensor that they meet."""
         if isinstance(value, self.torch.Tensor):
             array = value.detach().cpu()
             if not array.dim():

@@ -1,4 +1,4 @@
-"""Runs a `Program` in JAX; inside jit, sizes of the images (the batch too) are whatever they are then."""
+"""Runs a `Program` in JAX. Under jit, the sizes of images and batch are those of the call."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -25,7 +25,7 @@ def run_program(
 ) -> dict[str, Float[Array, "n ..."]]:
     """The program's named outputs for a batch of any size, in full single precision on every device.
 
-    Raises ValueError, naming the operation, for arguments that it is not known for.
+    Raises ValueError, naming the operation, for arguments that are not supported.
     """
     values: dict[int, Any] = {INPUT: images}
 

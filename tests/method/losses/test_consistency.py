@@ -11,7 +11,6 @@ from sheap_jax.method.losses.consistency import (
     depth_error,
     face_normals,
     normal_error,
-    normal_map_error,
 )
 from sheap_jax.method.prototypes import init_prototypes
 from sheap_jax.types import LocalSurfels
@@ -47,12 +46,6 @@ def test_normal_error_is_one_minus_the_cosine(ball):
     batch = np.broadcast_to(vertices, (2, *vertices.shape))
     error = normal_error(jnp.asarray(quats), jnp.asarray(batch), jnp.asarray(faces), jnp.asarray(parent))
     np.testing.assert_allclose(error, 1 - (surfel * truth[parent]).sum(-1), atol=1e-5)
-
-
-def test_normal_map_error_of_parallel_opposite_and_missing_normals():
-    mesh = jnp.array([[0.0, 0, -1]] * 3)
-    surfels = jnp.array([[0, 0, -0.2], [0, 0, 0.7], [0, 0, 0]])
-    np.testing.assert_allclose(normal_map_error(surfels, mesh), [0, 2, 1], atol=1e-6)
 
 
 def test_both_visible_needs_coverage_and_mesh():
@@ -109,11 +102,6 @@ def test_normal_error_of_bound_surfels_teaches_the_mesh_nothing(ball, x64):
     of_vertices, of_rotations = both((jnp.asarray(vertices), local.rotation))
     np.testing.assert_allclose(of_vertices, 0, atol=1e-10)
     assert float(jnp.abs(of_rotations).max()) > 0.1
-
-
-def test_normal_map_gradient(assert_gradient):
-    rng = np.random.default_rng(2)
-    assert_gradient(normal_map_error, rng.normal(size=(3, 4, 3)), rng.normal(size=(3, 4, 3)))
 
 
 def test_depth_gradient_reaches_surfels_and_mesh(assert_gradient):

@@ -8,9 +8,13 @@ from sheap_jax.method.losses.weighting import LossTerm, masked_mean, weigh
 def test_masked_mean_equals_numpy_average_and_ignores_masked_nan():
     rng = np.random.default_rng(0)
     values, mask = rng.normal(size=(3, 4)), rng.uniform(size=(3, 4))
-    np.testing.assert_allclose(masked_mean(values, mask), np.average(values, weights=mask), rtol=1e-6)
+    np.testing.assert_allclose(
+        masked_mean(jnp.asarray(values), jnp.asarray(mask)), np.average(values, weights=mask), rtol=1e-6
+    )
     mask[1, 2], values[1, 2] = 0, np.nan
-    np.testing.assert_allclose(masked_mean(values, mask), np.average(np.nan_to_num(values), weights=mask), rtol=1e-6)
+    np.testing.assert_allclose(
+        masked_mean(jnp.asarray(values), jnp.asarray(mask)), np.average(np.nan_to_num(values), weights=mask), rtol=1e-6
+    )
 
 
 def test_nan_that_counts_reaches_the_mean():
