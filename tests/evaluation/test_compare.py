@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-import eval as command
+from sheap_jax.commands import eval as command
 from sheap_jax.evaluation.compare import CompareError, compare_files, paired_bootstrap
 from sheap_jax.evaluation.report import Comparison, PerImage, Report, write_reports
 

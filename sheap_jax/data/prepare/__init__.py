@@ -1,4 +1,4 @@
-"""Real videos and photographs -> shards: `python -m sheap_jax.data.prepare INPUT... --output DIR`.
+"""Real videos and photographs -> shards: `sheap prepare INPUT... --output DIR`.
 
 layouts.py says who is in a file by its path, clips.py finds the clips, landmarks.py says where the 68 points come from,
 convert.py makes one clip into records with the filters of quality.py. unit.py stores the result of one clip, process.py
