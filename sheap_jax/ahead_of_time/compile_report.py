@@ -34,7 +34,9 @@ from sheap_jax.training.step import make_step
 ERRORS = (OSError, ValueError)
 ROOT = Path(__file__).parents[2]
 RESULTS, PAGE = ROOT / "benchmarks/results/scale.json", ROOT / "docs/scale.md"
-BUNDLES = ROOT / "benchmarks/results/tpu_bundles.json"
+BUNDLES = Path(__file__).with_name("tpu_bundles.json")  # in an installed package
+if not BUNDLES.exists():
+    BUNDLES = ROOT / "benchmarks/results/tpu_bundles.json"
 START, END = "<!-- scale table: start -->", "<!-- scale table: end -->"
 # Named scopes of the step, inner ones before those that hold them.
 PARTS = ("lpips", "losses", "dinov2", "uv_generator", "graph", "regressor", "estimator", "head_model", "binding")
@@ -249,6 +251,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--fsdp", type=int, default=1, metavar="CHIPS", help="chips that share out the state")
     parser.add_argument("--save", action="store_true", help="keep the result and write the page's table anew")
     options = parser.parse_args(arguments)
+    if options.save and not PAGE.exists():
+        parser.error(f"--save writes into a checkout of the repository: {PAGE} is not there")
     prepare(options.topology)
     try:
         config = config_files.load_file(options.config)
