@@ -9,6 +9,7 @@ Serves http://127.0.0.1:8080; --host 0.0.0.0 opens it to the network. Needs vise
 
 import argparse
 import contextlib
+import io
 import sys
 import tempfile
 import threading
@@ -130,7 +131,8 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--morphable", metavar="NPZ", help="the morphable model, if it is not where the avatar says")
     options = parser.parse_args(arguments)
     with contextlib.ExitStack() as stack:
-        viewer = open_viewer(options, stack)
+        with contextlib.redirect_stdout(sys.stdout if options.verbose else io.StringIO()):  # viser's own banner
+            viewer = open_viewer(options, stack)
         print(f"http://{options.host}:{viewer.server.get_port()}   (Ctrl+C ends it)")
         viewer.run()
 
