@@ -260,6 +260,8 @@ def main(arguments: list[str] | None = None) -> None:
         check_config(config)
         report = compile_step(config, options.topology, batch_per_chip=options.batch_per_chip)
     except ERRORS as error:
+        if options.verbose:
+            raise
         parser.exit(1, f"error: {error}\n")
     print(describe(report))
     if options.save:

@@ -132,6 +132,8 @@ def main(arguments: list[str] | None = None) -> None:
         )
         save_model(model, options.output)
     except ERRORS as error:
+        if options.verbose:
+            raise
         parser.exit(1, f"error: {error}\n")
     print(f"{options.output}: {_summary(model)}")
 

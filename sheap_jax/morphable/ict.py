@@ -222,6 +222,8 @@ def main(arguments: list[str] | None = None) -> None:
         model = convert(read_source(options.source), subset=options.subset)
         save_model(model, options.output)
     except ERRORS as error:
+        if options.verbose:
+            raise
         parser.exit(1, f"error: {error}\n")
     vertices, faces = model.template.shape[0], model.faces.shape[0]
     print(

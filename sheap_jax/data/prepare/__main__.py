@@ -40,6 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         report = _prepare(options, for_beam)
     except ERRORS as error:
+        if options.verbose:
+            raise
         parser.exit(1, f"error: {error}\n")
     print(summary(report))
     if not any(report.written.values()):

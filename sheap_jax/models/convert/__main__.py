@@ -58,6 +58,8 @@ def main(arguments: list[str] | None = None) -> None:
             return
         print(report(convert(options.network, options.input, options.output, vgg=options.vgg)))
     except ERRORS as error:
+        if options.verbose:
+            raise
         parser.exit(1, f"error: {error}\n")
 
 
