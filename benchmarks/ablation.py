@@ -26,8 +26,9 @@ import jax
 import numpy as np
 from timing import environment
 
-from eval import evaluate
 from sheap_jax import assembly, config_files
+from sheap_jax.commands.eval import evaluate
+from sheap_jax.commands.train import train
 from sheap_jax.config import Config
 from sheap_jax.data.embedded.people import EMBEDDED
 from sheap_jax.evaluation.compare import Interval, load_results, paired_bootstrap, paired_values
@@ -35,7 +36,6 @@ from sheap_jax.morphable.registry import load_morphable
 from sheap_jax.training import run_directory, start
 from sheap_jax.training.checkpoint import Checkpoints
 from sheap_jax.training.state import TrainState
-from train import train
 
 ABLATIONS = Path("configs/ablations")
 FULL = "full"

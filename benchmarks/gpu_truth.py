@@ -22,8 +22,8 @@ from typing import Any
 from ablation import own_test_people
 from timing import environment, report, require
 
-from eval import evaluate
 from sheap_jax import config_files
+from sheap_jax.commands.eval import evaluate
 from sheap_jax.config import Config
 from sheap_jax.training.checkpoint import finished_steps
 

@@ -1,7 +1,7 @@
 """The paper's configuration: ViT-B/16 at 224 pixels, FLAME, VoxCeleb2 prepared into shards.
 
-Needs assets that users fetch themselves (NOTICE), converted by sheap_jax.morphable.flame, sheap_jax.data.prepare and
-sheap_jax.models.convert, and the unpacked Basel Illumination Prior. A weight's path left empty is a run without it;
+Needs assets that users fetch themselves (NOTICE), converted by `sheap convert` and `sheap prepare`,
+and the unpacked Basel Illumination Prior. A weight's path left empty is a run without it;
 `--config.light=generated` is one without Basel's prior. What is known of the paper's settings, and every choice of ours
 with its reason, is in docs/method.md, "What is known, and what is ours". A slow test takes a few steps of it,
 with stand-ins of all files at their true sizes (tests/training/test_paper_run.py). It was never trained by us: no

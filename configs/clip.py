@@ -1,8 +1,8 @@
-"""Real clips prepared by sheap_jax.data.prepare, with the converted ICT head: overfits a few people on purpose.
+"""Real clips prepared by `sheap prepare`, with the converted ICT head: overfits a few people on purpose.
 
-    python -m sheap_jax.morphable.ict ICT-FaceKit assets/ict.npz
-    python -m sheap_jax.data.prepare VIDEOS --landmarks LANDMARKS.npz --output assets/clips
-    python train.py --config configs/clip.py
+    sheap convert ict ICT-FaceKit assets/ict.npz
+    sheap prepare VIDEOS --landmarks LANDMARKS.npz --output assets/clips
+    sheap train --config clip
 
 Measured on 3 clips (278 training frames, seed 0), two CPU cores: 6 min 43 s; rendered targets 24 dB on the training
 frames, recognisably the person with the target's pose and mouth, the mesh lies on the face. With weaker priors (0.02 on

@@ -1,4 +1,4 @@
-"""Embedded heads on two CPU cores in minutes: the run that `python train.py` starts.
+"""Embedded heads on two CPU cores in minutes: the run that `sheap train` starts.
 
 Measured (seed 0, two cores, from a clean clone): 5 min 53 s and 3.0 GB with data generation and evaluation; on its own
 test people neutral median 1.13 mm against the mean head's 1.25 (ratio 0.90; the aim is 0.8), landmarks 0.98 px against

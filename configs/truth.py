@@ -39,7 +39,7 @@ def get_config() -> Config:
             graph_depth=4,
         ),
         prototypes=Prototypes(per_face=2, capacity_per_face=4.0, densify_every=1_000, densify_until=25_000),
-        losses=load_file("configs/small.py").losses,
+        losses=load_file("small").losses,
         optimizer=Optimizer(
             learning_rate=1e-3, regressor_learning_rate=3e-3, warmup_steps=300, rendered_share=0.2, muon=True
         ),

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sheap_jax.inference.predictor import Predictor
 
-__all__ = ["Predictor"]
+__all__ = ["Predictor", "__version__"]
+
+__version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:

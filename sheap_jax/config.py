@@ -77,7 +77,7 @@ class Estimator:
 
 @dataclass(frozen=True)
 class Weights:
-    """Published weights, converted by sheap_jax.models.convert. "": none."""
+    """Published weights, converted by `sheap convert`. "": none."""
 
     estimator: str = ""  # FaRL's, or the official release's: where the estimator starts. Needs style "farl"
     dinov2: str = ""  # the UV generator's context; without, the source's own patch tokens

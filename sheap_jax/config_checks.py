@@ -71,7 +71,7 @@ def _data_faults(config: Config) -> Iterator[str]:
             "at least 2, or several clips_per_identity with data.across_clips, or data.allow_self_pairs"
         )
     if "test" not in data.embedded.truth_splits:
-        yield "config.data.embedded.truth_splits lacks 'test': train.py scores the test people when it has finished"
+        yield "config.data.embedded.truth_splits lacks 'test': sheap train scores the test people when it has finished"
 
 
 def _estimator_faults(config: Config) -> Iterator[str]:

@@ -3,7 +3,6 @@
 All three go through `_convert`, so that a typo or a wrong type is the same clear error everywhere.
 """
 
-import argparse
 import ast
 import contextlib
 import dataclasses
@@ -18,8 +17,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from sheap_jax.command_line import make_parser
 from sheap_jax.config import REMOVED_FIELDS, Config
+from sheap_jax.config_fields import describe_fields
 from sheap_jax.files.whole_file import whole_file
+
+# In an installed package they lie inside it (pyproject.toml), in a checkout beside it.
+CONFIGS = Path(__file__).parent / "configs"
+if not CONFIGS.is_dir():
+    CONFIGS = Path(__file__).parents[1] / "configs"
+
+
+FRESH = "--fresh"  # the one option that is no field: it is about this start, not about the run
 
 
 class ConfigError(ValueError):
@@ -29,16 +38,44 @@ class ConfigError(ValueError):
 def parse_arguments(arguments: list[str], *, default: str, description: str) -> Config:
     """`--config FILE --config.field=value --config.part.field value` to a configuration.
 
+    `--help` among them prints the fields with the values that they would have, and ends the process.
     Raises ConfigError for unknown fields and wrong types, naming the field and the nearest existing one.
     """
-    parser = argparse.ArgumentParser(description=description, allow_abbrev=False)
-    parser.add_argument("--config", default=default, help=f"file with get_config(), or a run's config.json ({default})")
-    known, rest = parser.parse_known_args(arguments)
+    usage = "sheap train [--config NAME] [--config.FIELD=VALUE ...]"
+    parser = make_parser("train", description, usage=usage, allow_abbrev=False)
+    names = ", ".join(config_names())
+    what = f"one of {names}; or your own file with get_config(), or a run's config.json"
+    parser.add_argument("--config", default=default, metavar="NAME", help=what)
+    parser.add_argument(FRESH, action="store_true", help="begin anew where all checkpoints of the run were damaged")
+    known, rest = parser.parse_known_args([word for word in arguments if word not in ("-h", "--help")])
     config = load_file(known.config)
     for name, text in _pairs(rest):
         names = name.split(".")
         config = replace(config, names, text if _is_text(config, names) else _literal(text))
+    if "-h" in arguments or "--help" in arguments:
+        parser.epilog = describe_fields(config)
+        parser.print_help()
+        parser.exit()
     return config
+
+
+def config_names() -> list[str]:
+    """Names of the configurations that come with the package: "base", "ablations/mlp"."""
+    files = [path.relative_to(CONFIGS) for path in CONFIGS.rglob("*.py")]
+    return sorted((file.with_suffix("").as_posix() for file in files), key=lambda name: ("/" in name, name))
+
+
+def find_file(name: str) -> Path:
+    """The file that is meant: "small" is the package's, "mine.py" that of the folder one works in.
+
+    Where there is no such file, "small.py" and "configs/small.py" are the package's as well.
+    """
+    path = Path(name)
+    parts = path.parts[1:] if path.parts[:1] == ("configs",) else path.parts
+    packaged = CONFIGS.joinpath(*parts)
+    if path.is_absolute() or ".." in parts or path.suffix not in ("", ".py") or (path.suffix and path.is_file()):
+        return path
+    return packaged.with_suffix(".py") if packaged.with_suffix(".py").is_file() else path
 
 
 def load_file(path: str | Path) -> Config:
@@ -49,14 +86,13 @@ def load_file(path: str | Path) -> Config:
     Raises ConfigError, naming the file and, where Python stopped, the line.
     """
     name, _, base = str(path).partition(":")
-    path = Path(name)
+    path = find_file(name)
     if path.is_dir():
         inside = path / "config.json"
         hint = f"a run's configuration is {inside}" if inside.exists() else "name a file in it"
         raise ConfigError(f"{path} is a folder: {hint}")
     if not path.is_file():
-        choices = ", ".join(sorted(str(p) for p in path.parent.glob("*.py"))) or "none"
-        raise ConfigError(f"there is no configuration file {path}; in {path.parent}/ there are: {choices}")
+        raise ConfigError(_no_such_file(path))
     if path.suffix == ".json":
         return load_json(path)
     if path.suffix != ".py":
@@ -73,6 +109,17 @@ def load_file(path: str | Path) -> Config:
     if not isinstance(config, Config):
         raise ConfigError(f"get_config() of {path} returns {type(config).__name__}, not a sheap_jax.config.Config")
     return _convert(dataclasses.asdict(config), Config, "config")
+
+
+def _no_such_file(path: Path) -> str:
+    """That there is none, and what there is instead: files beside it, or those that come with the package."""
+    if path.suffix and path.parent != Path():
+        choices = ", ".join(sorted(str(p) for p in path.parent.glob("*.py"))) or "none"
+        return f"there is no configuration file {path}; in {path.parent}/ there are: {choices}"
+    name, names = path.with_suffix("").as_posix(), config_names()
+    near = [other for other in names if other.endswith(f"/{name}")] or difflib.get_close_matches(name, names, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"by name there are {', '.join(names)}."
+    return f"there is no configuration {str(path)!r}; {hint} The name of your own file ends in .py"
 
 
 def _get_config(path: Path) -> Callable[..., Any]:

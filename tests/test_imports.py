@@ -11,8 +11,9 @@ ROOT = Path(__file__).parents[1]
 
 # Rooms in the order of the flow: a module may import from its own room and from those before it.
 FLOW = [
-    ["types", "config", "files"],
-    ["geometry", "config_files"],
+    ["types", "config", "files", "command_line"],
+    ["geometry", "config_fields"],
+    ["config_files"],
     ["config_ranges", "cropping"],
     ["morphable"],
     ["models"],
@@ -23,6 +24,7 @@ FLOW = [
     ["training", "evaluation"],  # which do not know each other
     ["inference"],
     ["ahead_of_time"],
+    ["commands"],
 ]
 STRANGERS = {("training", "evaluation"), ("evaluation", "training")}
 TILERASTER = [

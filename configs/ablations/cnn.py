@@ -4,5 +4,5 @@ from sheap_jax.config import Config
 from sheap_jax.config_files import derive
 
 
-def get_config(base: str = "configs/ablations/full.py") -> Config:
+def get_config(base: str = "ablations/full") -> Config:
     return derive(base, "cnn", {"regressor.kind": "cnn"})

@@ -4,6 +4,6 @@ from sheap_jax.config import Config
 from sheap_jax.config_files import derive
 
 
-def get_config(base: str = "configs/small.py") -> Config:
+def get_config(base: str = "small") -> Config:
     changes = {"prototypes.capacity_per_face": 1.25, "prototypes.densify_every": 100}
     return derive(base, "densification", changes)

@@ -1,8 +1,8 @@
 """The full method in the smallest runs that are meant to separate its parts: what the other files here change.
 
     python benchmarks/ablation.py                                              # all of them, three seeds
-    python train.py --config configs/ablations/mlp.py                          # one of them
-    python train.py --config configs/ablations/mlp.py:configs/small.py         # the same change of another base
+    sheap train --config ablations/mlp                                         # one of them
+    sheap train --config ablations/mlp:small                                   # the same change of another base
 
 It is small.py with fewer people and steps, and with densification: from one surfel per face to 1.25.
 """
@@ -11,7 +11,7 @@ from sheap_jax.config import Config
 from sheap_jax.config_files import derive
 
 
-def get_config(base: str = "configs/small.py") -> Config:
+def get_config(base: str = "small") -> Config:
     changes = {
         "data.embedded.train_identities": 1_000,
         "data.embedded.test_identities": 24,

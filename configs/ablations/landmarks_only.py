@@ -4,6 +4,6 @@ from sheap_jax.config import Config
 from sheap_jax.config_files import derive
 
 
-def get_config(base: str = "configs/ablations/full.py") -> Config:
+def get_config(base: str = "ablations/full") -> Config:
     terms = ("l1", "ssim", "gradient", "perceptual", "normal", "depth", "offset", "scale")
     return derive(base, "landmarks_only", {f"losses.{term}": 0.0 for term in terms})

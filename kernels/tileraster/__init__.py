@@ -14,3 +14,5 @@ __all__ = [
     "rasterize_mesh",
     "rasterize_surfels",
 ]
+
+__version__ = "0.1.0"

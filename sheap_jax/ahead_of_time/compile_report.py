@@ -1,6 +1,6 @@
 """What a run would cost on TPUs or GPUs that are not here, from programs compiled ahead of time:
 
-    python -m sheap_jax.ahead_of_time.compile_report CONFIG --topology v5p:4x8x8 --batch-per-chip 16
+    sheap compile-report base --topology v5p:4x8x8 --batch-per-chip 16
 
 Compiles the run's rendered training step with the compiler for TPUs (`pip install "jax[tpu]"`) or for GPUs (`pip
 install "jax[cuda12]"` in an environment of its own, topologies such as h200). It needs no device, no weights and no
@@ -10,9 +10,9 @@ writes the table of docs/scale.md anew.
 Compiling the paper's step takes many minutes and a few GiB.
 """
 
-import argparse
 import dataclasses
 import json
+import sys
 import time
 from importlib.metadata import version
 from pathlib import Path
@@ -22,7 +22,7 @@ import jax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from sheap_jax import assembly, config_files
+from sheap_jax import assembly, command_line, config_files
 from sheap_jax.ahead_of_time import program_cost
 from sheap_jax.ahead_of_time.abstract_run import abstract_run
 from sheap_jax.ahead_of_time.accelerators import GPUS, find_target, prepare
@@ -32,9 +32,12 @@ from sheap_jax.config_checks import check_config
 from sheap_jax.training import sharding, start
 from sheap_jax.training.step import make_step
 
+ERRORS = (OSError, ValueError)
 ROOT = Path(__file__).parents[2]
 RESULTS, PAGE = ROOT / "benchmarks/results/scale.json", ROOT / "docs/scale.md"
-BUNDLES = ROOT / "benchmarks/results/tpu_bundles.json"
+BUNDLES = Path(__file__).with_name("tpu_bundles.json")  # in an installed package
+if not BUNDLES.exists():
+    BUNDLES = ROOT / "benchmarks/results/tpu_bundles.json"
 START, END = "<!-- scale table: start -->", "<!-- scale table: end -->"
 # Named scopes of the step, inner ones before those that hold them.
 PARTS = ("lpips", "losses", "dinov2", "uv_generator", "graph", "regressor", "estimator", "head_model", "binding")
@@ -242,20 +245,24 @@ def save(report: CompileReport) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m sheap_jax.ahead_of_time.compile_report", description=__doc__)
-    parser.add_argument("config", metavar="CONFIG", help="a file of configs/")
-    parser.add_argument("--topology", default="v5p:4x8x8", help="such as v5e:16x16 or h200 (default: v5p:4x8x8)")
-    parser.add_argument("--batch-per-chip", type=int, default=16, metavar="PAIRS")
+    parser = command_line.make_parser("compile-report", __doc__)
+    parser.add_argument("config", metavar="CONFIG", help="name or file of a configuration, as for sheap train")
+    parser.add_argument("--topology", default="v5p:4x8x8", help="such as v5e:16x16 or h200")
+    parser.add_argument("--batch-per-chip", type=int, default=16, metavar="PAIRS", help="pairs of frames in a step")
     parser.add_argument("--fsdp", type=int, default=1, metavar="CHIPS", help="chips that share out the state")
     parser.add_argument("--save", action="store_true", help="keep the result and write the page's table anew")
     options = parser.parse_args(arguments)
+    if options.save and not PAGE.exists():
+        parser.error(f"--save writes into a checkout of the repository: {PAGE} is not there")
     prepare(options.topology)
     try:
         config = config_files.load_file(options.config)
         config = config_files.replace(config, ["devices", "fsdp"], options.fsdp)
         check_config(config)
         report = compile_step(config, options.topology, batch_per_chip=options.batch_per_chip)
-    except (OSError, ValueError) as error:
+    except ERRORS as error:
+        if options.verbose:
+            raise
         parser.exit(1, f"error: {error}\n")
     print(describe(report))
     if options.save:
@@ -263,4 +270,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command_line.run(main, sys.argv[1:], ERRORS)

@@ -1,10 +1,12 @@
-"""`python -m sheap_jax.ahead_of_time.network_summary CONFIG`: parameters, FLOPs and activation memory of each network.
+"""Parameters, FLOPs and activation memory of each network of a configuration:
+
+    python -m sheap_jax.ahead_of_time.network_summary base
 
 Nothing is computed: shapes come from jax.eval_shape, FLOPs and memory from XLA's analysis of the program compiled for
 this process's device, for one image. A loop's body counts once in XLA's FLOPs; there are none in these networks.
 """
 
-import argparse
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from sheap_jax import config_files
+from sheap_jax import command_line, config_files
 from sheap_jax.config import Config
 from sheap_jax.config_checks import check_config
 from sheap_jax.models import build
@@ -180,8 +182,8 @@ def table(costs: list[Cost]) -> str:
 
 def main(arguments: list[str] | None = None) -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m sheap_jax.ahead_of_time.network_summary", description=__doc__)
-    parser.add_argument("config", metavar="CONFIG", help="a file of configs/")
+    parser = command_line.make_parser("", __doc__, prog="python -m sheap_jax.ahead_of_time.network_summary")
+    parser.add_argument("config", metavar="CONFIG", help="name or file of a configuration, as for sheap train")
     options = parser.parse_args(arguments)
     try:
         config = config_files.load_file(options.config)
@@ -194,4 +196,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command_line.run(main, sys.argv[1:], (OSError, ValueError))

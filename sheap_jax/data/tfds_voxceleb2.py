@@ -81,10 +81,10 @@ class TfdsVoxceleb2(tfds.core.DatasetBuilder):
         )
 
     def download_and_prepare(self, **options: Any) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Nothing to do: `python -m sheap_jax.data.prepare` has made the shards."""
+        """Nothing to do: `sheap prepare` has made the shards."""
 
     def _download_and_prepare(self, dl_manager: Any, download_config: Any = None) -> None:
-        raise NotImplementedError("prepare the shards with `python -m sheap_jax.data.prepare`")
+        raise NotImplementedError("prepare the shards with `sheap prepare`")
 
     def _as_dataset(self, *arguments: Any, **options: Any) -> Any:
         raise NotImplementedError("these shards hold no tf.train.Example: use tfds.data_source instead of tfds.load")

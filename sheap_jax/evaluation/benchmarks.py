@@ -1,4 +1,4 @@
-"""Every benchmark under one signature, for eval.py."""
+"""Every benchmark under one signature, for `sheap eval`."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path

@@ -83,7 +83,9 @@ def load_results(path: str | os.PathLike[str]) -> dict[str, dict[str, Any]]:
         reports = json.loads(Path(path).read_text())["reports"]
         return {report["benchmark"]: report for report in reports}
     except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
-        raise CompareError(f"{path} is no results.json that eval.py wrote: give RUN/evaluation/results.json") from error
+        raise CompareError(
+            f"{path} is no results.json that `sheap eval` wrote: give RUN/evaluation/results.json"
+        ) from error
 
 
 def compare_reports(first: dict[str, Any], second: dict[str, Any], *, names: tuple[str, str]) -> str:
@@ -91,7 +93,7 @@ def compare_reports(first: dict[str, Any], second: dict[str, Any], *, names: tup
     if first["version"] != second["version"]:
         raise CompareError(
             f"{names[0]} was measured on {first['version']}, {names[1]} on {second['version']}: their numbers mean "
-            "different things. Run eval.py again on the same version of the data."
+            "different things. Run sheap eval again on the same version of the data."
         )
     others = {row["quantity"]: row for row in second["comparisons"]}
     intervals = {quantity: paired_bootstrap(*pair) for quantity, pair in paired_values(first, second).items()}

@@ -1,6 +1,6 @@
 """Submissions to the public NeRSemble benchmark, task single-view 3D face reconstruction (SVFR). Its server scores.
 
-    python eval.py --checkpoint DIR --benchmark nersemble --data SVFR_DIR
+    sheap eval --checkpoint DIR --benchmark nersemble --data SVFR_DIR
 
     input        SVFR_DIR/<participant>/<sequence>_<time>_<serial>/rgb.png      512 px, cropped to the face
     submission   <participant>/<sequence>_<time>_<serial>/mesh_posed.ply, landmarks_posed.npy

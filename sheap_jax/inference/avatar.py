@@ -1,12 +1,11 @@
 """Avatars: the surfels of one photograph, bound to the faces of a morphable model that any head parameters move.
 
-    python -m sheap_jax.inference.avatar RUN PHOTO alice.npz alice.ply --face-landmarker MODEL.task
+    sheap avatar runs/clip alice.jpg alice.npz alice.ply --face-landmarker face_landmarker.task
 
-The .npz is what `reenact` and `viewer` animate; the .ply holds the same surfels in neutral pose as standard Gaussian
-splats. docs/avatars.md describes both.
+The .npz is what `sheap reenact` and `sheap view` animate; the .ply holds the same surfels in neutral pose as standard
+Gaussian splats. docs/avatars.md describes both.
 """
 
-import argparse
 import functools
 import sys
 from collections.abc import Callable
@@ -18,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from sheap_jax import command_line
 from sheap_jax.data.folders import check_writable
 from sheap_jax.data.photographs import read_photograph
 from sheap_jax.data.prepare.clips import VIDEO_SUFFIXES, PrepareError
@@ -140,7 +140,7 @@ def load_avatar(path: str | Path) -> RiggedSurfels:
     except Exception as error:  # zip, zlib and NumPy raise various errors on damaged files
         raise ValueError(f"{path} is damaged or no avatar (.npz): {error}") from error
     if int(arrays.get("format_version", 0)) != FORMAT_VERSION:
-        raise ValueError(f"{path} is no avatar of format {FORMAT_VERSION}: make it with sheap_jax.inference.avatar")
+        raise ValueError(f"{path} is no avatar of format {FORMAT_VERSION}: make it with `sheap avatar`")
     try:
         return RiggedSurfels(
             parent_face=arrays["parent_face"],
@@ -180,7 +180,7 @@ def _regress(networks, params, assets, prototypes, image):
 
 
 def main(arguments: list[str]) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line.make_parser("avatar", __doc__)
     parser.add_argument("checkpoint", metavar="RUN", help="directory of a training run")
     parser.add_argument("photo", metavar="PHOTO", help="a picture of the person")
     parser.add_argument("outputs", nargs="+", metavar="OUTPUT", help="avatar .npz, splats in neutral pose .ply")
@@ -207,7 +207,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except ERRORS as error:
-        sys.exit(f"{type(error).__name__}: {error}")
+    command_line.run(main, sys.argv[1:], ERRORS)

@@ -43,7 +43,7 @@ def held_rows(frame: Int[np.ndarray, "n"], frames: int) -> Int[np.ndarray, "fram
 
 
 def load_driving(path: str | Path, *, track: int = 0) -> Driving:
-    """One person from a params.npz of predict.py, or from any .npz with these keys; others are ignored.
+    """One person from a params.npz of `sheap predict`, or from any .npz with these keys; others are ignored.
 
         expression [n, e], rotations [n, j, 3], translation [n, 3]
         track [n]       optional: whose row it is
@@ -65,7 +65,7 @@ def load_driving(path: str | Path, *, track: int = 0) -> Driving:
         raise ValueError(f"{path} is damaged or no .npz: {error}") from error
     missing = {"expression", "rotations", "translation"} - arrays.keys()
     if missing:
-        raise ValueError(f"{path} lacks {', '.join(sorted(missing))}: predict.py --save params writes such a file")
+        raise ValueError(f"{path} lacks {', '.join(sorted(missing))}: sheap predict --save params writes such a file")
     rate = float(arrays.pop("rate", 0.0)) or DEFAULT_RATE
     frames, times = int(arrays.pop("frames", 0)), arrays.pop("times", None)
     count = len(arrays["expression"])

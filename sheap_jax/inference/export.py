@@ -1,12 +1,11 @@
 """A trained run as one file that runs wherever JAX does, without this package.
 
-    python -m sheap_jax.inference.export RUN head.stablehlo
+    sheap export runs/small head.stablehlo
 
 The file is a `jax.export` artefact: StableHLO with the weights inside, for CPU, CUDA and TPU, for any number of images.
 docs/avatars.md shows the ten lines that load it.
 """
 
-import argparse
 import importlib.util
 import sys
 from pathlib import Path
@@ -17,6 +16,7 @@ import jax.export
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from sheap_jax import command_line
 from sheap_jax.data.folders import check_writable
 from sheap_jax.files.whole_file import whole_file
 from sheap_jax.inference.avatar import ERRORS
@@ -49,7 +49,7 @@ def export_predictor(predictor: Predictor) -> bytes:
 
 
 def main(arguments: list[str]) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line.make_parser("export", __doc__)
     parser.add_argument("checkpoint", metavar="RUN", help="directory of a training run")
     parser.add_argument("output", metavar="OUT", help="the artefact's file")
     options = parser.parse_args(arguments)
@@ -67,7 +67,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except ERRORS as error:
-        sys.exit(f"{type(error).__name__}: {error}")
+    command_line.run(main, sys.argv[1:], ERRORS)

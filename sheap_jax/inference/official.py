@@ -44,7 +44,7 @@ class OfficialPredictor(Predictor):
         """Raises ValueError: the release has no Gaussian regressor."""
         raise ValueError(
             f"{self._directory} holds the official release, which predicts heads and has no Gaussian regressor: for "
-            "pictures, avatars, export and the benchmarks embedded and clips train a run with train.py"
+            "pictures, avatars, export and the benchmarks embedded and clips train a run with `sheap train`"
         )
 
     def reanimate(self, source: Any, target: Any) -> NoReturn:

@@ -1,4 +1,4 @@
-"""What `predict.py --save` writes for each clip: a folder of files, each complete or not there at all.
+"""What `sheap predict --save` writes for each clip: a folder of files, each complete or not there at all.
 
 docs/prediction.md lists files, keys and units.
 """

@@ -58,7 +58,7 @@ class Predictor:
                 raise CheckpointError(f"{directory} holds the official release, which has no step {step}")
             return OfficialPredictor.from_directory(directory)
         if not (directory / "config.json").exists():
-            raise CheckpointError(f"{directory} is no run directory: it has no config.json; train.py makes them")
+            raise CheckpointError(f"{directory} is no run directory: it has no config.json; `sheap train` makes them")
         config = config_files.load_json(directory / "config.json")
         model = load_morphable(config.morphable)
         assets = assembly.build_assets(config, model, training=False)
@@ -114,7 +114,7 @@ def check_images(images: Array | np.ndarray, *, size: int) -> None:
         found += f" from {low:.3g} to {high:.3g}"
     raise ValueError(
         f"images are {found}, they must be floating-point [n, {size}, {size}, 3] in [0, 1]: divide bytes by 255, crop "
-        "and resize as predict.py does"
+        "and resize as `sheap predict` does"
     )
 
 

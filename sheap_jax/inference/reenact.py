@@ -1,10 +1,10 @@
 """An avatar with the expressions and head poses of somebody else's video.
 
-    python -m sheap_jax.inference.reenact alice.npz bob/params.npz out.mp4
-    python -m sheap_jax.inference.reenact alice.npz bob.mp4 out.mp4 --checkpoint RUN --face-landmarker MODEL.task
+    sheap reenact alice.npz bob/params.npz out.mp4
+    sheap reenact alice.npz bob.mp4 out.mp4 --checkpoint runs/clip --face-landmarker face_landmarker.task
 
-DRIVING is the params.npz that predict.py saves, or a video, a picture or a folder of pictures, which a training run
-reads; then one option says where the faces are. Avatar and driving must share a morphable model.
+DRIVING is the params.npz that `sheap predict` saves, or a video, a picture or a folder of pictures, which a training
+run reads; then one option says where the faces are. Avatar and driving must share a morphable model.
 """
 
 import argparse
@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from tqdm import tqdm
 
+from sheap_jax import command_line
 from sheap_jax.data.folders import check_writable
 from sheap_jax.data.prepare.clips import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from sheap_jax.files.pictures import save_picture
@@ -67,16 +68,23 @@ def write_pictures(
 
 
 def main(arguments: list[str]) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("avatar", metavar="AVATAR", help=".npz of sheap_jax.inference.avatar")
+    parser = command_line.make_parser("reenact", __doc__)
+    parser.add_argument("avatar", metavar="AVATAR", help="avatar .npz that `sheap avatar` made")
     parser.add_argument("driving", metavar="DRIVING", help="params.npz, video, picture or folder of pictures")
     parser.add_argument("output", metavar="OUT", type=Path, help="video .mp4, or a folder for one .png per frame")
     parser.add_argument("--checkpoint", metavar="RUN", help="training run that reads pictures; not for params.npz")
     add_face_options(parser)
-    parser.add_argument("--track", type=int, default=0, help="which person of the driving video (default: 0)")
+    parser.add_argument("--track", type=int, default=0, metavar="N", help="which person of the driving video")
     parser.add_argument("--beside", action="store_true", help="the driving picture to the left of each frame")
-    parser.add_argument("--size", type=_pixels, default=256, help="side of the pictures in pixels (default: 256)")
-    parser.add_argument("--background", type=_share, nargs=3, metavar=("R", "G", "B"), default=WHITE, help="0 to 1")
+    parser.add_argument("--size", type=_pixels, default=256, metavar="PIXELS", help="side of the pictures in pixels")
+    parser.add_argument(
+        "--background",
+        type=_share,
+        nargs=3,
+        metavar=("R", "G", "B"),
+        default=WHITE,
+        help="colour behind the head, 0 to 1 (default: white)",
+    )
     parser.add_argument("--morphable", metavar="NPZ", help="the morphable model, if it is not where the avatar says")
     options = parser.parse_args(arguments)
     if options.output.suffix.lower() in (VIDEO_SUFFIXES | IMAGE_SUFFIXES) - {".mp4"}:
@@ -125,7 +133,4 @@ def read_driving(options: argparse.Namespace, rigged: RiggedSurfels) -> Driving:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except ERRORS as error:
-        sys.exit(f"{type(error).__name__}: {error}")
+    command_line.run(main, sys.argv[1:], ERRORS)

@@ -1,7 +1,7 @@
 """A head in the browser: mesh and surfels, moved and lit by sliders.
 
-    python -m sheap_jax.inference.viewer alice.npz        # an avatar of sheap_jax.inference.avatar
-    python -m sheap_jax.inference.viewer RUN              # a training run: the mean head, then any photo you upload
+    sheap view alice.npz         # an avatar that `sheap avatar` made
+    sheap view runs/small        # a training run: the mean head, then any photo you upload
 
 Photos need an option that says where their faces are, such as --face-landmarker MODEL.task.
 Serves http://127.0.0.1:8080; --host 0.0.0.0 opens it to the network. Needs viser: pip install "sheap-jax[viewer]".
@@ -9,6 +9,7 @@ Serves http://127.0.0.1:8080; --host 0.0.0.0 opens it to the network. Needs vise
 
 import argparse
 import contextlib
+import io
 import sys
 import tempfile
 import threading
@@ -19,6 +20,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from sheap_jax import command_line
 from sheap_jax.inference.avatar import ERRORS, RiggedSurfels, avatar_of_photo, load_avatar, load_model_of
 from sheap_jax.inference.crops import add_face_options, open_finder
 from sheap_jax.inference.predictor import Predictor
@@ -121,15 +123,16 @@ class Viewer:
 
 
 def main(arguments: list[str]) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line.make_parser("view", __doc__)
     parser.add_argument("what", metavar="RUN_OR_AVATAR", help="directory of a training run, or an avatar .npz")
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default: this machine only)")
-    parser.add_argument("--port", type=int, default=8080)
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen at; 0.0.0.0 opens it to the network")
+    parser.add_argument("--port", type=int, default=8080, help="the next free one if it is taken")
     add_face_options(parser)
     parser.add_argument("--morphable", metavar="NPZ", help="the morphable model, if it is not where the avatar says")
     options = parser.parse_args(arguments)
     with contextlib.ExitStack() as stack:
-        viewer = open_viewer(options, stack)
+        with contextlib.redirect_stdout(sys.stdout if options.verbose else io.StringIO()):  # viser's own banner
+            viewer = open_viewer(options, stack)
         print(f"http://{options.host}:{viewer.server.get_port()}   (Ctrl+C ends it)")
         viewer.run()
 
@@ -146,9 +149,4 @@ def open_viewer(options: argparse.Namespace, stack: contextlib.ExitStack) -> Vie
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except KeyboardInterrupt:
-        pass
-    except ERRORS as error:
-        sys.exit(f"{type(error).__name__}: {error}")
+    command_line.run(main, sys.argv[1:], ERRORS)

@@ -1,6 +1,6 @@
 """The official SHeaP release as a network of ours: its outputs as parameters of FLAME.
 
-`python -m sheap_jax.models.convert official` makes a directory with one file of it. Its frame is ours: head space with
+`sheap convert official` makes a directory with one file of it. Its frame is ours: head space with
 +y up and +z out of the face, seen by `geometry.official_camera`; rotations are vectors, the translation is in metres.
 """
 
@@ -68,7 +68,7 @@ def check_model(model: MorphableModel, *, path: str | Path) -> None:
     if model.name != "flame":
         raise ValueError(
             f"{path} is {model.name}, the official release predicts parameters of FLAME 2020: give the .npz that "
-            "python -m sheap_jax.morphable.flame makes of it"
+            "sheap convert flame makes of it"
         )
     counts = {"identity": model.identity_basis.shape[0], "expression": len(_expressions(model))}
     for what, wanted in (("identity", OUTPUTS[SHAPE]), ("expression", OUTPUTS[EXPRESSION])):

@@ -1,6 +1,6 @@
 """Converted weights of published networks: one `.npz` with the parameters and what they are parameters of.
 
-`python -m sheap_jax.models.convert` writes them from the files that the networks were published in.
+`sheap convert` writes them from the files that the networks were published in.
 """
 
 import json
@@ -53,7 +53,7 @@ def load_weights(path: str | Path, *networks: str, arrays: bool = True) -> Netwo
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(
-            f"the weights {path} do not exist: make them with python -m sheap_jax.models.convert "
+            f"the weights {path} do not exist: make them with sheap convert "
             f"{' or '.join(networks)} IN {path}, or leave the path empty to do without"
         )
     kind = foreign_kind(path)
@@ -66,7 +66,7 @@ def load_weights(path: str | Path, *networks: str, arrays: bool = True) -> Netwo
             names = [name for name in file.files if name != _METADATA] if arrays else []
             params = unflatten({name: file[name] for name in names})
     except Exception as error:  # zip, zlib, JSON and NumPy raise various errors on damaged files
-        how = f"make it with python -m sheap_jax.models.convert {' or '.join(networks)} IN OUT.npz"
+        how = f"make it with sheap convert {' or '.join(networks)} IN OUT.npz"
         raise ValueError(f"{path} is damaged or no converted weights ({error}): {how}") from error
     if version != FORMAT_VERSION:
         raise ValueError(f"{path} has format {version}, not {FORMAT_VERSION}: convert it again")

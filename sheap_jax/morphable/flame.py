@@ -1,25 +1,29 @@
 """FLAME as a `MorphableModel`, from the files that users download themselves (docs/flame.md):
 
-    python -m sheap_jax.morphable.flame --model generic_model.pkl --landmarks landmark_embedding.npy \\
-        --template head_template.obj [--eyelids eyelids.pt] [--masks FLAME_masks.pkl] OUT.npz
+    sheap convert flame --model generic_model.pkl --landmarks landmark_embedding.npy \\
+        --template head_template.obj [--eyelids eyelids.pt] [--masks FLAME_masks.pkl] assets/flame2020.npz
 
 FLAME (flame.is.tue.mpg.de), 2020 or 2023, may not be passed on, so everybody converts their own. Besides the model:
 68 landmarks, mostly with a sliding contour, and optionally the uv layout, eyelid shapes and regions.
 """
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
 
+from sheap_jax import command_line
 from sheap_jax.files.file_kinds import check_npz_output
 from sheap_jax.morphable.flame_files import JOINT_NAMES, NAMES, check_presence, describe, read_model
 from sheap_jax.morphable.flame_landmarks import read_landmarks
 from sheap_jax.morphable.flame_surface import EYELID_NAMES, read_eyelids, read_regions, read_uv
 from sheap_jax.morphable.model import MorphableModel
 from sheap_jax.morphable.storage import save_model
+
+ERRORS = (OSError, ValueError)
 
 
 def read_flame(
@@ -88,19 +92,15 @@ def _summary(model: MorphableModel) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m sheap_jax.morphable.flame",
-        description="Convert your FLAME download to one .npz.",
-        epilog="The files:\n" + "\n".join(f"  --{kind}: {describe(kind)}" for kind in NAMES),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    files = "\n".join(f"  --{kind}: {describe(kind)}" for kind in NAMES)
+    parser = command_line.make_parser("convert flame", __doc__, epilog=f"The files:\n{files}")
     parser.add_argument("--model", type=Path, required=True, metavar="FLAME.pkl", help="the head model, .pkl or .npz")
     parser.add_argument("--landmarks", type=Path, required=True, metavar="landmark_embedding.npy", help="68 landmarks")
     parser.add_argument(
         "--contour", type=Path, metavar="flame_dynamic_embedding.npy", help="for flame_static_embedding.pkl"
     )
     parser.add_argument("--template", type=Path, metavar="head_template.obj", help="for its uv coordinates")
-    parser.add_argument("output", type=Path, metavar="OUT.npz")
+    parser.add_argument("output", type=Path, metavar="OUT.npz", help="the converted model")
     lids = {"action": "append", "default": [], "metavar": "eyelids.pt", "help": "two further expression channels"}
     parser.add_argument("--eyelids", type=Path, **lids)
     parser.add_argument("--masks", type=Path, metavar="FLAME_masks.pkl", help="vertex regions")
@@ -131,10 +131,12 @@ def main(arguments: list[str] | None = None) -> None:
             any_size=options.any_size,
         )
         save_model(model, options.output)
-    except (OSError, ValueError) as error:
+    except ERRORS as error:
+        if options.verbose:
+            raise
         parser.exit(1, f"error: {error}\n")
     print(f"{options.output}: {_summary(model)}")
 
 
 if __name__ == "__main__":
-    main()
+    command_line.run(main, sys.argv[1:], ERRORS)

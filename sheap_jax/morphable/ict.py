@@ -1,10 +1,12 @@
-"""The open ICT Face Model Light as a `MorphableModel`: `python -m sheap_jax.morphable.ict SOURCE OUT.npz`.
+"""The open ICT Face Model Light as a `MorphableModel`:
+
+    sheap convert ict ICT-FaceKit assets/ict.npz
 
 The source has bases, uv and landmarks but no skeleton. We add joints and skinning for root, neck and eyes (the jaw is
 a blendshape), a uv chart, sliding contour landmarks, and the origin that the official camera expects.
 """
 
-import argparse
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from sheap_jax import command_line
 from sheap_jax.cropping import crop_box
 from sheap_jax.files.file_kinds import check_npz_output
 from sheap_jax.files.mesh_files import TextureChart
@@ -29,6 +32,7 @@ from sheap_jax.morphable.ict_uv import uv_chart, uv_subset
 from sheap_jax.morphable.model import MorphableModel
 from sheap_jax.morphable.storage import save_model
 
+ERRORS = (OSError, ValueError)
 SUBSETS = ("lite", "full")
 JOINT_NAMES = ("root", "neck", "left_eye", "right_eye")
 PARENTS = (-1, 0, 1, 1)
@@ -217,18 +221,20 @@ def _float(array: np.ndarray) -> jnp.ndarray:
 
 def main(arguments: list[str] | None = None) -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m sheap_jax.morphable.ict", description=(__doc__ or "").split("\n")[0]
+    parser = command_line.make_parser("convert ict", __doc__)
+    parser.add_argument(
+        "source", type=Path, metavar="SOURCE", help="clone of github.com/ICT-VGL/ICT-FaceKit, or an .npz made of one"
     )
-    parser.add_argument("source", type=Path, help="clone of github.com/ICT-VGL/ICT-FaceKit, or an .npz made of one")
-    parser.add_argument("output", type=Path, help="the model file to write, .npz")
-    parser.add_argument("--subset", choices=SUBSETS, default="lite", help="mesh resolution (default: lite)")
+    parser.add_argument("output", type=Path, metavar="OUT.npz", help="the model file to write, .npz")
+    parser.add_argument("--subset", choices=SUBSETS, default="lite", help="mesh resolution")
     options = parser.parse_args(arguments)
     try:
         check_npz_output(options.output)
         model = convert(read_source(options.source), subset=options.subset)
         save_model(model, options.output)
-    except (OSError, ValueError) as error:
+    except ERRORS as error:
+        if options.verbose:
+            raise
         parser.exit(1, f"error: {error}\n")
     vertices, faces = model.template.shape[0], model.faces.shape[0]
     print(
@@ -238,4 +244,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command_line.run(main, sys.argv[1:], ERRORS)

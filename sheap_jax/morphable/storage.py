@@ -38,9 +38,7 @@ def load_model(path: str | os.PathLike[str]) -> MorphableModel:
     """
     path = Path(path)
     if not path.exists():
-        raise FileNotFoundError(
-            f"{path} does not exist: convert a model with python -m sheap_jax.morphable.ict (or .flame)"
-        )
+        raise FileNotFoundError(f"{path} does not exist: convert a model with sheap convert ict (or flame)")
     kind = foreign_kind(path)
     if kind is not None:
         raise ValueError(f"{path} is {kind}")
@@ -77,7 +75,7 @@ def _update(path: Path, arrays: dict[str, np.ndarray]) -> None:
         if str(arrays.get("name")) == "flame":
             raise ValueError(
                 f"{path} was converted before FLAME's joints followed the expression, and gives other vertices than "
-                "FLAME: convert it again with python -m sheap_jax.morphable.flame"
+                "FLAME: convert it again with sheap convert flame"
             )
         arrays["joints_follow_expression"] = np.array(False)
 

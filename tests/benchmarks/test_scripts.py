@@ -12,6 +12,7 @@ import pytest
 from tiny_runs import write_config
 
 from sheap_jax import config, config_files
+from sheap_jax.commands.train import train
 from sheap_jax.data.augment import _crop
 from sheap_jax.evaluation.predictions import pose_heads
 from sheap_jax.models.estimator import Estimator
@@ -20,7 +21,6 @@ from sheap_jax.morphable.model import mean_params
 from sheap_jax.morphable.storage import save_model
 from sheap_jax.types import Frame
 from tests.training.conftest import ellipsoid
-from train import train
 
 STAGES = {"project", "bin", "sort", "forward", "backward", "gather", "project_backward"}
 SHELL = ("--surfels", 200, "--pixels", 24, "--batch", 1)

@@ -67,7 +67,7 @@ def test_finished_directory_is_reused_and_never_overwritten(generated):
 
 def test_directories_of_others_are_named_for_what_they_are(tmp_path):
     write_split(tmp_path / "mine", "train", make_records(), settings={"image_size": 16})
-    with pytest.raises(FileExistsError, match=r"mine holds prepared clips; .*configs/clip\.py, or .*embedded=none$"):
+    with pytest.raises(FileExistsError, match=r"mine holds prepared clips; .*--config clip, or .*embedded=none$"):
         generate(tmp_path / "mine", TINY, progress=False)
     (tmp_path / "notes").mkdir()
     with pytest.raises(FileExistsError, match="notes exists and holds no generated heads: choose another directory"):

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-import eval as command
+from sheap_jax.commands import eval as command
 from sheap_jax.evaluation.compare import CompareError, compare_files, paired_bootstrap
 from sheap_jax.evaluation.report import BenchmarkReport, Comparison, PerImage, write_reports
 
@@ -82,7 +82,7 @@ def test_other_versions_and_foreign_files_are_refused(tmp_path):
     with pytest.raises(CompareError, match=r"embedded-v1.*embedded-v2.*different things"):
         compare_files(first, _write(tmp_path / "b", errors, version="embedded-v2"))
     (tmp_path / "c.json").write_text("{}")
-    message = r"c\.json is no results\.json that eval\.py wrote: give RUN/evaluation/results\.json$"
+    message = r"c\.json is no results\.json that `sheap eval` wrote: give RUN/evaluation/results\.json$"
     with pytest.raises(CompareError, match=message):
         compare_files(first, tmp_path / "c.json")
     (tmp_path / "d.json").write_text(json.dumps({"reports": []}))

@@ -1,4 +1,4 @@
-"""eval.py as its user meets it; the network is one that knows the answers."""
+"""`sheap eval` as its user meets it; the network is one that knows the answers."""
 
 import json
 
@@ -7,7 +7,7 @@ from expressive_folder import write_expressive_folder
 from now_folder import GOOD, write_now_folder
 from tiny_benchmark import SIZE, FakePredictor
 
-import eval as command
+from sheap_jax.commands import eval as command
 from sheap_jax.config import Config
 from sheap_jax.config_files import ConfigError
 from sheap_jax.data.embedded.dataset import generator_settings, settings_digest

@@ -14,7 +14,7 @@ from now_folder import GOOD, write_now_folder
 
 pytest.importorskip("torch", reason="the release is a trace that only torch can read")
 
-import eval as command
+from sheap_jax.commands import eval as command
 from sheap_jax.evaluation import benchmarks
 from sheap_jax.evaluation.affectnet import benchmark as affectnet
 from sheap_jax.evaluation.affectnet.classifier import train_classifier

@@ -11,9 +11,9 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the release is a trace that only torch can read")
 
-import eval as eval_command  # noqa: E402
-import predict as predict_command  # noqa: E402
 from sheap_jax import Predictor  # noqa: E402
+from sheap_jax.commands import eval as eval_command  # noqa: E402
+from sheap_jax.commands import predict as predict_command  # noqa: E402
 from sheap_jax.config import Config, Log  # noqa: E402
 from sheap_jax.data.prepare.decoding import VideoDecoder  # noqa: E402
 from sheap_jax.files.mesh_files import read_mesh  # noqa: E402

@@ -1,4 +1,4 @@
-"""predict.py as its user meets it: photographs and videos of every kind, in one folder."""
+"""`sheap predict` as its user meets it: photographs and videos of every kind, in one folder."""
 
 import shutil
 
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import predict as command
+from sheap_jax.commands import predict as command
 from sheap_jax.cropping import crop_box
 from sheap_jax.data.prepare.decoding import VideoDecoder
 from sheap_jax.inference.outputs import WRITERS

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from sheap_jax import assembly
+from sheap_jax.commands.train import train
 from sheap_jax.config_files import ConfigError
 from sheap_jax.method import reanimation
 from sheap_jax.method.prototypes import init_prototypes
@@ -15,7 +16,6 @@ from sheap_jax.morphable.registry import load_morphable
 from sheap_jax.morphable.storage import save_model
 from sheap_jax.training import start
 from tests.training.conftest import ellipsoid
-from train import train
 
 
 @pytest.fixture

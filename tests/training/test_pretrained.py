@@ -119,7 +119,7 @@ def test_without_weights_the_term_is_off_and_this_is_said_once(tiny_config, capl
 
 def test_weights_that_cannot_be_used_are_refused(pretrained, weights):
     change = dataclasses.replace
-    with pytest.raises(FileNotFoundError, match=r"gone\.npz.*models\.convert dinov2"):
+    with pytest.raises(FileNotFoundError, match=r"gone\.npz.*sheap convert dinov2"):
         parts(change(pretrained, weights=change(weights, dinov2="gone.npz")))
     with pytest.raises(ValueError, match="style='farl'"):
         parts(change(pretrained, estimator=change(pretrained.estimator, style="plain")))

@@ -11,8 +11,8 @@ import jax
 import numpy as np
 import pytest
 
-import train
 from sheap_jax import config_files
+from sheap_jax.commands import train
 from sheap_jax.config import Devices
 from sheap_jax.inference.predictor import Predictor
 from sheap_jax.training.metrics import read_metrics

@@ -1,4 +1,4 @@
-"""train.py as its user meets it: exact resume, faults, progress."""
+"""`sheap train` as its user meets it: exact resume, faults, progress."""
 
 import json
 import os
@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import train
 from sheap_jax import config_files
+from sheap_jax.commands import train
 from sheap_jax.config import Faults
 from sheap_jax.config_files import ConfigError
 from sheap_jax.data.records import ShardError, write_split

@@ -1,18 +1,19 @@
 """`python -m sheap_jax.data.embedded OUT --train-identities 192`: generate the data set into a directory."""
 
-import argparse
 import dataclasses
 import json
 import logging
+import sys
 import time
 
+from sheap_jax import command_line
 from sheap_jax.config import EmbeddedData
 from sheap_jax.data.embedded.dataset import generate
 from sheap_jax.data.records import ShardError
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m sheap_jax.data.embedded", description=__doc__)
+    parser = command_line.make_parser("", __doc__, prog="python -m sheap_jax.data.embedded")
     parser.add_argument("directory", help="where the splits go; reused if it was made with the same settings")
     for field in dataclasses.fields(EmbeddedData):
         option = "--" + field.name.replace("_", "-")
@@ -21,8 +22,11 @@ def main(arguments: list[str] | None = None) -> None:
         elif field.name == "processes":
             parser.add_argument(option, type=int, default=None, help="worker processes, default one per core")
         else:
-            parser.add_argument(option, type=type(field.default), default=field.default)
+            parser.add_argument(
+                option, type=type(field.default), default=field.default, help="see EmbeddedData in config.py"
+            )
     settings = vars(parser.parse_args(arguments))
+    settings.pop("verbose")
     directory = settings.pop("directory")
     settings["truth_splits"] = tuple(settings["truth_splits"])
     logging.basicConfig(format="%(message)s")
@@ -36,4 +40,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command_line.run(main, sys.argv[1:], (OSError, ValueError, ShardError))

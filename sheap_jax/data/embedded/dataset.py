@@ -102,7 +102,7 @@ def _what_else(directory: Path) -> str:
     if all("generator_version" in entry["settings"] for entry in entries):
         return "exists but was not generated with these settings: remove it or choose another directory"
     return (
-        "holds prepared clips; this configuration generates heads: train on your clips with configs/clip.py, or with "
+        "holds prepared clips; this configuration generates heads: train on your clips with --config clip, or with "
         "--config.data.embedded=none"
     )
 

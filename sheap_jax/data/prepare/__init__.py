@@ -1,4 +1,4 @@
-"""Real videos and photographs -> shards: `python -m sheap_jax.data.prepare INPUT... --output DIR`.
+"""Real videos and photographs -> shards: `sheap prepare INPUT... --output DIR`.
 
 layouts.py       says by its path who is in a file
 clips.py         finds the clips

@@ -1,4 +1,10 @@
-"""Command line: `python -m sheap_jax.data.prepare INPUT... --output DIR --landmarks FILE.npz`."""
+"""Videos or photographs to shards.
+
+    sheap prepare VIDEOS --face-landmarker face_landmarker.task --output assets/clips
+    sheap prepare VOX2/dev/mp4 --layout voxceleb2 --max-frames 16 --landmarks LANDMARKS.npz --output assets/voxceleb2
+
+The same command goes on after a stop. docs/data.md says what a layout is, and what is left out and why.
+"""
 
 import argparse
 import contextlib
@@ -9,6 +15,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from sheap_jax import command_line
 from sheap_jax.data.folders import check_writable
 from sheap_jax.data.prepare.clip_result import ClipConversion, Settings, load_status
 from sheap_jax.data.prepare.clips import Clip, PrepareError, find_clips
@@ -18,18 +25,23 @@ from sheap_jax.data.prepare.layouts import LAYOUTS, Layout
 from sheap_jax.data.prepare.pack import HOLD_OUT_RULES, HoldOut, PreparationReport, check_kept, pack, summary
 from sheap_jax.data.prepare.quality import Quality
 
+ERRORS = (OSError, ValueError, RuntimeError, PrepareError)
 LOCAL = "local"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Parse, prepare, report. Exits with 1 only if nothing was written."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be text
     parser = _parser()
     options, for_beam = parser.parse_known_args(arguments)
     if for_beam and options.runner == LOCAL:
         parser.error(f"unknown options {' '.join(for_beam)} (a Beam runner's own options need --runner)")
     try:
         report = _prepare(options, for_beam)
-    except (OSError, ValueError, RuntimeError, PrepareError) as error:
+    except ERRORS as error:
+        if options.verbose:
+            raise
         parser.exit(1, f"error: {error}\n")
     print(summary(report))
     if not any(report.written.values()):
@@ -88,31 +100,57 @@ def _landmark_source(options: argparse.Namespace, stack: contextlib.ExitStack) -
 
 def _parser() -> argparse.ArgumentParser:
     settings, quality, hold_out = Settings(), Quality(), HoldOut()
-    parser = argparse.ArgumentParser(
-        prog="python -m sheap_jax.data.prepare",
-        description="Videos or photographs to shards. The same command goes on after a stop; docs/data.md says more.",
-    )
+    parser = command_line.make_parser("prepare", __doc__)
     add = parser.add_argument
     add("inputs", nargs="+", type=Path, metavar="INPUT", help="video, image, or folder of them")
     add("--output", required=True, type=Path, metavar="DIR", help="directory of the shards")
-    add("--layout", default="video", help=f"whose face a file shows: {', '.join(LAYOUTS)}, or a path template")
+    add(
+        "--layout",
+        default="video",
+        metavar="LAYOUT",
+        help=f"whose face a file shows: {', '.join(LAYOUTS)}, or a path template",
+    )
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--landmarks", type=Path, metavar="FILE.npz", help="68 landmarks per frame, made before")
     source.add_argument("--face-landmarker", type=Path, metavar="MODEL.task", help="MediaPipe model; needs mediapipe")
-    add("--image-size", type=_positive, default=settings.image_size, help="side of the crops in pixels")
-    add("--stride", type=_positive, default=settings.stride, help="use every N-th frame")
-    add("--max-frames", type=_whole, default=settings.max_frames, help="frames of a clip, spread over it; 0: no limit")
-    add("--min-face", type=float, default=quality.min_face, help="side of the landmarks' box, pixels")
-    add("--min-sharpness", type=float, default=quality.min_sharpness, help="variance of the face's Laplacian")
-    add("--min-confidence", type=_share, default=0.5, help="score of the detection")
-    add("--max-jump", type=float, default=quality.max_jump, help="movement between used frames, in sides of the box")
-    add("--test-share", type=_share, default=hold_out.share, help="share held out as split test")
+    add(
+        "--image-size",
+        type=_positive,
+        default=settings.image_size,
+        metavar="PIXELS",
+        help="side of the crops in pixels",
+    )
+    add("--stride", type=_positive, default=settings.stride, metavar="N", help="use every N-th frame")
+    add(
+        "--max-frames",
+        type=_whole,
+        default=settings.max_frames,
+        metavar="N",
+        help="frames of a clip, spread over it; 0: no limit",
+    )
+    add("--min-face", type=float, default=quality.min_face, metavar="PIXELS", help="least side of the landmarks' box")
+    add(
+        "--min-sharpness",
+        type=float,
+        default=quality.min_sharpness,
+        metavar="X",
+        help="least variance of the face's Laplacian",
+    )
+    add("--min-confidence", type=_share, default=0.5, metavar="SHARE", help="least score of the detection")
+    add(
+        "--max-jump",
+        type=float,
+        default=quality.max_jump,
+        metavar="X",
+        help="most movement between used frames, in sides of the box",
+    )
+    add("--test-share", type=_share, default=hold_out.share, metavar="SHARE", help="share held out as split test")
     add("--hold-out", choices=HOLD_OUT_RULES, default=hold_out.rule, help="hold out people, or the end of each clip")
-    add("--processes", type=_whole, default=None, help="of this machine; default one per core, 0: none but this one")
-    add("--time-limit", type=float, default=600.0, help="seconds for one clip")
+    add("--processes", type=_whole, metavar="N", help="worker processes; 0: none but this one (default: one per core)")
+    add("--time-limit", type=float, default=600.0, metavar="S", help="most seconds for one clip")
     add("--retry-failed", action="store_true", help="try the clips that failed before once more")
     add("--replace", action="store_true", help="leave out clips of the output that are not among the inputs")
-    add("--runner", default=LOCAL, help="local, or a Beam runner; further options go to Beam")
+    add("--runner", default=LOCAL, metavar="RUNNER", help="local, or a Beam runner; further options go to Beam")
     return parser
 
 
@@ -138,6 +176,4 @@ def _share(text: str) -> float:
 
 
 if __name__ == "__main__":
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be text
-    main()
+    command_line.run(main, sys.argv[1:], ERRORS)

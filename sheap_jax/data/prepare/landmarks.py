@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from sheap_jax.command_line import silent_stderr
 from sheap_jax.data.manifest import fingerprint
 from sheap_jax.data.prepare.clips import Clip, PrepareError
 from sheap_jax.data.prepare.face_files import entry_of, path_key, read_arrays
@@ -158,7 +159,9 @@ class FaceLandmarker:
             min_face_presence_confidence=min_confidence,
         )
         try:
-            self._detector = vision.FaceLandmarker.create_from_options(options)
+            with silent_stderr():
+                self._detector = vision.FaceLandmarker.create_from_options(options)
+                self._detect_once(np.zeros((64, 64, 3), np.uint8))  # only then has all of it started
         except (RuntimeError, ValueError) as error:
             raise ValueError(
                 f"{model} cannot be used as MediaPipe's face_landmarker.task ({error}): download it again"

@@ -1,32 +1,29 @@
 """Score a folder of predicted meshes, from any method, on the NoW benchmark.
 
-    python -m sheap_jax.evaluation.now PRED_DIR NOW_DIR --unit mm
+    sheap now PRED_DIR NOW_DIR --unit mm
 
 PRED_DIR holds <subject>/<challenge>/<image>.obj (or .ply), with neutral expression and pose, and beside each mesh its
 seven landmarks as .npy [7, 3] or .txt. Without --unit only the size-free error is measured.
 """
 
-import argparse
 import functools
 import sys
 from pathlib import Path
 
 from tqdm import tqdm
 
+from sheap_jax import command_line
 from sheap_jax.evaluation.now.layout import NowFolder
 from sheap_jax.evaluation.now.score import now_report, score_predictions
 from sheap_jax.evaluation.report import markdown_table, write_reports
 from sheap_jax.evaluation.scans import STEERING_POINTS
 
+ERRORS = (OSError, ValueError)
 METRES = {"m": 1.0, "cm": 0.01, "mm": 0.001}
 
 
 def main(arguments: list[str]) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m sheap_jax.evaluation.now",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_line.make_parser("now", __doc__)
     parser.add_argument("predictions", metavar="PRED_DIR", help="predicted meshes and landmarks")
     parser.add_argument("now", metavar="NOW_DIR", help="the official folder of the benchmark")
     parser.add_argument("--unit", choices=sorted(METRES), help="of the meshes: also measure the metrical variant")
@@ -51,7 +48,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except (OSError, ValueError) as error:
-        sys.exit(f"{type(error).__name__}: {error}")
+    command_line.run(main, sys.argv[1:], ERRORS)

@@ -1,14 +1,17 @@
-"""`python -m sheap_jax.models.convert {farl,dinov2,lpips,sheap} IN OUT`: published weights into ours.
+"""Published weights into ours, without running code from their files.
 
-    python -m sheap_jax.models.convert official model_expressive.pt RUN --morphable flame2020.npz
+    sheap convert farl FaRL-Base-Patch16-LAIONFace20M-ep64.pth assets/farl.npz
+    sheap convert lpips vgg.pth assets/lpips.npz --vgg vgg16-397923af.pth
+    sheap convert official model_expressive.pt runs/official --morphable assets/flame2020.npz
 
-makes a directory that predict.py and eval.py take as a checkpoint.
+`official` makes a directory that `sheap predict` and `sheap eval` take as a checkpoint.
 """
 
-import argparse
 import contextlib
+import sys
 from pathlib import Path
 
+from sheap_jax import command_line
 from sheap_jax.files.file_kinds import check_npz_output
 from sheap_jax.files.torch_files import is_torchscript
 from sheap_jax.models.convert.dinov2 import convert_dinov2
@@ -21,6 +24,7 @@ from sheap_jax.models.convert.readers import read_tensors
 from sheap_jax.models.convert.sheap import convert_sheap
 from sheap_jax.models.weights import flatten, save_weights
 
+ERRORS = (OSError, ValueError)
 CONVERTERS = {"farl": convert_farl, "dinov2": convert_dinov2, "lpips": convert_lpips, "sheap": convert_sheap}
 SOURCES = {  # what, from where, under which licence; see NOTICE
     "farl": "FaRL-Base-Patch16-LAIONFace20M-ep16.pth or -ep64.pth, github.com/FacePerceiver/FaRL, MIT",
@@ -33,10 +37,8 @@ SOURCES = {  # what, from where, under which licence; see NOTICE
 
 def main(arguments: list[str] | None = None) -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m sheap_jax.models.convert", description="Convert published weights to one .npz."
-    )
-    parser.add_argument("network", choices=[*CONVERTERS, "official"])
+    parser = command_line.make_parser("convert", __doc__)
+    parser.add_argument("network", choices=[*CONVERTERS, "official"], help="whose weights they are")
     parser.add_argument("input", type=Path, metavar="IN", help=".pth, .pt, .safetensors or a TorchScript archive")
     parser.add_argument("output", type=Path, metavar="OUT", help=".npz; official: a directory")
     parser.add_argument(
@@ -47,17 +49,17 @@ def main(arguments: list[str] | None = None) -> None:
     if options.vgg is not None and options.network != "lpips":
         parser.error(f"--vgg is for lpips, {options.network} needs one file")
     if (options.morphable is not None) != (options.network == "official"):
-        parser.error(
-            "--morphable FLAME.npz is for official, which needs it: python -m sheap_jax.morphable.flame makes it"
-        )
+        parser.error("--morphable FLAME.npz is for official, which needs it: `sheap convert flame` makes it")
     try:
         if options.network == "official":
             _check_sources("official", options.input)
             print(official_report(convert_official(options.input, options.output, morphable=options.morphable)))
-            print(f"{options.output}: predict.py --checkpoint {options.output} takes it, without torch")
+            print(f"{options.output}: sheap predict --checkpoint {options.output} takes it, without torch")
             return
         print(report(convert(options.network, options.input, options.output, vgg=options.vgg)))
-    except (OSError, ValueError) as error:
+    except ERRORS as error:
+        if options.verbose:
+            raise
         parser.exit(1, f"error: {error}\n")
 
 
@@ -113,4 +115,4 @@ def report(converted: Conversion) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    command_line.run(main, sys.argv[1:], ERRORS)

@@ -1,4 +1,4 @@
-"""The official SHeaP release into a directory that predict.py and eval.py take, by reading its computation.
+"""The official SHeaP release into a directory that `sheap predict` and `sheap eval` take, by reading its computation.
 
 What the file computes is what is run; nothing is assumed of how the network is built. Of its outputs those that
 describe the head are kept. Before anything is written, torch and JAX compute the same pictures.

@@ -149,7 +149,7 @@ def test_damaged_and_other_converted_files_are_named(tmp_path):
     path.write_bytes(path.read_bytes()[:-300])
     with pytest.raises(ValueError, match=r"w\.npz is damaged"):
         load_weights(path, "lpips")
-    with pytest.raises(FileNotFoundError, match=r"models\.convert dinov2 IN"):
+    with pytest.raises(FileNotFoundError, match=r"sheap convert dinov2 IN"):
         load_weights(tmp_path / "no.npz", "dinov2")
 
 

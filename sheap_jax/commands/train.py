@@ -1,0 +1,159 @@
+"""Train a head geometry predictor from videos.
+
+    sheap train                                            # generated heads, minutes on two CPU cores
+    sheap train --config small --config.seed=1 --config.name=small-1
+    sheap train --config base --config.data.directory=SHARDS
+    sheap train --config ablations/mlp:small               # what the first file changes, of the second
+
+The same command goes on from the last checkpoint after a stop of any kind. A start that is refused changes nothing.
+"""
+
+import logging
+from pathlib import Path
+
+import jax
+from tqdm import tqdm
+
+from sheap_jax import assembly, config_files
+from sheap_jax.config import Config
+from sheap_jax.config_checks import check_config
+from sheap_jax.data.batch_maker import Process
+from sheap_jax.data.pairs import pair_batches
+from sheap_jax.data.records import ShardError
+from sheap_jax.files.pictures import save_picture
+from sheap_jax.morphable.registry import load_morphable
+from sheap_jax.training import run_directory, sharding, start
+from sheap_jax.training.checkpoint import CheckpointError, Checkpoints
+from sheap_jax.training.densify import make_densify
+from sheap_jax.training.metrics import MetricWriter
+from sheap_jax.training.pictures import make_pictures
+from sheap_jax.training.stall import StallWatch
+from sheap_jax.training.step import make_step
+from sheap_jax.training.watch import NotFiniteError, StepWatch, StopSignal
+
+log = logging.getLogger("train")
+
+ERRORS = (config_files.ConfigError, CheckpointError, NotFiniteError, ShardError, OSError)  # one line says all
+
+
+def train(config: Config, *, fresh: bool = False) -> Path:
+    """Run (or go on with) the training that `config` describes; returns the run directory.
+
+    `fresh` begins anew where all checkpoints of the run were damaged.
+    """
+    check_config(config)
+    with run_directory.claim(config) as run:  # until run.begin nothing of an older run is touched
+        train_in(run, config, fresh=fresh)
+    return run.path
+
+
+def train_in(run: run_directory.RunDirectory, config: Config, *, fresh: bool) -> None:
+    """The training itself. Up to `run.begin` it can be refused: for cheap reasons first, then for data or state."""
+    # The method: constant arrays, and networks without parameters.
+    model = load_morphable(config.morphable)
+    networks = assembly.build_networks(config, model)
+    assets = assembly.build_assets(config, model)
+    # One program over all devices of all processes: the batch is split, the state whole on each or shared out.
+    accumulate = config.optimizer.accumulate
+    mesh = sharding.make_mesh(config.batch_size, fsdp=config.devices.fsdp, accumulate=accumulate)
+    settings = assembly.render_settings(config)
+    start.check_fit(config, networks, assets)
+    split = assembly.open_data(config)
+
+    # What learns.
+    state = sharding.place_state(start.initial_state(config, networks, assets), mesh)
+    assets = sharding.replicate(assets, mesh)
+    checkpoints = Checkpoints(run.path, keep=config.log.keep_checkpoints)
+    state = checkpoints.restore(state, fresh=fresh) or start.start_from_weights(config, state)
+    first = int(state.step)
+    run.begin(first)
+    if first == config.steps:
+        log.info("%s has all of its %d steps", run.path, first)
+        if not checkpoints.steps():  # config.steps=0: networks that have not learned can be used as well
+            checkpoints.save(state)
+        checkpoints.close()
+        return
+
+    shardings = None if mesh is None else sharding.state_shardings(state, mesh)
+    optimizers = start.build_optimizers(config)
+    options = {"accumulate": accumulate, "shardings": shardings}
+    geometry_step = make_step(networks, optimizers, config.losses, settings, rendered=False, **options)
+    full_step = make_step(networks, optimizers, config.losses, settings, rendered=True, **options)
+    densify = make_densify(share=config.prototypes.densify_share, shardings=shardings)
+
+    writer = MetricWriter(run.path, resume_step=first, writes=sharding.leads())
+    batches = pair_batches(
+        split.directory,
+        config.data,
+        split="train",
+        batch_size=config.batch_size,
+        image_size=config.image_size,
+        seed=config.seed,
+        step=first,
+        process=Process(jax.process_index(), jax.process_count()),
+    )
+    watch = StepWatch(run.path, split.key, config.faults, resume_step=first, writes=sharding.leads())
+    stop, stall = StopSignal(), StallWatch(config.faults.stall_seconds)
+    show = {"unit": "step", "desc": config.name, "disable": not sharding.leads()}
+    progress = tqdm(range(first, config.steps), initial=first, total=config.steps, **show)
+    try:
+        for done in progress:
+            if done == config.geometry_steps:
+                watch.start_phase()
+            with stall.stage("the next batch of the input pipeline"):
+                batch = sharding.shard_batch(next(batches), mesh)
+            with stall.stage("a training step on the devices, or its compilation"):
+                step = geometry_step if done < config.geometry_steps else full_step
+                state, report = step(state, assets, batch, watch.loss_limit)
+                watch.follow(report, done + 1)  # looks at the step before while this one runs
+            done += 1
+
+            densifies = config.geometry_steps < done <= config.prototypes.densify_until
+            if densifies and is_due(done, config.prototypes.densify_every):
+                state = densify(state)
+            stopped = stop.stops(done)
+            last = done == config.steps or stopped
+            if last or is_due(done, config.log.metrics_every):
+                watch.settle()
+                values = {name: float(value) for name, value in report.metrics.items()}
+                writer.write(done, values)
+                rate = progress.format_dict["rate"] or 0.0
+                progress.set_postfix(loss=f"{values['loss']:.4f}", images_s=f"{2 * config.batch_size * rate:.0f}")
+            if last or is_due(done, config.log.pictures_every):
+                picture = make_pictures(networks, state, assets, batch, settings, mesh=mesh)
+                if sharding.leads():
+                    save_picture(picture, run.path / "pictures" / f"{done:07d}.png")
+                writer.write_image(done, "source-target-render-overlay-normals", picture)
+            if last or is_due(done, config.log.checkpoint_every):
+                with stall.stage("a checkpoint to be written"):
+                    watch.settle()
+                    checkpoints.save(state)
+            if stopped and done < config.steps:
+                log.warning("stopped by a signal after step %d; the same command goes on from there", done)
+                raise SystemExit(stop.exit_code)
+    finally:
+        progress.close()
+        batches.close()
+        checkpoints.close()
+        writer.close()
+        stall.close()
+
+
+def is_due(step: int, every: int) -> bool:
+    """Whether something done every so many steps is due; `every` 0 means never."""
+    return every > 0 and step % every == 0
+
+
+def main(arguments: list[str]) -> None:
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    config = config_files.parse_arguments(arguments, default="quickstart", description=__doc__ or "")
+    devices = config.devices
+    sharding.start_processes(distributed=devices.distributed, heartbeat_seconds=devices.heartbeat_seconds)
+    with sharding.failing_together(ERRORS):
+        run = train(config, fresh=config_files.FRESH in arguments)
+    if config.data.embedded is not None and jax.process_count() == 1:
+        from sheap_jax.commands.eval import evaluate
+
+        # On this run's own test people; `sheap eval` alone takes those that are the same for everybody.
+        evaluate(run, data={"embedded": assembly.ensure_data(config)})
