@@ -180,7 +180,7 @@ def test_mediapipe_finds_all_faces_through_its_adapter(tmp_path, monkeypatch):
             return Landmarker()
 
         def detect(self, frame):
-            if not frame["data"].any():  # the empty picture with which it is started
+            if frame["data"].shape == (64, 64, 3):  # the empty picture with which it is started
                 return SimpleNamespace(face_landmarks=[])
             assert frame["data"].shape == IMAGE.shape
             small, large = ([point(i, scale) for i in range(478)] for scale in (0.5, 1.0))
