@@ -122,8 +122,9 @@ class _Mesh:
         moved = [self.triangles[number] for number in self.of_vertex[a] if number not in self.of_vertex[b]]
         if not moved:
             return False
-        if self.lines[b] and any(all(self.lines[v] for v in face if v != a) and not self.lines[a] for face in moved):
-            return False  # a triangle with three corners on a line may be flat on one side of it
+        comes_to_line = self.lines[b] and not self.lines[a]
+        if comes_to_line and any(all(self.lines[vertex] for vertex in face if vertex != a) for face in moved):
+            return False  # all three corners of a triangle would lie on lines: it could have no area in the uv chart
         old = np.array(moved)
         new = np.where(old == a, b, old)
         before, after = self.shapes[old], self.shapes[new]

@@ -51,9 +51,7 @@ def _stored(file: Path) -> dict[str, str] | None:
     """The checksums in a file; None if there are none in it, or no file."""
     try:
         content = json.loads(file.read_bytes())
-    except FileNotFoundError:
-        return None
-    except ValueError:
+    except (FileNotFoundError, ValueError):
         return None
     strings = isinstance(content, dict) and all(isinstance(digest, str) for digest in content.values())
     return content if strings and content else None
