@@ -37,7 +37,7 @@ def torch_estimator(params: dict[str, Any]):
     from torch.nn import functional
 
     def tensor(array) -> "torch.Tensor":
-        return torch.from_numpy(np.array(array, np.float32))
+        return torch.tensor(np.array(array, np.float32))  # on the default device
 
     def dense(p) -> tuple["torch.Tensor", "torch.Tensor"]:
         return tensor(np.asarray(p["kernel"]).T.copy()), tensor(p["bias"])

@@ -1,12 +1,18 @@
-"""Compile the GPU kernels to machine code without a GPU, and count registers and spills. Optional: 500 MB of downloads.
+"""Compile the GPU kernels to machine code without a GPU: registers, spills, and the code itself. Optional downloads.
 
-    pip install --target cuda --no-deps jax-cuda12-plugin==VERSION jax-cuda12-pjrt==VERSION nvidia-cuda-nvcc-cu12
-    python benchmarks/gpu_compile.py --cuda cuda               # VERSION is that of jax
+    pip install --no-deps jax-cuda13-plugin==VERSION jax-cuda13-pjrt==VERSION triton==3.6.0
+    pip install --no-deps nvidia-cuda-nvcc nvidia-nvvm nvidia-cuda-cuobjdump nvidia-cuda-nvdisasm
+    python benchmarks/gpu_compile.py --code code         # VERSION is that of jax
 
-Triton for sm_80 (Ampere), Triton and Mosaic for sm_90 (Hopper); writes benchmarks/results/gpu_registers.json.
+Kernels at the training's size for a Hopper GPU, and Triton's for Ampere. Writes benchmarks/results/gpu_registers.json,
+and with --code what each kernel has become, so that the instructions of a loop can be counted. Pallas gives a kernel
+to its compiler in Triton's language. Here Triton's own package compiles it, whose version is not that in XLA. Mosaic
+prints what it compiles.
 """
 
 import argparse
+import collections
+import contextlib
 import functools
 import json
 import os
@@ -15,87 +21,172 @@ import subprocess
 import sys
 import tempfile
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+from timing import require
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks/results/gpu_registers.json"
 CASES = [("triton", "sm_80"), ("triton", "sm_90"), ("mosaic", "sm_90")]
-CHANNELS, TILES, CHUNKS = 7, 196, 8192
+KERNELS = ("forward", "backward")
 CHIP = {"sm_80": "a100", "sm_90": "h100"}
+BACKEND = "mhlo.backend_config"  # attribute of a kernel's call
+CHANNELS, IMAGES, SURFELS, PIXELS = 7, 32, 40_000, 224
 
 
-def compile_kernel(backend: str, architecture: str, kernel: str) -> None:
-    """Compile one kernel alone; XLA_FLAGS says where its PTX goes."""
+def lower_kernel(backend: str, architecture: str, kernel: str) -> Any:
+    """The kernel with what surrounds it, lowered for a GPU that is not there."""
     import jax
     import jax.numpy as jnp
-    from tileraster.pallas.composite import Lists, TileCotangents
+    from tileraster.pallas.composite import Primitives, TileCotangents
     from tileraster.pallas.kernels import gpu_kernels
-    from tileraster.pallas.tuning import GPU_TUNING
+    from tileraster.tiling.binning import Bins, TileGrid, default_capacity
 
     from sheap_jax.ahead_of_time.accelerators import find_target
 
     mesh = jax.sharding.Mesh(find_target(CHIP[architecture]).devices, ("gpu",))
     sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
 
-    def array(*shape: int, dtype: Any = jnp.float32) -> jax.ShapeDtypeStruct:
+    def array(*shape: int, dtype: Any = jnp.float32) -> Any:
         return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
 
-    chunk, pixels = GPU_TUNING.chunk, GPU_TUNING.tile**2
-    tiles = array(TILES, dtype=jnp.int32)
-    lists = Lists(array(CHUNKS, chunk, 16), array(CHUNKS, chunk, CHANNELS), tiles, tiles)
-    cotangents = TileCotangents(array(TILES, CHANNELS, pixels), *[array(TILES, pixels)] * 4)
-    run = functools.partial(getattr(gpu_kernels(f"pallas_gpu_{backend}"), kernel), near=0.01)
+    kernels = gpu_kernels(f"pallas_gpu_{backend}")
+    grid = TileGrid(PIXELS, PIXELS, kernels.tile)
+    rows, tiles, entries = IMAGES * SURFELS, IMAGES * grid.tiles, IMAGES * default_capacity(SURFELS, grid)
+    bins = Bins(*(array(size, dtype=jnp.int32) for size in (entries, entries, tiles, tiles, rows, rows, IMAGES)))
+    primitives = Primitives(array(rows, 13), array(rows, CHANNELS), bins)
+    planes = [array(tiles, grid.tile**2)] * 4
+    cotangents = TileCotangents(array(tiles, CHANNELS, grid.tile**2), *planes)
+    run = functools.partial(getattr(kernels, kernel), grid=grid, near=0.01)
+    arguments = (primitives,) if kernel == "forward" else (primitives, cotangents)
     with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
-        jax.jit(run).lower(*((lists,) if kernel == "forward" else (lists, cotangents))).compile()
+        lowered = jax.jit(run).lower(*arguments)
+        if backend == "mosaic":
+            lowered.compile()
+    return lowered
 
 
-def measure(backend: str, architecture: str, kernel: str, cuda: Path) -> dict[str, int]:
-    """Registers per thread and bytes spilled, as ptxas reports them. Compiles in a process of its own."""
-    with tempfile.TemporaryDirectory() as folder:
-        nvcc = cuda / "nvidia/cuda_nvcc"
+def triton_source(lowered: Any, name: str) -> tuple[str, int]:
+    """The kernel of that name in Triton's language, and its warps."""
+    from jax._src.interpreters import mlir as jax_mlir  # no public way leads to a kernel's source
+    from jax._src.lib import triton as dialect
+    from jax._src.lib.mlir import ir
+
+    context = jax_mlir.JaxIrContext()
+    dialect.dialect.register_dialect(context)
+    context.load_all_available_dialects()
+    found = []
+
+    def walk(operation: Any) -> None:
+        for inner in (one for region in operation.regions for block in region.blocks for one in block.operations):
+            attributes = inner.operation.attributes
+            config = ir.DictAttr(attributes[BACKEND]) if BACKEND in attributes else {}
+            if "ir" in config and ir.StringAttr(config["name"]).value == name:
+                source = ir.StringAttr(config["ir"]).value_bytes
+                found.append((source, ir.IntegerAttr(config["num_warps"]).value))
+            walk(inner.operation)
+
+    walk(lowered.compiler_ir("stablehlo").operation)
+    (source, warps), *_ = found
+    with context:
+        text = ir.Module.parse(source).operation.get_asm(enable_debug_info=False)
+    return re.sub(r"module @\w+", "module", text, count=1), warps
+
+
+def compile_triton(source: str, warps: int, architecture: str, folder: Path) -> Path:
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import compile as compile_source
+
+    (folder / "kernel.ttir").write_text(source)
+    target = GPUTarget("cuda", int(architecture.removeprefix("sm_")), 32)
+    kernel = compile_source(str(folder / "kernel.ttir"), target=target, options={"num_warps": warps, "num_stages": 1})
+    code = folder / "kernel.cubin"
+    code.write_bytes(kernel.asm["cubin"])
+    return code
+
+
+def compile_printed(printed: str, name: str, folder: Path) -> Path:
+    """Machine code from the PTX that Mosaic has printed."""
+    programs = re.findall(r"^\.version.*?^}", printed, flags=re.MULTILINE | re.DOTALL)
+    [source] = {program for program in programs if name in program}
+    target = re.search(r"\.target (sm_\w+)", source)
+    assert target is not None
+    (folder / "kernel.ptx").write_text(source)
+    code = folder / "kernel.cubin"
+    command = [tool("ptxas"), f"-arch={target.group(1)}", folder / "kernel.ptx", "-o", code]
+    subprocess.run(command, check=True, capture_output=True)
+    return code
+
+
+def measure(backend: str, architecture: str, kernel: str, code_folder: Path | None) -> dict[str, int]:
+    """Registers per thread, bytes of local memory (spills), instructions. In a process of its own: Mosaic prints."""
+    with tempfile.TemporaryDirectory() as place:
+        folder, name = Path(place), f"splat_{kernel}"
+        command = [sys.executable, __file__, "--one", backend, architecture, kernel, place]
         environment = {
             **os.environ,
             "JAX_PLATFORMS": "cpu",
-            "PYTHONPATH": f"{ROOT}:{ROOT / 'kernels'}:{cuda}",
-            "PATH": f"{nvcc / 'bin'}:{os.environ['PATH']}",
-            "XLA_FLAGS": f"--xla_dump_to={folder} --xla_gpu_cuda_data_dir={nvcc}",
+            "PYTHONPATH": f"{ROOT}:{ROOT / 'kernels'}",
             "MOSAIC_GPU_DUMP_PTX": "1",
+            "TRITON_CACHE_DIR": str(folder / "cache"),
         }
-        command = [sys.executable, __file__, "--compile", backend, architecture, kernel]
         result = subprocess.run(command, capture_output=True, text=True, env=environment)
         if result.returncode:
             raise RuntimeError(f"{' '.join(command)} failed:\n{result.stderr[-3000:]}")
-        # Mosaic runs a compiler of its own inside XLA's and prints; the files are XLA's, with what surrounds a kernel.
-        printed = re.findall(r"^\.version.*?^}", result.stdout + result.stderr, flags=re.MULTILINE | re.DOTALL)
-        files = [path.read_text() for path in Path(folder).glob("*.ptx")]
-        ptx = max(printed if backend == "mosaic" else files, key=len, default="")
-        source, target = Path(folder) / "kernel.ptx", re.search(r"\.target (sm_\w+)", ptx)
-        if target is None:
-            raise RuntimeError(f"{backend} {architecture} {kernel}: compiled, but no PTX was dumped")
-        source.write_text(ptx[ptx.index(".version") :])
-        ptxas = [nvcc / "bin/ptxas", "-v", f"-arch={target.group(1)}", source, "-o", Path(folder) / "kernel.cubin"]
-        report = subprocess.run(ptxas, capture_output=True, text=True, check=True).stderr
-    registers = re.findall(r"Used (\d+) registers", report)
-    spills = re.findall(r"(\d+) bytes spill", report)
-    return {"registers": max(map(int, registers)), "spilled_bytes": sum(map(int, spills))}
+        code = folder / "kernel.cubin"
+        if backend == "mosaic":
+            code = compile_printed(result.stdout + result.stderr, name, folder)
+        usage = output_of("cuobjdump", "--dump-resource-usage", code)
+        text = output_of("nvdisasm", "-c", code)
+    registers, local = re.search(r"REG:(\d+) .*?LOCAL:(\d+)", usage.replace("\n", " ")).groups()  # type: ignore[union-attr]
+    instructions = re.findall(r"^\s+/\*[0-9a-f]+\*/\s+(?:@!?U?P\w+ )?([A-Z0-9]+)", text, flags=re.MULTILINE)
+    if code_folder:
+        code_folder.mkdir(parents=True, exist_ok=True)
+        (code_folder / f"{backend}_{architecture}_{kernel}.sass").write_text(text)
+    often = collections.Counter(instructions).most_common(5)
+    print(
+        f"{backend} {architecture} {kernel}: {registers} registers, {len(instructions)} instructions {often}",
+        flush=True,
+    )
+    return {"registers": int(registers), "spilled_bytes": int(local), "instructions": len(instructions)}
+
+
+def tool(name: str) -> Path:
+    """A program of the CUDA packages."""
+    found = find_spec("nvidia")
+    folders = list(found.submodule_search_locations or []) if found else []
+    places = [Path(folder) / "cu13/bin" / name for folder in folders]
+    with contextlib.suppress(StopIteration):
+        return next(place for place in places if place.exists())
+    sys.exit(f"needs {name}: see the packages above")
+
+
+def output_of(name: str, *arguments: str | Path) -> str:
+    return subprocess.run([tool(name), *arguments], capture_output=True, text=True, check=True).stdout
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cuda", type=Path, help="folder with the packages above")
-    parser.add_argument("--compile", nargs=3, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.compile:
-        return compile_kernel(*arguments.compile)
-    if arguments.cuda is None:
-        parser.error("--cuda: the folder that pip has filled, see above")
-    report: dict[str, Any] = {"jax": version("jax"), "channels": CHANNELS, "kernels": {}}
+    parser.add_argument("--code", type=Path, metavar="FOLDER", help="keep the machine code there, as text")
+    parser.add_argument("--one", nargs=4, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one:
+        backend, architecture, kernel, folder = options.one
+        from sheap_jax.ahead_of_time import accelerators
+
+        accelerators.prepare(CHIP[architecture])
+        lowered = lower_kernel(backend, architecture, kernel)
+        if backend == "triton":
+            compile_triton(*triton_source(lowered, f"splat_{kernel}"), architecture, Path(folder))
+        return
+    require("triton", "jax_plugins", "nvidia")
+    report: dict[str, Any] = {"jax": version("jax"), "triton": version("triton"), "channels": CHANNELS, "kernels": {}}
     for backend, architecture in CASES:
-        for kernel in ("forward", "backward"):
+        for kernel in KERNELS:
             name = f"{backend} {architecture} {kernel}"
-            report["kernels"][name] = measure(backend, architecture, kernel, arguments.cuda.resolve())
-            print(name, report["kernels"][name], flush=True)
+            report["kernels"][name] = measure(backend, architecture, kernel, options.code)
     RESULTS.write_text(json.dumps(report, indent=2) + "\n")
 
 

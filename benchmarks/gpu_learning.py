@@ -2,7 +2,6 @@
 
     python benchmarks/gpu_learning.py --seconds 200 --work /tmp/learning --output learning.json
     python benchmarks/gpu_learning.py --seconds 200 --work /tmp/learning --resume learning.tar    # goes on
-    python benchmarks/gpu_learning.py --film --work /tmp/learning                  # only makes the people's pictures
 
 Batches are large. The input pipeline is not used, and not measured. Prints pairs per second of both kinds of steps and
 the error of held-out heads as benchmarks/overfit.py defines it. `WORK/run` is a run directory as train.py makes them:
@@ -24,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 from overfit import shape_ratio
-from timing import environment, report
+from timing import environment, report, wait_for_turn
 from tqdm import tqdm
 
 from sheap_jax import assembly, config_files
@@ -141,7 +140,7 @@ def _estimate(estimator: Any, params: Any, images: Float[Array, "b h w 3"]) -> A
 
 
 def compile_steps(learner: Learner, state: TrainState, batch: Batch, pool: ThreadPoolExecutor) -> dict[str, Any]:
-    """Futures of both steps: the rendered one compiles while the other already trains."""
+    """Futures of both steps."""
     config = learner.config
     optimizers, settings = start.build_optimizers(config), assembly.render_settings(config)
 
@@ -153,8 +152,8 @@ def compile_steps(learner: Learner, state: TrainState, batch: Batch, pool: Threa
 
 
 def learn(learner: Learner, state: TrainState, *, seconds: float) -> tuple[TrainState, dict[str, Any]]:
-    """Train for so long, or to the last step; the state and what was measured."""
-    config, end = learner.config, time.perf_counter() + seconds
+    """Train for so long once all is compiled, or to the last step; the state and what was measured."""
+    config = learner.config
     draw = functools.partial(
         draw_batch,
         learner.people["train"],
@@ -167,6 +166,9 @@ def learn(learner: Learner, state: TrainState, *, seconds: float) -> tuple[Train
     curve: list[dict[str, float]] = []
     with ThreadPoolExecutor(2) as pool:
         steps = compile_steps(learner, state, draw(key), pool)
+        for one in steps.values():
+            one.result()
+        end = time.perf_counter() + wait_for_turn(seconds)
         while int(state.step) < config.steps and time.perf_counter() < end:
             first = int(state.step)
             name = "landmarks" if first < config.geometry_steps else "rendered"
@@ -197,10 +199,9 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--geometry-steps", type=int, default=4_000)
     parser.add_argument("--steps", type=int, default=20_000, help="of both kinds; rates fall to their end there")
-    parser.add_argument("--seconds", type=float, default=200.0, help="of training, compilation included")
+    parser.add_argument("--seconds", type=float, default=200.0, help="of training, when all is compiled")
     parser.add_argument("--work", type=Path, default=Path("runs/learning"))
     parser.add_argument("--resume", type=Path, metavar="learning.tar", help="of an earlier call")
-    parser.add_argument("--film", action="store_true", help="only make the people's pictures")
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
     changed = [f"--config.{one}" for one in options.set]
@@ -213,8 +214,6 @@ def main() -> None:
     pictures = options.work / "people.npz"
     if not pictures.exists():
         film(data, pictures, size=config.image_size)
-    if options.film:
-        return
     if options.resume:
         with tarfile.open(options.resume) as tar:
             tar.extractall(options.work, filter="data")

@@ -5,10 +5,11 @@
     python benchmarks/gpu_visit.py --minutes 9 --output visit --only step prediction --resume visit/learning.tar
     python benchmarks/gpu_visit.py --minutes 9 --output toy --toy        # a rehearsal, on any device
 
-Each item is a process of its own with its own time limit; one that fails does not stop the others. `visit.json` holds
-what every item has measured so far, and is written anew every few seconds; it keeps items of an earlier call into the
-same folder. `log.txt` has their output. The exit code is 1 if an item failed or was stopped. The training step is
-compiled, and clips of generated people are rendered, in the background from the start. Items name what ran beside them.
+Each item is a process of its own. All of them compile side by side, which takes most of a visit; then they measure one
+after the other, each with a time limit. An item that fails does not stop the others, and one that is not ready in time
+lets the others go first. `visit.json` holds what every item has measured so far, is written anew every few seconds, and
+keeps items of an earlier call into the same folder. `log.txt` has their output. The exit code is 1 if an item failed or
+was stopped. With JAX_COMPILATION_CACHE_DIR set, what was compiled is kept there for another visit.
 Needs jax, flax, optax, orbax-checkpoint, opencv, scipy, matplotlib and tqdm; items that need more are left out with the
 names of what is missing. The package need not be installed.
 """
@@ -26,12 +27,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from timing import missing_packages
-from visit_items import BACKGROUND, LISTS, TOY_BACKGROUND, Item
+from visit_items import LISTS, Item
 
 ROOT = Path(__file__).resolve().parents[1]
-POLL_SECONDS = 2.0
-LEAST_SECONDS = 5.0  # an item is not started with less
-MOST_PATIENCE = 120.0  # seconds that an item waits for the background
+POLL_SECONDS = 0.5
+LEAST_SECONDS = 5.0  # an item does not measure with less
+PREPARING = 0.5  # share of the visit after which whoever is ready begins
+MARGIN = 20.0  # seconds of its limit that an item is told to leave for writing what it found
 
 
 class Visit(NamedTuple):
@@ -39,26 +41,35 @@ class Visit(NamedTuple):
 
     output: Path
     work: Path  # items' own files
-    end: float  # time.monotonic()
+    begin: float  # time.monotonic()
+    end: float
     toy: bool
     resume: Path | None  # learning.tar of an earlier visit
 
     def left(self) -> float:
         return self.end - time.monotonic()
 
-    def start(self, arguments: list[str]) -> subprocess.Popen:
-        """Run a script of benchmarks/."""
+    def preparing_is_over(self) -> bool:
+        return time.monotonic() - self.begin > PREPARING * (self.end - self.begin)
+
+    def start(self, item: Item) -> subprocess.Popen:
+        """Run the script of an item."""
+        script, *arguments = [part.format(work=self.work) for part in (item.toy if self.toy else item.command)]
+        if self.resume and script == "gpu_learning.py":
+            arguments += ["--resume", str(self.resume)]
         places = {
             "PYTHONPATH": f"{ROOT}:{ROOT / 'kernels'}",
-            "JAX_COMPILATION_CACHE_DIR": str(self.work / "compiled"),
+            "JAX_COMPILATION_CACHE_DIR": os.environ.get("JAX_COMPILATION_CACHE_DIR", str(self.work / "compiled")),
             "XLA_PYTHON_CLIENT_PREALLOCATE": "false",  # several processes share the device
             "PYTHONUNBUFFERED": "1",
         }
+        if item.when == "turn":
+            places["VISIT_TURN"] = str(self.work / item.name)
         with (self.output / "log.txt").open("a") as log:
-            log.write(f"\n=== {' '.join(arguments)}\n")
+            log.write(f"\n=== {script} {' '.join(arguments)}\n")
             log.flush()
             return subprocess.Popen(
-                [sys.executable, str(ROOT / "benchmarks" / arguments[0]), *arguments[1:]],
+                [sys.executable, str(ROOT / "benchmarks" / script), *arguments, "--output", str(self.file(item))],
                 cwd=ROOT,
                 env=os.environ | places,
                 stdout=log,
@@ -66,55 +77,97 @@ class Visit(NamedTuple):
                 start_new_session=True,
             )
 
+    def file(self, item: Item) -> Path:
+        return self.work / f"{item.name}.json"
 
-def run_item(visit: Visit, item: Item, results: dict[str, Any], background: dict[str, subprocess.Popen]) -> None:
-    """Run one item, and put what it says into `results` while it runs."""
-    found: dict[str, Any] = {"state": "left out", "seconds": 0.0}
-    results[item.name] = found
-    missing = missing_packages(*item.needs)
-    if missing:
-        found["state"] = f"left out: needs {', '.join(missing)}"
-        return
-    if visit.left() < LEAST_SECONDS:
-        found["state"] = "left out: no time"
-        return
-    found["waited"] = wait_for([background[name] for name in item.prepares if name in background], visit)
-    file = visit.work / f"{item.name}.json"
-    limit = visit.left() if visit.toy else min(item.seconds, visit.left())
-    found["beside"] = [name for name, process in background.items() if process.poll() is None]
-    begin = time.monotonic()
-    process = visit.start([*fill_in(item.toy if visit.toy else item.command, visit, limit), "--output", str(file)])
-    state = ""
-    while not state:
-        time.sleep(POLL_SECONDS)
-        found["seconds"] = round(time.monotonic() - begin, 1)
-        if process.poll() is not None:
-            state = "done" if process.returncode == 0 else f"failed: exit code {process.returncode}, see log.txt"
-        elif found["seconds"] > limit:
-            stop(process)
-            state = f"stopped after its {limit:.0f} s"
-        found["state"] = state or "running"
-        found["result"] = read_json(file) or {}
+    def is_ready(self, item: Item) -> bool:
+        return (self.work / f"{item.name}.ready").exists()
+
+
+class Job(NamedTuple):
+    """An item that runs."""
+
+    item: Item
+    process: subprocess.Popen
+    begin: float  # time.monotonic()
+
+
+def run(visit: Visit, items: list[Item], results: dict[str, Any]) -> None:
+    """Run all items, and put what they say into `results` while they run."""
+    jobs: dict[str, Job] = {}
+    for item in items:
+        missing = missing_packages(*item.needs)
+        state = f"left out: needs {', '.join(missing)}" if missing else "not reached"
+        results[item.name] = {"state": state, "seconds": 0.0}
+        if not missing and item.when != "alone":
+            jobs[item.name] = Job(item, visit.start(item), time.monotonic())
+    try:
+        for job in [job for job in jobs.values() if job.item.when == "beside"]:
+            follow(visit, job, results, limit=job.item.seconds)
+        waiting = [item for item in items if item.when != "beside" and results[item.name]["state"] == "not reached"]
+        while waiting:
+            item = next_item(visit, waiting, jobs)
+            waiting.remove(item)
+            measure(visit, item, jobs, results)
+    finally:
+        for job in jobs.values():
+            stop(job.process)
         write(visit, results)
 
 
-def wait_for(processes: list[subprocess.Popen], visit: Visit) -> float:
-    """Wait a while for the background work that an item needs; otherwise the item would do it again."""
-    begin = time.monotonic()
-    while any(process.poll() is None for process in processes):
-        if time.monotonic() - begin > MOST_PATIENCE or visit.left() < LEAST_SECONDS:
-            break
+def next_item(visit: Visit, waiting: list[Item], jobs: dict[str, Job]) -> Item:
+    """The first of those that are ready; before half of the visit is over, only when all are."""
+    while True:
+        ready = [
+            item
+            for item in waiting
+            if item.when == "alone" or visit.is_ready(item) or jobs[item.name].process.poll() is not None
+        ]
+        if ready and (len(ready) == len(waiting) or visit.preparing_is_over()):
+            return ready[0]
+        if visit.left() < LEAST_SECONDS:
+            return waiting[0]
         time.sleep(POLL_SECONDS)
-    return round(time.monotonic() - begin, 1)
 
 
-def fill_in(command: list[str], visit: Visit, limit: float) -> list[str]:
-    """The command with {work}, {output} and {seconds}, what an item may spend on its work, filled in."""
-    places = {"work": visit.work, "seconds": max(round(limit - 20), 10)}
-    filled = [part.format(**places) for part in command]
-    if visit.resume and "gpu_learning.py" in command:
-        filled += ["--resume", str(visit.resume)]
-    return filled
+def measure(visit: Visit, item: Item, jobs: dict[str, Job], results: dict[str, Any]) -> None:
+    """Give an item its turn."""
+    found = results[item.name]
+    if item.when == "turn":
+        job = jobs[item.name]
+        found["prepared_s"] = round(time.monotonic() - job.begin, 1)
+        if job.process.poll() is None and not visit.is_ready(item):
+            found["state"] = "stopped: not ready in time"
+            return stop(job.process)
+    if visit.left() < LEAST_SECONDS:
+        found["state"] = "left out: no time"
+        return
+    limit = visit.left() if visit.toy else min(item.seconds, visit.left())
+    if item.when == "alone":
+        jobs[item.name] = Job(item, visit.start(item), time.monotonic())
+    else:
+        begin = visit.work / f"{item.name}.begin"
+        begin.with_suffix(".part").write_text(str(max(limit - MARGIN, LEAST_SECONDS)))
+        begin.with_suffix(".part").rename(begin)
+    follow(visit, jobs[item.name], results, limit=limit)
+
+
+def follow(visit: Visit, job: Job, results: dict[str, Any], *, limit: float) -> None:
+    """Wait for the end of an item, or for its limit or the visit's; it has run beside others until now."""
+    found, begin, state = results[job.item.name], time.monotonic(), ""
+    limit = min(limit, max(visit.left(), 0.0))
+    while not state:
+        time.sleep(POLL_SECONDS)
+        found["seconds"] = round(time.monotonic() - begin, 1)
+        if job.process.poll() is not None:
+            code = job.process.returncode
+            state = "done" if code == 0 else f"failed: exit code {code}, see log.txt"
+        elif found["seconds"] > limit:
+            stop(job.process)
+            state = f"stopped after its {limit:.0f} s"
+        found["state"] = state or "running"
+        found["result"] = read_json(visit.file(job.item)) or {}
+        write(visit, results)
 
 
 def read_json(file: Path) -> dict[str, Any] | None:
@@ -183,27 +236,14 @@ def main() -> None:
         parser.error(f"--output: {options.output} is a file, name a folder")
     options.output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as work:
-        end = time.monotonic() + 60 * options.minutes
+        begin = time.monotonic()
+        end = begin + 60 * options.minutes
         resume = options.resume.absolute() if options.resume else None
-        visit = Visit(options.output.absolute(), Path(work), end, options.toy, resume)
+        visit = Visit(options.output.absolute(), Path(work), begin, end, options.toy, resume)
         results: dict[str, Any] = read_json(visit.output / "visit.json") or {}
-        for item in items:
-            results.pop(item.name, None)
-        wanted = {name for item in items for name in item.prepares}
-        background = {
-            name: visit.start(fill_in(command, visit, visit.left()))
-            for name, command in (TOY_BACKGROUND if options.toy else BACKGROUND).items()
-            if name in wanted
-        }
-        try:
-            for item in items:
-                run_item(visit, item, results, background)
-        finally:
-            for process in background.values():
-                stop(process)
-            write(visit, results)
+        run(visit, items, results)
     print(table(items, results))
-    states = [results.get(item.name, {}).get("state", "") for item in items]
+    states = [results[item.name]["state"] for item in items]
     sys.exit(int(any(state.startswith(("failed", "stopped")) for state in states)))
 
 

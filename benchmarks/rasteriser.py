@@ -13,25 +13,37 @@ import argparse
 import itertools
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import tileraster
+from profiling import profile
 from scenes import capacity_for, head_shell
 from tileraster.backends import compositor_of
 from tileraster.splats import surfel_pairs
 from tileraster.splats.composited import Compositor
 from tileraster.splats.projection import project_surfels
-from tileraster.tiling.binning import Bins, TileGrid, bin_primitives, sum_entries
+from tileraster.tiling.binning import Bins, TileGrid, bin_primitives
 from tileraster.types import SplatInputs
 from tileraster.validation import choose_implementation
-from timing import DevicePeak, Timing, compile_all, device_peak, environment, time_program
+from timing import (
+    CompiledProgram,
+    DevicePeak,
+    Timing,
+    compile_all,
+    device_peak,
+    environment,
+    time_program,
+    wait_for_turn,
+)
 from tqdm import tqdm
 
 AXES = ("surfels", "pixels", "batch", "implementation")  # of the grid of scenes
 NEAR = 0.01
+PROFILED, LONGEST = 5, 40  # calls under the profiler, operations listed
 ROW = 20  # float32 numbers of a surfel that compositing reads, and of an entry's gradient: 13 geometry, 7 features
 SUMS = ROW - 13 + 3  # numbers of a pixel: features, depth and two of the distortion
 Functions = dict[str, tuple[Callable, tuple[Any, ...]]]  # each with its arguments
@@ -87,7 +99,7 @@ def whole_functions(scene: Scene) -> dict[str, Callable[[SplatInputs], Any]]:
 
 
 def stage_functions(scene: Scene) -> Functions:
-    """The parts of the tiled implementation, from the projection to the sum over entries.
+    """The parts of the tiled implementation, from the projection to the gradients of the primitives.
 
     `..._and_backward` runs the stage in front of its gradient as well.
     """
@@ -109,14 +121,12 @@ def stage_functions(scene: Scene) -> Functions:
     rows, boxes = jax.jit(project)(inputs)
     bins = jax.jit(bins_of)(boxes)
     keys = jax.random.bits(jax.random.key(0), (batch, scene.capacity), jnp.uint32)
-    entry_rows = jax.random.normal(jax.random.key(0), (bins.row.shape[0], ROW))
     return {
         "project": (project, (inputs,)),
         "bin": (bins_of, (boxes,)),
         "sort": (lambda keys: jax.lax.sort(keys, is_stable=False), (keys,)),
         "forward": (forward, (*rows, bins)),
         "forward_and_backward": (gradient(forward, (0, 1)), (*rows, bins)),
-        "gather": (sum_entries, (entry_rows, bins)),
         "project_and_backward": (gradient(lambda inputs: project(inputs)[0], 0), (inputs,)),
     }
 
@@ -137,8 +147,7 @@ def stage_report(scene: Scene, functions: Functions, timed: dict[str, float], pe
         "bin": timed["bin"] - timed["sort"],
         "sort": timed["sort"],
         "forward": timed["forward"],
-        "backward": timed["forward_and_backward"] - timed["forward"] - timed["gather"],
-        "gather": timed["gather"],
+        "backward": timed["forward_and_backward"] - timed["forward"],
         "project_backward": timed["project_and_backward"] - timed["project"],
     }
     geometry, _, bins = functions["forward"][1]
@@ -169,16 +178,15 @@ def stage_floors(scene: Scene, *, entries: int, geometry: jax.Array) -> dict[str
     outputs = 4 * pixels * (SUMS + 1)
     surfel_bytes = sum(value.nbytes for value in inputs[:5])
     operations = pair_operations(geometry[:1], tile=grid.tile)
-    backward_rows = 4 * ROW * entries
+    entry_rows = 4 * ROW * entries  # gradients of the entries: written, then read to be added up
     return {
         "project": Floor((surfel_bytes + 4 * (ROW + 6) * count) / 1e6, 0.0),
         "bin": Floor((4 * 6 * count + 2 * 4 * entries) / 1e6, 0.0),
         "sort": Floor(2 * 4 * entries / 1e6, 0.0),
         "forward": Floor((4 * ROW * entries + outputs) / 1e6, pairs * operations["forward"] / 1e9),
         "backward": Floor(
-            (backward_rows + 4 * ROW * entries + 2 * outputs) / 1e6, pairs * operations["backward"] / 1e9
+            (2 * entry_rows + 4 * ROW * (entries + count) + 2 * outputs) / 1e6, pairs * operations["backward"] / 1e9
         ),
-        "gather": Floor((backward_rows + 4 * ROW * count) / 1e6, 0.0),
         "project_backward": Floor((2 * surfel_bytes + 4 * ROW * count) / 1e6, 0.0),
     }
 
@@ -206,29 +214,44 @@ def pair_operations(geometry: jax.Array, *, tile: int) -> dict[str, float]:
     }
 
 
-def benchmark(scenes: list[Scene], *, stages: bool, peak: DevicePeak) -> list[dict[str, Any]]:
-    """Results of one scene drawn by several implementations. All programs are compiled together, then timed."""
-    whole = [{name: (one, (scene.inputs,)) for name, one in whole_functions(scene).items()} for scene in scenes]
-    parts = [stage_functions(scene) if stages and scene.implementation != "reference" else {} for scene in scenes]
-    jobs = {
-        (kind, k, name): job
-        for kind, functions in (("whole", whole), ("stages", parts))
-        for k, of_scene in enumerate(functions)
-        for name, job in of_scene.items()
+class Prepared(NamedTuple):
+    """A scene with its compiled programs."""
+
+    scene: Scene
+    whole: dict[str, CompiledProgram]
+    parts: Functions
+    stages: dict[str, CompiledProgram]
+
+
+def prepare(scene: Scene, *, stages: bool) -> Prepared:
+    whole = {name: (one, (scene.inputs,)) for name, one in whole_functions(scene).items()}
+    parts = stage_functions(scene) if stages and scene.implementation != "reference" else {}
+    programs = compile_all(
+        {("whole", name): job for name, job in whole.items()} | {("stages", name): job for name, job in parts.items()}
+    )
+    of_kind = {
+        kind: {name: one for (own, name), one in programs.items() if own == kind} for kind in ("whole", "stages")
     }
-    programs = compile_all(jobs)
-    for k, scene in enumerate(scenes):
-        if int(jnp.max(programs["whole", k, "forward"]().overflow)):
-            raise RuntimeError(f"the scene does not fit the lists of {scene.implementation}: it would be another scene")
-    timings = {key: time_program(program) for key, program in programs.items()}
-    reports = []
-    for k, scene in enumerate(scenes):
-        report = describe(scene, {name: timings["whole", k, name] for name in whole[k]})
-        if parts[k]:
-            timed = {name: timings["stages", k, name].wall_ms for name in parts[k]}
-            report["stages"] = stage_report(scene, parts[k], timed, peak)
-        reports.append(report)
-    return reports
+    return Prepared(scene, of_kind["whole"], parts, of_kind["stages"])
+
+
+def measure(prepared: Prepared, *, profiled: bool) -> dict[str, Any]:
+    """Times of one scene drawn by one implementation, as a whole and by its stages."""
+    scene = prepared.scene
+    if int(jnp.max(prepared.whole["forward"]().overflow)):
+        raise RuntimeError(f"the scene does not fit the lists of {scene.implementation}: it would be another scene")
+    report = describe(scene, {name: time_program(program) for name, program in prepared.whole.items()})
+    if prepared.stages:
+        timed = {name: time_program(program).wall_ms for name, program in prepared.stages.items()}
+        report["stages"] = stage_report(scene, prepared.parts, timed, device_peak())
+        if profiled:
+            report["longest"] = longest_operations(prepared.whole["forward_and_backward"])
+    return report
+
+
+def longest_operations(program: CompiledProgram) -> list[dict[str, Any]]:
+    """Of one call."""
+    return [one._asdict() for one in profile(program, program.run.as_text(), calls=PROFILED)[:LONGEST]]
 
 
 def describe(scene: Scene, whole: dict[str, Timing]) -> dict[str, Any]:
@@ -254,18 +277,32 @@ def main() -> None:
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 8, 32])
     parser.add_argument("--implementations", nargs="+", help="default: the one that the device takes by itself")
     parser.add_argument("--stages", type=int, nargs="*", metavar="BATCH", help="batches whose stages are timed: all")
+    parser.add_argument("--profile", action="store_true", help="list the longest operations, where stages are timed")
     parser.add_argument("--output", type=Path, default=Path("rasteriser.json"), help="scenes already in it are kept")
     options = parser.parse_args()
     implementations = options.implementations or [choose_implementation(None, jnp.float32)]
-    peak = device_peak()
-    report = environment() | {"peak": peak._asdict()}
+    report = environment()
     done = json.loads(options.output.read_text())["scenes"] if options.output.exists() else []
     known = {tuple(scene[name] for name in AXES) for scene in done}
-    for one in tqdm(list(itertools.product(options.surfels, options.pixels, options.batch)), unit="scene"):
-        scenes = [make_scene(*one, name) for name in implementations if (*one, name) not in known]
-        wanted = options.stages is None or one[2] in options.stages
-        done += benchmark(scenes, stages=wanted, peak=peak)
-        options.output.write_text(json.dumps(report | {"scenes": done}, indent=1) + "\n")
+    wanted = [
+        (*one, name)
+        for *one, name in itertools.product(options.surfels, options.pixels, options.batch, implementations)
+        if (*one, name) not in known
+    ]
+    # On an accelerator all programs are compiled before one is timed: compilers try their kernels on the device.
+    groups = [[one] for one in wanted] if jax.default_backend() == "cpu" else [wanted]
+    for group in tqdm(groups):
+        with ThreadPoolExecutor() as pool:
+            jobs = [
+                pool.submit(prepare, make_scene(*one), stages=options.stages is None or one[2] in options.stages)
+                for one in group
+            ]
+            prepared = [job.result() for job in jobs]
+        wait_for_turn()
+        for one in prepared:
+            done.append(measure(one, profiled=options.profile))
+            found = report | {"peak": device_peak()._asdict(), "scenes": done}
+            options.output.write_text(json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """How the benchmarks measure: repeated runs of compiled functions, and the highest rates of the device."""
 
 import datetime
+import functools
 import importlib.util
 import json
 import math
@@ -95,8 +96,9 @@ def measure(function: Callable, *arguments: Any) -> Timing:
     return time_program(compile_program(function, *arguments))
 
 
+@functools.cache
 def device_peak() -> DevicePeak:
-    """Rates of this device, measured in some seconds. Random numbers, as products of zeros are faster on some."""
+    """Rates of this device, measured once, in some seconds. Random numbers, as products of zeros are faster on some."""
     on_cpu = jax.default_backend() == "cpu"
     side, megabytes = (2048, 256) if on_cpu else (8192, 4096)
 
@@ -112,6 +114,21 @@ def device_peak() -> DevicePeak:
         bytes_per_s=2 * array.nbytes / (copy.wall_ms / 1e3),
         bfloat16_per_s=None if on_cpu else rate(jnp.bfloat16),
     )
+
+
+def wait_for_turn(seconds: float = math.inf) -> float:
+    """Before the first measurement, when all is compiled: wait until no other item of a visit measures.
+
+    Returns how many seconds the visit leaves for measuring; `seconds` outside of one. See gpu_visit.py.
+    """
+    turn = os.environ.get("VISIT_TURN")
+    if not turn:
+        return seconds
+    Path(f"{turn}.ready").touch()
+    begin = Path(f"{turn}.begin")
+    while not begin.exists():
+        time.sleep(0.1)
+    return float(begin.read_text())
 
 
 def environment() -> dict[str, object]:

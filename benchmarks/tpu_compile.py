@@ -53,7 +53,8 @@ def compile_kernel(target: str, kernel: str) -> None:
     import jax
     import jax.numpy as jnp
     from tileraster.pallas import tpu_backward, tpu_forward
-    from tileraster.pallas.composite import Lists, TileCotangents
+    from tileraster.pallas.composite import TileCotangents
+    from tileraster.pallas.entry_lists import Lists
     from tileraster.pallas.tuning import tpu_tuning
 
     mesh, sharding = _mesh(TARGETS[target], chips=1)

@@ -1,21 +1,21 @@
 """The items of benchmarks/gpu_visit.py: what they run, for how long, and which of their figures matter most."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 Result = dict[str, Any]
 
 
 class Item(NamedTuple):
-    """One process of a visit. In commands, {work} is a folder and {seconds} what may be spent on the work itself."""
+    """One process of a visit. In commands {work} is a folder for its files."""
 
     name: str
-    seconds: float  # limit
+    seconds: float  # limit from its turn on; of one that runs beside the others, from its start on
     command: list[str]  # script of benchmarks/ and its arguments; --output FILE is added
     toy: list[str]
     headline: Callable[[Result], str]
+    when: Literal["beside", "turn", "alone"] = "turn"
     needs: tuple[str, ...] = ()  # packages
-    prepares: tuple[str, ...] = ()  # names in BACKGROUND whose results it uses
 
 
 def _ceilings(result: Result) -> str:
@@ -89,13 +89,14 @@ def _truth(result: Result) -> str:
     return f"{len(result['curve'])} points, last {result['curve'][-1]}"
 
 
-KERNELS = ["pallas_gpu_mosaic", "pallas_gpu_triton"]
+KERNELS = ["pallas_gpu_triton", "pallas_gpu_mosaic"]
 RASTERISER = [
     "rasteriser.py", "--surfels", "40000", "20000", "--pixels", "224", "--batch", "32", "1",
-    "--implementations", *KERNELS, "xla", "--stages", "32",
+    "--implementations", *KERNELS, "--stages", "32", "--profile",
 ]  # fmt: skip
-STEP = ["gpu_step.py", "--batch", "64", "32", "--rasterizers", KERNELS[0], "xla"]
-LEARNING = ["gpu_learning.py", "--work", "{work}/learning", "--set", "data.embedded.processes=12"]
+PROFILE = ["gpu_step.py", "--without-graphs", "--batch", "32", "--rasterizers", KERNELS[0], "--steps", "3"]
+STEP = ["gpu_step.py", "--batch", "64", "32", "--rasterizers", KERNELS[0]]
+LEARNING = ["gpu_learning.py", "--work", "{work}/learning", "--set", "data.embedded.processes=8"]
 PREDICTION = ["gpu_predict.py", "--batch", "1", "64", "--mode", "reduce-overhead"]
 
 TOY_SHELL = ["--surfels", "300", "--pixels", "48", "--batch", "1"]
@@ -105,51 +106,42 @@ TOY_LEARNING = [
     "--set", "data.embedded.train_identities=6", "--set", "data.embedded.test_identities=3",
 ]  # fmt: skip
 
-# What is started with the visit, in the background.
-COMPILE = {
-    f"compile {batch} {rasterizer}": ["gpu_step.py", "--compile-only", "--batch", batch, "--rasterizers", rasterizer]
-    for batch, rasterizer in (("64", KERNELS[0]), ("64", "xla"), ("32", KERNELS[0]), ("32", "xla"))
-}
-BACKGROUND = COMPILE | {"film": [*LEARNING, "--film"]}
-TOY_BACKGROUND = {"compile 64 xla": [*TOY_STEP, "--compile-only"], "film": [*TOY_LEARNING, "--film"]}
-
+# beside: runs while the others prepare, as it times nothing. turn: prepares from the start on, and its script calls
+# timing.wait_for_turn. alone: is started at its turn.
 FIRST = [
     Item(
         "kernels",
-        150,
+        240,
         ["gpu_kernels.py"],
         ["gpu_kernels.py", *TOY_SHELL, "--runs", "2", "--implementations", "xla"],
         _kernels,
+        "beside",
     ),
+    Item("rasteriser", 90, RASTERISER, ["rasteriser.py", *TOY_SHELL, "--implementations", "xla"], _rasteriser),
+    Item("step", 60, STEP, [*TOY_STEP, "--steps", "2"], _step),
+    Item("profile", 40, PROFILE, [*TOY_STEP, "--steps", "2"], _step),
+    Item("prediction", 30, PREDICTION, ["gpu_predict.py", "--batch", "1", "--calls", "2"], _prediction),
     Item("ceilings", 30, ["ceilings.py"], ["ceilings.py"], _ceilings),
-    Item("rasteriser", 110, RASTERISER, ["rasteriser.py", *TOY_SHELL, "--implementations", "xla"], _rasteriser),
-    Item("step", 150, STEP, [*TOY_STEP, "--steps", "2"], _step, prepares=tuple(COMPILE)),
-    Item("prediction", 60, PREDICTION, ["gpu_predict.py", "--batch", "1", "--calls", "2"], _prediction),
-    Item(
-        "learning",
-        600,
-        [*LEARNING, "--seconds", "{seconds}"],
-        [*TOY_LEARNING, "--seconds", "{seconds}"],
-        _learning,
-        prepares=("film",),
-    ),
+    Item("learning", 600, LEARNING, TOY_LEARNING, _learning),
 ]
 DEEPER = [
-    Item("tuning", 150, ["gpu_tuning.py"], ["gpu_tuning.py", *TOY_SHELL, "--interpret"], _tuning),
+    Item("tuning", 60, ["gpu_tuning.py"], ["gpu_tuning.py", *TOY_SHELL, "--interpret"], _tuning),
     Item(
         "reproducible",
         200,
         ["gpu_reproducible.py", "--batch", "32", "--steps", "200"],
         ["gpu_reproducible.py", "--config", "configs/quickstart.py", "--batch", "2", "--steps", "3"],
         _reproducible,
+        "alone",
     ),
-    Item("gsplat", 300, ["gpu_gsplat.py"], ["gpu_gsplat.py"], _gsplat, needs=("torch", "gsplat")),
+    Item("gsplat", 300, ["gpu_gsplat.py"], ["gpu_gsplat.py"], _gsplat, "alone", needs=("torch", "gsplat")),
     Item(
         "truth",
         600,
         ["gpu_truth.py", "--minutes", "4"],
         ["gpu_truth.py", "--config", "configs/quickstart.py", "--minutes", "2", "--points", "1"],
         _truth,
+        "alone",
         needs=("grain", "array_record"),
     ),
 ]

@@ -38,6 +38,7 @@ def splat(
     count, channels = colors.shape[-2:]
     validation.check_size(width=width, height=height, channels=channels)
     validation.check_capacity(max_intersections)
+    given = tuple(name for name, value in arrays.items() if value is not None)
     if arrays["background"] is None:
         arrays["background"] = jnp.zeros((*batch, channels), colors.dtype)
     if arrays["screen_probe"] is None:
@@ -45,6 +46,7 @@ def splat(
     image = _render_splats(
         SplatInputs(**{name: flatten(value, batch) for name, value in arrays.items() if value is not None}),
         primitive,
+        given=given,
         width=width,
         height=height,
         near=float(near),
@@ -62,20 +64,21 @@ _SPLAT_SPECS = {
 
 # One compiled program per shape, also for calls outside jit.
 @functools.partial(
-    jax.jit, static_argnames=("primitive", "width", "height", "near", "implementation", "max_intersections")
+    jax.jit, static_argnames=("primitive", "given", "width", "height", "near", "implementation", "max_intersections")
 )
 def _render_splats(
     inputs: SplatInputs,
     primitive: str,
     *,
+    given: tuple[str, ...],
     width: int,
     height: int,
     near: float,
     implementation: str,
     max_intersections: int | None,
 ) -> Any:
-    """The image of either primitive, NaN where an input is."""
-    nan_or_zero = nan_where_input_is(*inputs)
+    """The image of either primitive, NaN where a given input is: XLA takes long to look through its own zeros."""
+    nan_or_zero = nan_where_input_is(*(getattr(inputs, name) for name in given))
     if inputs.opacities.shape[1] == 0:
         inputs = _with_one_invisible(inputs)
     size: dict[str, Any] = {"width": width, "height": height, "near": near}

@@ -13,9 +13,9 @@ from tileraster.constants import CAPACITY_STEP
 IMPLEMENTATIONS = ("reference", "xla", "pallas_tpu", "pallas_gpu")
 GPU_BACKENDS = ("pallas_gpu_mosaic", "pallas_gpu_triton")  # pallas_gpu by one of its two compilers, to compare them
 INTERPRETED = ("pallas_tpu_interpret", "pallas_gpu_interpret")  # on any device, for tests: slow
-# What None chooses. On GPUs plain XLA stays until pallas_gpu has been measured: it never ran on a GPU. pallas_tpu never
-# ran on a TPU either, but a TPU is slow at the gathers in the loops of plain XLA.
-DEFAULTS = {"tpu": "pallas_tpu", "gpu": "xla", "cpu": "xla"}
+# What None chooses. On a GPU pallas_gpu is the fastest (docs/experiments/gpu.md). pallas_tpu never ran on a TPU, but a
+# TPU is slow at the gathers in the loops of plain XLA.
+DEFAULTS = {"tpu": "pallas_tpu", "gpu": "pallas_gpu", "cpu": "xla"}
 
 
 def check_arrays(arrays: Mapping[str, jax.Array | None], specs: Mapping[str, Sequence[str | int]]) -> tuple[int, ...]:
@@ -90,6 +90,8 @@ def choose_implementation(requested: str | None, dtype: object, *, on_gpu: bool 
     platform, single = _platform(), dtype == jnp.float32
     if requested is None:
         chosen = DEFAULTS.get(platform, "xla") if single else "xla"
+        if chosen == "pallas_gpu" and (_on_amd() or not on_gpu):
+            chosen = "xla"
         _log_choice(chosen, platform)
         return chosen
     if requested not in IMPLEMENTATIONS + GPU_BACKENDS + INTERPRETED:
@@ -103,6 +105,8 @@ def choose_implementation(requested: str | None, dtype: object, *, on_gpu: bool 
         needed = requested.split("_")[1]
         if requested not in INTERPRETED and platform != needed:
             raise ValueError(f"implementation: {requested!r} needs a {needed.upper()}, this is a {platform}; {instead}")
+        if requested.startswith("pallas_gpu") and requested not in INTERPRETED and _on_amd():
+            raise ValueError(f"implementation: {requested!r} needs a GPU by NVIDIA, this is one by AMD; {instead}")
     return requested
 
 
@@ -122,6 +126,11 @@ def _platform() -> str:
     device = target_device() or getattr(jax.config, "jax_default_device", None)
     platform = getattr(device, "platform", device) or jax.default_backend()
     return "gpu" if platform in ("cuda", "rocm") else str(platform)
+
+
+def _on_amd() -> bool:
+    """Its GPUs do not know the machine code in the kernels."""
+    return "rocm" in getattr(getattr(current_device(), "client", None), "platform_version", "")
 
 
 @functools.cache

@@ -18,6 +18,7 @@ GPUS = {
 }
 # XLA chooses its own matrix products by timing them, which needs a device.
 _GPU_FLAGS = "--xla_gpu_autotune_level=0 --xla_gpu_enable_triton_gemm=false"
+CUDA_TOOLKITS = ("cu13", "cuda_nvcc")  # where the packages of CUDA 13 and 12 put the compiler
 TPU_VARIABLES = {
     "TPU_SKIP_MDS_QUERY": "1",
     "TPU_WORKER_HOSTNAMES": "localhost",
@@ -41,8 +42,8 @@ def prepare(name: str) -> None:
         return
     flags = [os.environ.get("XLA_FLAGS", ""), _GPU_FLAGS]
     found = importlib.util.find_spec("nvidia")
-    for folder in (found.submodule_search_locations or []) if found else []:
-        compiler = Path(folder) / "cuda_nvcc"
+    folders = [Path(folder) for folder in found.submodule_search_locations or []] if found else []
+    for compiler in (folder / toolkit for folder in folders for toolkit in CUDA_TOOLKITS):
         if compiler.exists():
             flags.append(f"--xla_gpu_cuda_data_dir={compiler}")
             os.environ["PATH"] = f"{compiler / 'bin'}:{os.environ['PATH']}"
@@ -67,7 +68,7 @@ def find_target(name: str) -> Target:
     try:
         found = topologies.get_topology_desc(platform="cuda" if gpu else "tpu", topology_name=name, **options)
     except (NotImplementedError, RuntimeError) as error:
-        way_out = f'pip install "jax[{"cuda12" if gpu else "tpu"}]" brings it, no device is needed'
+        way_out = f'pip install "jax[{"cuda13" if gpu else "tpu"}]" brings it, no device is needed'
         raise ValueError(f"topology {name}: no compiler for it; {way_out} ({error})") from error
     return Target(kind, np.array(found.devices), "pallas_gpu" if gpu else "pallas_tpu")
 

@@ -3,7 +3,7 @@
     sheap compile-report base --topology v5p:4x8x8 --batch-per-chip 16
 
 Compiles the run's rendered training step with the compiler for TPUs (`pip install "jax[tpu]"`) or for GPUs (`pip
-install "jax[cuda12]"` in an environment of its own, topologies such as h200). It needs no device, no weights and no
+install "jax[cuda13]"`, topologies such as h200). It needs no device, no weights and no
 data. It prints memory, operations and traffic per chip, the transfers between chips, and a roofline estimate of the
 step's time, on TPUs for other numbers of chips as well. `--save` keeps the result in benchmarks/results/scale.json and
 writes the table of docs/scale.md anew.
@@ -126,7 +126,7 @@ def compile_step(config: Config, topology_name: str, *, batch_per_chip: int) -> 
         bundles=sum(bundles[kernel]["bundles_per_entry"] for kernel in bundles if kernel in ("forward", "backward")),
         compile_seconds=round(time.monotonic() - begin),
         notes=run.notes,
-        versions={name: version(name) for name in ("jax", "jax-cuda12-plugin" if kind in GPUS else "libtpu")},
+        versions={name: version(name) for name in ("jax", "jaxlib" if kind in GPUS else "libtpu")},
     )
 
 

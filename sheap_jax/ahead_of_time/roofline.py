@@ -1,6 +1,7 @@
 """How long a step takes at best: what it computes and moves, divided by what chips can do.
 
-Every number that is not from the compiler is here. Nothing was measured on a TPU or GPU.
+Every number that is not from the compiler is here. Nothing was measured on a TPU; docs/experiments/gpu.md has what was
+measured on a GPU.
 """
 
 from typing import NamedTuple
@@ -26,8 +27,8 @@ CHIPS = {
     "h100": Chip(989e12, 80e9, 3352e9, 450e9, 1.98e9, 1, 1),
     "h200": Chip(989e12, 141e9, 4800e9, 450e9, 1.98e9, 1, 1),
 }
-# (tile, surfel) entries per surfel, head shells at 224 pixels: 1.3 to 1.9 on tiles of 32 pixels, 1.8 to 2.5 on 16.
-ENTRIES_PER_SURFEL = {"pallas_tpu": 1.6, "pallas_gpu": 2.2}
+# (tile, surfel) entries per surfel, head shells at 224 pixels: 1.3 to 1.9 on tiles of 32 pixels, 2.7 to 3.3 on 8.
+ENTRIES_PER_SURFEL = {"pallas_tpu": 1.6, "pallas_gpu": 3.0}
 
 
 class Assumptions(NamedTuple):

@@ -37,16 +37,20 @@ def test_unknown_chips_are_refused_with_those_that_are_known():
         accelerators.find_target("h300:8")
 
 
+def _gpu_compiler() -> bool:
+    return any(importlib.util.find_spec(f"jax_cuda{version}_plugin") is not None for version in (12, 13))
+
+
 def test_a_compiler_that_is_not_there_is_named():
-    if importlib.util.find_spec("jax_cuda12_plugin") is not None:
+    if _gpu_compiler():
         pytest.skip("the GPU compiler is installed")
-    with pytest.raises(ValueError, match=r'h200: no compiler for it; pip install "jax\[cuda12\]" brings it'):
+    with pytest.raises(ValueError, match=r'h200: no compiler for it; pip install "jax\[cuda13\]" brings it'):
         accelerators.find_target("h200")
 
 
 def test_a_machine_of_gpus():
-    if importlib.util.find_spec("jax_cuda12_plugin") is None:
-        pytest.skip('needs the GPU compiler: pip install "jax[cuda12]"; no GPU')
+    if not _gpu_compiler():
+        pytest.skip('needs the GPU compiler: pip install "jax[cuda13]"; no GPU')
     target = accelerators.find_target("h200:8")
     assert target.devices.size == 8
     assert target.rasterizer == "pallas_gpu"

@@ -8,42 +8,48 @@ from pathlib import Path
 
 import pytest
 
+ROOT = Path(__file__).parents[2]
+
 SCRIPT = """
 import json, os, sys, time
+sys.path.insert(0, {benchmarks!r})
+from timing import wait_for_turn
 output = sys.argv[sys.argv.index("--output") + 1]
 {body}
 """
-SAY = "open(output, 'w').write(json.dumps({'value': %d}))\n"
+SAY = "open(output, 'w').write(json.dumps({'value': %s}))\n"
 BODIES = {
     "good": SAY % 1 + "print('a line for the log')",
     "bad": SAY % 2 + "sys.exit(3)",
     "slow": SAY % 3 + "time.sleep(60)",
     "half": "open(output, 'w').write('{')\ntime.sleep(60)",
+    "first": "left = wait_for_turn(); begin = time.time(); time.sleep(0.3)\n" + SAY % "[left, begin, time.time()]",
+    "second": "left = wait_for_turn(); begin = time.time(); time.sleep(0.3)\n" + SAY % "[left, begin, time.time()]",
+    "late": "time.sleep(60)\nwait_for_turn()",
 }
 
 
 @pytest.fixture
 def visit(load, monkeypatch, tmp_path):
-    """visit(items, minutes): table and results of made-up items."""
+    """visit(items, *arguments): table and results of made-up items."""
     gpu_visit = load("gpu_visit")
     monkeypatch.setattr(gpu_visit, "POLL_SECONDS", 0.05)
-    monkeypatch.setattr(gpu_visit, "MOST_PATIENCE", 0.5)
 
-    def item(name, *, seconds=30.0, needs=(), prepares=()):
+    def item(name, *, seconds=30.0, when="alone", needs=()):
         script = tmp_path / f"{name}.py"
-        script.write_text(SCRIPT.format(body=BODIES[name]))
-        return gpu_visit.Item(name, seconds, [str(script)], [], lambda one: f"value {one['value']}", needs, prepares)
+        script.write_text(SCRIPT.format(body=BODIES[name], benchmarks=str(ROOT / "benchmarks")))
+        return gpu_visit.Item(name, seconds, [str(script)], [], lambda one: f"value {one['value']}", when, needs)
 
-    def call(items, *arguments, background=None):
+    def call(items, *arguments):
         made = [item(name, **options) for name, options in items.items()]
         monkeypatch.setitem(gpu_visit.LISTS, "first", made)
-        monkeypatch.setattr(gpu_visit, "BACKGROUND", background or {})
         monkeypatch.setattr(sys, "argv", ["gpu_visit.py", "--output", str(tmp_path / "out"), *arguments])
         with pytest.raises(SystemExit) as end:
             gpu_visit.main()
-        states = [one["state"] for one in json.loads((tmp_path / "out/visit.json").read_text()).values()]
+        found = json.loads((tmp_path / "out/visit.json").read_text())
+        states = [found[name]["state"] for name in items]
         assert end.value.code == any(state.startswith(("failed", "stopped")) for state in states)
-        return json.loads((tmp_path / "out/visit.json").read_text())
+        return found
 
     return call
 
@@ -74,14 +80,19 @@ def test_the_end_of_the_visit_holds_for_all(visit):
     assert found["good"]["state"] == "left out: no time"
 
 
-def test_background_work_is_named_and_ended(visit, tmp_path):
-    place = tmp_path / "pid"
-    script = tmp_path / "background.py"
-    script.write_text(f"import os, time\nopen({str(place)!r}, 'w').write(str(os.getpid()))\ntime.sleep(60)")
-    found = visit({"slow": {"seconds": 1.0, "prepares": ("compiling",)}}, background={"compiling": [str(script)]})
-    assert found["slow"]["beside"] == ["compiling"]
-    assert found["slow"]["waited"] >= 0.5
-    assert not Path(f"/proc/{place.read_text()}").exists()
+def test_items_prepare_together_and_measure_one_after_the_other(visit):
+    found = visit({"first": {"when": "turn"}, "bad": {"when": "beside"}, "second": {"when": "turn"}})
+    (left, _, end), (_, begin, _) = (found[name]["result"]["value"] for name in ("first", "second"))
+    assert begin >= end
+    assert left == 10.0  # of 30 seconds, 20 are for writing what was found
+    assert found["first"]["state"] == found["second"]["state"] == "done"
+    assert found["first"]["prepared_s"] > 0
+
+
+def test_who_is_not_ready_in_time_lets_the_others_go_first(visit):
+    found = visit({"late": {"when": "turn"}, "second": {"when": "turn"}}, "--minutes", "0.2")
+    assert found["second"]["state"] == "done"
+    assert found["late"]["state"] == "stopped: not ready in time"
 
 
 def test_a_second_visit_keeps_the_other_items_of_the_first(visit):
@@ -113,10 +124,7 @@ def test_wrong_options_are_named_before_anything_starts(load, monkeypatch, tmp_p
 @pytest.mark.parametrize("which", ["first", "deeper"])
 def test_commands_of_all_items_are_understood_by_their_scripts(load, monkeypatch, which):
     """The arguments are parsed by the scripts themselves; nothing is run."""
-    items = load("visit_items")
-    background = [items.BACKGROUND, items.TOY_BACKGROUND]
-    commands = [command for item in items.LISTS[which] for command in (item.command, item.toy)]
-    commands += [command for named in background for command in named.values()]
+    commands = [command for item in load("visit_items").LISTS[which] for command in (item.command, item.toy)]
 
     class Parsed(Exception):
         """The parser was content."""
@@ -129,15 +137,20 @@ def test_commands_of_all_items_are_understood_by_their_scripts(load, monkeypatch
 
     monkeypatch.setattr(argparse.ArgumentParser, "parse_known_args", stop_after)
     for script, *arguments in commands:
-        filled = [part.format(work="work", seconds=10) for part in arguments]
+        filled = [part.format(work="work") for part in arguments]
         monkeypatch.setattr(sys, "argv", [script, *filled, "--output", "out.json"])
         with pytest.raises(Parsed):
             load(script.removesuffix(".py")).main()
 
 
-def test_names_of_background_work_are_known(load):
+def test_names_are_told_apart(load):
+    items = load("visit_items")
+    everything = [*items.FIRST, *items.DEEPER]
+    assert len({one.name for one in everything}) == len(everything)
+
+
+def test_scripts_that_get_a_turn_wait_for_it(load):
     items = load("visit_items")
     for one in (*items.FIRST, *items.DEEPER):
-        assert set(one.prepares) <= items.BACKGROUND.keys()
-    assert items.TOY_BACKGROUND.keys() <= items.BACKGROUND.keys()
-    assert len({one.name for one in (*items.FIRST, *items.DEEPER)}) == len(items.FIRST) + len(items.DEEPER)
+        waits = "wait_for_turn(" in (ROOT / "benchmarks" / one.command[0]).read_text()
+        assert waits == (one.when == "turn"), one.name

@@ -22,7 +22,7 @@ from sheap_jax.morphable.storage import save_model
 from sheap_jax.types import Frame
 from tests.training.conftest import ellipsoid
 
-STAGES = {"project", "bin", "sort", "forward", "backward", "gather", "project_backward"}
+STAGES = {"project", "bin", "sort", "forward", "backward", "project_backward"}
 SHELL = ("--surfels", 200, "--pixels", 24, "--batch", 1)
 
 
@@ -103,17 +103,13 @@ def test_gpu_gsplat_names_what_is_missing(run):
         run("gpu_gsplat")
 
 
-def test_gpu_step_compiles_then_times_and_profiles(run, tiny_config, head, compilation_cache):
-    """A program compiled from shapes alone is found in the cache by the run that measures."""
+def test_gpu_step_times_and_profiles(run, tiny_config, head):
     arguments = "--config", tiny_config, "--head", head, "--batch", 2, "--steps", 1, "--rasterizers", "xla"
-    run("gpu_step", *arguments, "--compile-only")
-    before = {path.name for path in compilation_cache.glob("jit_step*-cache")}
     (program,) = run("gpu_step", *arguments)["programs"]
-    assert before
-    assert {path.name for path in compilation_cache.glob("jit_step*-cache")} == before
     assert program["applied"]
     assert program["rasterizer"] == "xla"
     assert program["stages"]["by_stage"]["surfels"]["ms"] > 0
+    assert program["stages"]["by_stage"]["surfels"]["longest"]
 
 
 def test_gpu_reproducible(load, tiny_config, head):
@@ -251,10 +247,11 @@ def _landmarks7():
     return 1000 * head.landmarks
 
 
-def test_gpu_compile_says_what_it_needs(run, load, capsys):
-    with pytest.raises(SystemExit):
+def test_gpu_compile_says_what_it_needs(run):
+    if importlib.util.find_spec("triton") is not None:
+        pytest.skip("triton is installed: the script would compile")
+    with pytest.raises(SystemExit, match="needs triton"):
         run("gpu_compile", output=False)
-    assert "--cuda" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -44,7 +44,7 @@ def test_measured_capacity_is_the_smallest_that_fits(columns):
 def test_entries_are_counted_on_the_tiles_of_the_implementation():
     arrays = scene(2)
     fine, coarse = (
-        measure_capacity(*arrays, **SIZE, headroom=1.0, implementation=name) for name in ("xla", "pallas_gpu_interpret")
+        measure_capacity(*arrays, **SIZE, headroom=1.0, implementation=name) for name in ("xla", "pallas_tpu_interpret")
     )
     assert coarse < fine
     with pytest.raises(ValueError, match="reference"):

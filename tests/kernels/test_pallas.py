@@ -1,15 +1,21 @@
 """What the Pallas kernels have of their own: many channels, batches, lists that end early, races, what they refuse."""
 
 import functools
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from tileraster import rasterize_ellipsoids, rasterize_mesh, rasterize_surfels, validation
-from tileraster.pallas.composite import Lists, TileCotangents
+from tileraster.pallas import gpu_triton
+from tileraster.pallas.composite import Primitives, TileCotangents
+from tileraster.pallas.entry_lists import Lists
 from tileraster.pallas.kernels import gpu_kernels
-from tileraster.pallas.tuning import GPU_TUNING, GpuTuning
+from tileraster.pallas.tuning import MOSAIC_TUNING, TRITON_TUNING, GpuTuning
+from tileraster.splats.projection import project_surfels
+from tileraster.tiling.binning import Bins, TileGrid, bin_primitives, sum_entries
+from tileraster.types import SplatInputs
 
 from tests.kernels import test_ellipsoids
 from tests.kernels.cases import (
@@ -127,16 +133,110 @@ def test_tpu_kernels_are_free_of_races_and_end_early(capfd):
     assert not np.asarray(gradients.moments.a)[1:3].any()
 
 
+def small_primitives(grid: TileGrid, *, capacity: int = 512) -> tuple[Primitives, TileCotangents]:
+    """Thirty surfels on a few tiles."""
+    scene = random_scene(0, 30)
+    probe = jnp.zeros((1, 30, 2))
+    projected = project_surfels(SplatInputs(*(value[None] for value in scene), probe), near=0.01)
+    features = jnp.concatenate([scene.colors, projected.normal[0], jnp.ones((30, 1))], axis=-1)
+    bins = bin_primitives(projected.boxes, grid, capacity=capacity)
+    ones = jnp.ones((grid.tiles, grid.tile**2))
+    cotangents = TileCotangents(jnp.ones((grid.tiles, 7, grid.tile**2)), *[ones] * 4)
+    return Primitives(projected.geometry[0], features, bins), cotangents
+
+
 @pytest.mark.parametrize("kernel", ["forward", "backward"])
-@pytest.mark.parametrize("backend", ["triton", "mosaic"])
-@pytest.mark.parametrize("tuning", [GPU_TUNING, GpuTuning(16, 16, 2, 8)])
+@pytest.mark.parametrize(
+    ("backend", "tuning"),
+    [
+        ("triton", TRITON_TUNING),
+        ("triton", GpuTuning(16, 16, 2, 8)),
+        ("mosaic", MOSAIC_TUNING),
+        ("mosaic", GpuTuning(16, 16, 4, 4)),
+    ],
+)
 def test_gpu_kernels_lower_for_cuda(kernel, backend, tuning):
     """Checks operations and shapes, not the GPU's compiler, which is not here."""
-    lists, cotangents = small_lists(chunk=tuning.chunk, pixels=tuning.tile**2)
-    arguments = (lists,) if kernel == "forward" else (lists, cotangents)
-    run = functools.partial(getattr(gpu_kernels(f"pallas_gpu_{backend}", tuning), kernel), near=0.01)
+    grid = TileGrid(**BATCH, tile=tuning.tile)
+    primitives, cotangents = small_primitives(grid)
+    arguments = (primitives,) if kernel == "forward" else (primitives, cotangents)
+    run = functools.partial(getattr(gpu_kernels(f"pallas_gpu_{backend}", tuning), kernel), grid=grid, near=0.01)
     text = jax.jit(run).trace(*arguments).lower(lowering_platforms=("cuda",)).as_text()
     assert {"triton": "triton", "mosaic": "mosaic_gpu"}[backend] in text
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 20, 31, 32])
+def test_a_warp_adds_up_all_planes_at_once(count):
+    """Every thread gets one sum; together they have each sum, in whatever order."""
+    lane = jnp.arange(32)
+    planes = [jnp.asarray(np.random.default_rng(k).normal(size=32), jnp.float32) for k in range(count)]
+    total, column = gpu_triton.sums_of_warp(planes, lane, lambda value, bit: value[lane ^ bit])
+    found = {int(k): float(value) for k, value in zip(column, total, strict=True) if k < count}
+    assert found == pytest.approx({k: float(jnp.sum(plane)) for k, plane in enumerate(planes)}, abs=1e-5)
+
+
+def test_the_gpu_sums_entries_as_xla_does():
+    bins = small_primitives(TileGrid(**BATCH, tile=8))[0].bins
+    values = jax.random.normal(jax.random.key(0), (bins.row.shape[0], 5))
+    found = gpu_triton.sum_entries(values, bins, interpret=True)
+    np.testing.assert_allclose(found, sum_entries(values, bins), atol=1e-5)
+    assert int(jnp.max(bins.entries)) > 1
+
+
+def test_strips_of_a_tile_make_one_picture():
+    """A tile is the same whether each thread has one pixel of it or two."""
+    grid = TileGrid(**BATCH, tile=8)
+    primitives, cotangents = small_primitives(grid)
+    found = []
+    for warps in (1, 2):
+        kernels = gpu_kernels("pallas_gpu_interpret", GpuTuning(8, 4, warps, warps))
+        run = jax.jit(functools.partial(kernels.backward, grid=grid, near=0.01), compiler_options=QUICK_TO_COMPILE)
+        forward = jax.jit(functools.partial(kernels.forward, grid=grid, near=0.01), compiler_options=QUICK_TO_COMPILE)
+        found.append((forward(primitives), run(primitives, cotangents)))
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-4), *found)
+    assert np.asarray(found[0][0].alpha).max() > 0.5
+
+
+def test_more_than_a_gpu_kernel_can_count_is_refused():
+    """Nothing is computed: a thousand images of 40,000 surfels have two billion numbers of gradients."""
+    grid = TileGrid(width=224, height=224, tile=8)
+    rows, tiles, entries = 1000 * 40_000, 1000 * grid.tiles, 1000 * 196_608
+
+    def numbers(*shape: int) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(shape, jnp.float32)
+
+    def whole(size: int) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((size,), jnp.int32)
+
+    bins = Bins(*map(whole, (entries, entries, tiles, tiles, rows, rows, 1000)))
+    cotangents = TileCotangents(numbers(tiles, 7, 64), *[numbers(tiles, 64)] * 4)
+    kernels = gpu_kernels("pallas_gpu_interpret", TRITON_TUNING)
+    run = functools.partial(kernels.backward, grid=grid, near=0.01)
+    with pytest.raises(
+        ValueError, match=r"pallas_gpu: an array of shape \(196608000, 20\) is too large .* fewer images"
+    ):
+        jax.eval_shape(run, Primitives(numbers(rows, 13), numbers(rows, 7), bins), cotangents)
+
+
+def test_a_gpu_tile_ends_early_and_its_other_entries_get_no_gradient():
+    """Ten opaque surfels that fill the tile: after the first chunk of four no light is left."""
+    tuning, grid = GpuTuning(8, 4, 1, 1), TileGrid(width=8, height=8, tile=8)
+    kernels = gpu_kernels("pallas_gpu_interpret", tuning)
+    geometry = np.zeros((10, 13), np.float32)
+    geometry[:, :2] = 4.0  # the middle of the tile
+    geometry[:, [2, 5]] = 100.0  # a disc of a hundred pixels
+    geometry[:, 6] = 1e4
+    geometry[:, 11], geometry[:, 12] = np.arange(1, 11), 0.99
+    order, zero = jnp.arange(10), jnp.zeros(1, jnp.int32)
+    bins = Bins(order, order, zero, zero + 10, order, jnp.ones(10, jnp.int32), zero)
+    primitives = Primitives(jnp.asarray(geometry), jnp.ones((10, 2)), bins)
+    sums = kernels.forward(primitives, grid=grid, near=0.01)
+    assert (np.asarray(sums.alpha) > 0.999).all()
+    ones = jnp.ones((1, 64))
+    gradients = kernels.backward(primitives, TileCotangents(jnp.ones((1, 2, 64)), *[ones] * 4), grid=grid, near=0.01)
+    assert (np.abs(np.asarray(gradients.features[0, 0])) > 0).all()
+    assert not np.asarray(gradients.features[4:]).any()
+    assert not np.asarray(gradients.geometry[4:]).any()
 
 
 def test_tpu_ellipsoids_are_those_of_the_brute_force():
@@ -196,7 +296,7 @@ def test_tpu_triangles_agree_with_ray_casting():
     assert int(image.overflow) == 0
 
 
-@pytest.mark.parametrize(("platform", "default"), [("cpu", "xla"), ("gpu", "xla"), ("tpu", "pallas_tpu")])
+@pytest.mark.parametrize(("platform", "default"), [("cpu", "xla"), ("gpu", "pallas_gpu"), ("tpu", "pallas_tpu")])
 def test_default_and_refusals_go_by_the_device(monkeypatch, platform, default):
     monkeypatch.setattr(validation, "_platform", lambda: platform)
     assert validation.choose_implementation(None, jnp.float32) == default
@@ -209,3 +309,13 @@ def test_default_and_refusals_go_by_the_device(monkeypatch, platform, default):
                 validation.choose_implementation(name, jnp.float32)
         with pytest.raises(TypeError, match="takes float32, got"):
             validation.choose_implementation(name, jnp.float64)
+
+
+def test_a_gpu_by_amd_gets_plain_xla(monkeypatch):
+    """The kernels have machine code of NVIDIA's in them."""
+    device = SimpleNamespace(client=SimpleNamespace(platform_version="rocm 70000"))
+    monkeypatch.setattr(validation, "_platform", lambda: "gpu")
+    monkeypatch.setattr(validation, "current_device", lambda: device)
+    assert validation.choose_implementation(None, jnp.float32) == "xla"
+    with pytest.raises(ValueError, match="needs a GPU by NVIDIA, this is one by AMD"):
+        validation.choose_implementation("pallas_gpu", jnp.float32)

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int
 
 from tileraster.mesh.intersection import face_boxes, pixel_rays, visible_faces
 from tileraster.mesh.search_xla import NearestFaces
-from tileraster.pallas.composite import gather_entries
+from tileraster.pallas.entry_lists import gather_entries
 from tileraster.pallas.tpu_forward import CHUNK, LANES, ROW, ROWS, SUBLANES, TILE, read_entry
 from tileraster.tiling.binning import ScreenBoxes, TileGrid, bin_primitives, default_capacity, join_tiles
 from tileraster.tiling.chunks import cut_into_chunks

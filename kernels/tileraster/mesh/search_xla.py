@@ -7,9 +7,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from tileraster.mesh.intersection import face_boxes, intersect, ray_of, visible_faces
+from tileraster.validation import current_device
 
-# Candidates (pixel of a face's bounding box) tested per iteration: large enough to amortise the loop, small for cache.
-CANDIDATES_PER_STEP = 1 << 14
+# Candidates (pixel of a face's bounding box) tested per iteration. On a CPU large enough to amortise the loop and small
+# for its cache; elsewhere large, as an iteration costs the same time however few it tests.
+CANDIDATES_PER_STEP, CANDIDATES_ELSEWHERE = 1 << 14, 1 << 20
 # int32 enumerates the candidates of the whole batch; faces beyond this many are dropped and counted.
 MOST_CANDIDATES = 1 << 30
 
@@ -40,6 +42,7 @@ def _boxes(
     height: int,
     near: float,
     max_candidates: int,
+    step: int,
 ) -> _Boxes:
     boxes = face_boxes(corners, intrinsics, near=near)
     size = jnp.array([width, height], corners.dtype)
@@ -54,7 +57,7 @@ def _boxes(
     overflow = jnp.sum(count - kept, axis=-1)
     kept = kept.reshape(-1)
     end = jnp.cumsum(kept)
-    size = kept.size + CANDIDATES_PER_STEP
+    size = kept.size + step
     slot = jnp.where(kept > 0, jnp.cumsum(kept > 0) - 1, size)
 
     def compact(values: Array, padding: Array | int) -> Array:
@@ -89,14 +92,17 @@ def nearest_faces(
     batch, count = corners.shape[:2]
     limit = min(max_intersections or MOST_CANDIDATES, MOST_CANDIDATES // batch)
     visible = visible_faces(corners, near=near, cull_backfaces=cull_backfaces)
-    boxes = _boxes(corners, intrinsics, visible, width=width, height=height, near=near, max_candidates=limit)
+    on_cpu = current_device().platform == "cpu"
+    together = CANDIDATES_PER_STEP if on_cpu else CANDIDATES_ELSEWHERE
+    options = {"width": width, "height": height, "near": near}
+    boxes = _boxes(corners, intrinsics, visible, **options, max_candidates=limit, step=together)
     table = corners.reshape(batch * count, 9)
     pixels = batch * height * width
 
     def step(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         base, depth_buffer, face_buffer = state
-        slot = base + jnp.arange(CANDIDATES_PER_STEP, dtype=jnp.int32)
-        box = _owner(boxes.start, base)
+        slot = base + jnp.arange(together, dtype=jnp.int32)
+        box = _owner(boxes.start, base, together)
         offset = slot - boxes.start[box]
         x = boxes.left[box] + offset % boxes.width[box]
         y = boxes.top[box] + offset // boxes.width[box]
@@ -112,7 +118,7 @@ def nearest_faces(
         face_buffer = jnp.where(nearer < depth_buffer, batch * count, face_buffer)
         winner = shown & (depth == nearer.at[target].get(mode="fill", fill_value=0.0))
         face_buffer = face_buffer.at[jnp.where(winner, target, pixels)].min(row, mode="drop")
-        return base + CANDIDATES_PER_STEP, nearer, face_buffer
+        return base + together, nearer, face_buffer
 
     start = (
         jnp.int32(0),
@@ -125,13 +131,13 @@ def nearest_faces(
     return NearestFaces(jnp.where(face < batch * count, face - first, -1), boxes.overflow)
 
 
-def _owner(start: Int[Array, "n"], base: Int[Array, ""]) -> Int[Array, "m"]:
-    """Which box each of the next CANDIDATES_PER_STEP candidates belongs to: the last one that starts at or before it.
+def _owner(start: Int[Array, "n"], base: Int[Array, ""], count: int) -> Int[Array, "m"]:
+    """Which box each of the next `count` candidates belongs to: the last one that starts at or before it.
 
     Boxes mark the candidate where they start, a running maximum fills the gaps.
     """
     first = jnp.searchsorted(start, base, side="right").astype(jnp.int32) - 1
-    window = jax.lax.dynamic_slice_in_dim(start, first, CANDIDATES_PER_STEP) - base
-    marks = jnp.zeros((CANDIDATES_PER_STEP,), jnp.int32)
-    marks = marks.at[jnp.maximum(window, 0)].max(jnp.arange(CANDIDATES_PER_STEP, dtype=jnp.int32), mode="drop")
+    window = jax.lax.dynamic_slice_in_dim(start, first, count) - base
+    marks = jnp.zeros((count,), jnp.int32)
+    marks = marks.at[jnp.maximum(window, 0)].max(jnp.arange(count, dtype=jnp.int32), mode="drop")
     return first + jax.lax.cummax(marks)

@@ -1,7 +1,8 @@
 """What a Pallas kernel reads of an entry, in 16 numbers, and how their gradient becomes that of the surfel.
 
-The kernels work on one tile with scaled pixel coordinates (X, Y) = PIXEL_SCALE (x, y) relative to its middle, and with
-powers of two: alpha = 2^(log_opacity - e). The scales are chosen so that no factors are left:
+The kernels work on one tile with scaled pixel coordinates (X, Y) = PIXEL_SCALE (x, y), and with powers of two:
+alpha = 2^(log_opacity - e). Coordinates are relative to an origin: the middle of the tile on a TPU, the corner of the
+image on a GPU. The scales are chosen so that no factors are left:
 
     e = (X - F)^2 + (Y - G)^2          filter branch, z = z_c
     e = (a^2 + b^2) / g^2              on the disc, z = 1 / g
@@ -30,7 +31,7 @@ ROW = 16
 class EntryRow(NamedTuple):
     """The numbers of one entry, in the order in which they lie in memory; ROW makes room for 16."""
 
-    center_x: Array  # projected centre, scaled, relative to the middle of the tile
+    center_x: Array  # projected centre, scaled, relative to the origin
     center_y: Array
     a_x: Array  # a = a_x (X - center_x) + a_y (Y - center_y), b = b_y (Y - center_y)
     a_y: Array
@@ -46,23 +47,31 @@ class EntryRow(NamedTuple):
 
 
 class Moments(NamedTuple):
-    """Sums over the pixels of a tile of what `entry_pairs.Values` holds, times 1, x and y (pixels, not scaled)."""
+    """Sums over pixels of what `entry_pairs.Values` holds, times 1, x and y: pixels, not scaled, from the origin."""
 
-    a: Float[Array, "k e 3"]
-    b: Float[Array, "k e 3"]
-    g: Float[Array, "k e 3"]
-    filtered: Float[Array, "k e 3"]
-    alpha: Float[Array, "k e"]
-    depth: Float[Array, "k e"]
-    depth_on_disc: Float[Array, "k e"]
+    a: Float[Array, "*n 3"]
+    b: Float[Array, "*n 3"]
+    g: Float[Array, "*n 3"]
+    filtered: Float[Array, "*n 3"]
+    alpha: Float[Array, "*n"]
+    depth: Float[Array, "*n"]
+    depth_on_disc: Float[Array, "*n"]
 
 
 def pack(
-    geometry: Float[Array, "k e 13"], center: Float[Array, "k 2"], reference: Float[Array, "k"]
-) -> Float[Array, "k e 16"]:
-    """Rows of `EntryRow`. `center` is the middle of each chunk's tile, `reference` its inverse depth."""
+    geometry: Float[Array, "*n 13"], origin: Float[Array, "*#n 2"], reference: Float[Array, "*#n"]
+) -> Float[Array, "*n 16"]:
+    """`entry_row` as one array."""
+    row = entry_row(geometry, origin, reference)
+    return jnp.stack([*row, *[jnp.zeros_like(row[0])] * (ROW - len(row))], axis=-1)
+
+
+def entry_row(
+    geometry: Float[Array, "*n 13"], origin: Float[Array, "*#n 2"], reference: Float[Array, "*#n"]
+) -> EntryRow:
+    """The numbers of entries, with coordinates relative to `origin`, in pixels."""
     c = Column(*(number[..., 0] for number in split(geometry)))
-    x, y = c.center_x - center[:, None, 0], c.center_y - center[:, None, 1]
+    x, y = c.center_x - origin[..., 0], c.center_y - origin[..., 1]
     cos, sin = _rotation(c)
     unscale = 1.0 / PIXEL_SCALE
     # A disc seen exactly edge-on, or without size, is never hit: anything large keeps e above that of the filter.
@@ -72,7 +81,7 @@ def pack(
     def numerator(value: Array) -> Array:
         return jnp.where(edge_on, _NEVER, _DISC_SCALE * unscale * per_hit * value)
 
-    row = EntryRow(
+    return EntryRow(
         center_x=PIXEL_SCALE * x,
         center_y=PIXEL_SCALE * y,
         a_x=numerator(cos * c.j11 - sin * c.j10),
@@ -85,9 +94,8 @@ def pack(
         filter_y=PIXEL_SCALE * (y + c.filter_y),
         depth=c.depth,
         log_opacity=jnp.log2(jnp.maximum(c.opacity, 1e-30)),
-        reference=jnp.broadcast_to(reference[:, None], x.shape),
+        reference=jnp.broadcast_to(reference, x.shape),
     )
-    return jnp.pad(jnp.stack(row, axis=-1), ((0, 0), (0, 0), (0, ROW - len(row))))
 
 
 def _inverse(value: Array) -> Array:
@@ -96,8 +104,8 @@ def _inverse(value: Array) -> Array:
 
 
 class _Rotation(NamedTuple):
-    cos: Float[Array, "k e"]
-    sin: Float[Array, "k e"]
+    cos: Float[Array, "*n"]
+    sin: Float[Array, "*n"]
 
 
 def _rotation(c: Column) -> _Rotation:
@@ -108,11 +116,11 @@ def _rotation(c: Column) -> _Rotation:
 
 
 def geometry_gradient(
-    moments: Moments, geometry: Float[Array, "k e 13"], center: Float[Array, "k 2"]
-) -> Float[Array, "k e 13"]:
-    """Gradient with respect to `geometry` from the sums that the backward kernels make."""
+    moments: Moments, geometry: Float[Array, "*n 13"], origin: Float[Array, "*#n 2"]
+) -> Float[Array, "*n 13"]:
+    """Gradient with respect to `geometry` from the sums that the backward kernels make, relative to `origin`."""
     c = Column(*(number[..., 0] for number in split(geometry)))
-    x, y = c.center_x - center[:, None, 0], c.center_y - center[:, None, 1]
+    x, y = c.center_x - origin[..., 0], c.center_y - origin[..., 1]
     cos, sin = _rotation(c)
 
     def about(moment: Array, x: Array, y: Array) -> tuple[Array, Array, Array]:

@@ -1,172 +1,92 @@
-"""Kernels for GPUs: one block of threads per tile. Pallas' two GPU backends share them and differ in the launch alone.
+"""Compositing on GPUs: a table of rows for the kernels of `gpu_kernel`, and what becomes of their gradients.
 
-Neither backend leaves a loop early on a condition over pixels without trouble. A list ends early all the same: the
-chunks that follow get no entries.
+A block of threads reads the numbers of its entries where the primitives have them, and writes their gradients where
+those of a primitive lie side by side. Nothing is gathered or brought back in between.
 """
 
 import functools
-from collections.abc import Callable
-from typing import Any, NamedTuple
+import math
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from tileraster.constants import TRANSMITTANCE_STOP
-from tileraster.pallas import entry_pairs
-from tileraster.pallas.composite import EntryGradients, Lists, TileCotangents, TileSums
-from tileraster.pallas.entry_pairs import Cotangents, Passed, Values
-from tileraster.pallas.entry_rows import PIXEL_SCALE, ROW, EntryRow, Moments
-
-_WITH_XY = 4  # so many values, the first, are also summed times x and y
-_SUMS = len(Values._fields) + 2 * _WITH_XY
-
-
-class TilePixels(NamedTuple):
-    """Pixel centres relative to the middle of the tile, row by row."""
-
-    x: Float[Array, "p"]
-    y: Float[Array, "p"]
+from tileraster.pallas import entry_rows, gpu_kernel
+from tileraster.pallas.composite import Gradients, Primitives, TileCotangents, TileSums
+from tileraster.pallas.entry_pairs import Passed
+from tileraster.pallas.entry_rows import PIXEL_SCALE, Moments
+from tileraster.pallas.gpu_compiler import Compiler
+from tileraster.pallas.gpu_kernel import MOMENTS, Table
+from tileraster.tiling.binning import TileGrid
 
 
-# launch(kernel, out_shape, arguments, tiles=, side=, name=) runs kernel(tile, pixels, *arguments, out) for every tile
-# of `side` x `side` pixels, with references to whole arrays.
-Launch = Callable[..., Array]
-
-
-def forward(lists: Lists, *, side: int, near: float, launch: Launch) -> TileSums:
-    """Composite every tile of `side` x `side` pixels."""
-    tiles, (chunk, channels) = lists.first.shape[0], lists.features.shape[-2:]
-    planes = len(Passed._fields) - 1 + channels
-    out = launch(
-        functools.partial(_forward_kernel, channels=channels, chunk=chunk, near=near),
-        jax.ShapeDtypeStruct((tiles, planes, side * side), jnp.float32),
-        [lists.first, lists.chunks, lists.rows.reshape(-1, ROW), lists.features.reshape(-1, channels)],
+def forward(primitives: Primitives, *, grid: TileGrid, near: float, chunk: int, compiler: Compiler) -> TileSums:
+    """Composite every tile. Whether all its pixels are opaque is asked after every `chunk` entries."""
+    table = _table(primitives, compiler.width)
+    tiles, constants = table.start.shape[0], primitives.features.shape[1] - 1
+    shape = tiles, constants + len(Passed._fields) - 1, grid.tile**2
+    _check_sizes(table.rows.shape, shape)
+    out = compiler.launch(
+        functools.partial(
+            gpu_kernel.composite_tile, constants=constants, chunk=chunk, grid=grid, near=near, compiler=compiler
+        ),
+        jax.ShapeDtypeStruct(shape, jnp.float32),
+        [*table],
         tiles=tiles,
-        side=side,
         name="splat_forward",
     )
-    return TileSums(out[:, :channels], *(out[:, k] for k in range(channels, planes)))
+    planes = [out[:, k] for k in range(constants, out.shape[1])]
+    return TileSums(jnp.concatenate([out[:, :constants], planes[0][:, None]], axis=1), *planes)
 
 
-def backward(lists: Lists, cotangents: TileCotangents, *, side: int, near: float, launch: Launch) -> EntryGradients:
-    """Gradients of every entry."""
-    tiles, channels = cotangents.features.shape[:2]
-    varying = jnp.stack(cotangents[1:], axis=1)
-    chunks, chunk = lists.rows.shape[:2]
-    out = launch(
-        functools.partial(_backward_kernel, channels=channels, chunk=chunk, near=near),
-        jax.ShapeDtypeStruct((chunks * chunk, _SUMS + channels), jnp.float32),
-        [
-            lists.first,
-            lists.chunks,
-            lists.rows.reshape(-1, ROW),
-            lists.features.reshape(-1, channels),
-            jnp.concatenate([cotangents.features, varying], axis=1),
-        ],
+def backward(
+    primitives: Primitives, cotangents: TileCotangents, *, grid: TileGrid, near: float, chunk: int, compiler: Compiler
+) -> Gradients:
+    """Gradients of the primitives; that of the last feature, which is a constant, is 0."""
+    geometry, features, bins = primitives
+    table = _table(primitives, compiler.width)
+    tiles, constants = table.start.shape[0], features.shape[1] - 1
+    shape = bins.row.shape[0], MOMENTS + constants
+    _check_sizes(table.rows.shape, shape)
+    by_slot = compiler.launch(
+        functools.partial(
+            gpu_kernel.differentiate_tile, constants=constants, chunk=chunk, grid=grid, near=near, compiler=compiler
+        ),
+        jax.ShapeDtypeStruct(shape, jnp.float32),
+        [*table, bins.slot, jnp.concatenate([cotangents.features, jnp.stack(cotangents[1:], axis=1)], axis=1)],
         tiles=tiles,
-        side=side,
         name="splat_backward",
     )
-    out = out.reshape(chunks, chunk, _SUMS + channels)
-    with_xy = out[..., : 3 * _WITH_XY].reshape(chunks, chunk, _WITH_XY, 3)
-    moments = Moments(*(with_xy[:, :, k] for k in range(_WITH_XY)), *(out[..., k] for k in range(3 * _WITH_XY, _SUMS)))
-    return EntryGradients(moments, out[..., _SUMS:])
+    summed = compiler.sum_entries(by_slot, bins)
+    return Gradients(
+        entry_rows.geometry_gradient(_moments(summed), geometry, geometry[:, :2]),
+        jnp.pad(summed[:, MOMENTS:], ((0, 0), (0, 1))),
+    )
 
 
-def _forward_kernel(
-    tile: Array,
-    pixels: TilePixels,
-    first_ref: Any,
-    chunks_ref: Any,
-    rows: Any,
-    features: Any,
-    out: Any,
-    *,
-    channels: int,
-    chunk: int,
-    near: float,
-) -> None:
-    x, y = pixels
-    zero = 0.0 * x
-    start = first_ref[tile] * chunk
-
-    def read_entry(entry: Array, state: tuple) -> tuple:
-        passed, sums = state
-        row = _read_row(rows, entry)
-        pair = entry_pairs.evaluate(row, PIXEL_SCALE * x, PIXEL_SCALE * y, near=near, reciprocal=_reciprocal)
-        passed, weight = entry_pairs.composite_one(pair, passed, row.reference)
-        return passed, tuple(value + weight * features[entry, k] for k, value in enumerate(sums))
-
-    def read_chunk(number: Array, state: tuple) -> tuple:
-        alive, *rest = state
-        entry = start + number * chunk
-        passed, sums = jax.lax.fori_loop(entry, jnp.where(alive, entry + chunk, entry), read_entry, tuple(rest))
-        return jnp.max(passed.transmittance) > TRANSMITTANCE_STOP, passed, sums
-
-    state = (jnp.bool_(True), entry_pairs.nothing_passed(zero), (zero,) * channels)
-    _, passed, sums = jax.lax.fori_loop(0, chunks_ref[tile], read_chunk, state)
-    for k, value in enumerate((*sums, *passed[1:])):
-        out[tile, k, :] = value
+def _check_sizes(*shapes: tuple[int, ...]) -> None:
+    """Kernels count with 32 bits: beyond them they would read and write anywhere."""
+    for shape in shapes:
+        if math.prod(shape) >= 1 << 31:
+            raise ValueError(
+                f"pallas_gpu: an array of shape {shape} is too large for it; draw fewer images at once, or give a "
+                "smaller max_intersections"
+            )
 
 
-def _backward_kernel(
-    tile: Array,
-    pixels: TilePixels,
-    first_ref: Any,
-    chunks_ref: Any,
-    rows: Any,
-    features: Any,
-    cotangents_ref: Any,
-    out: Any,
-    *,
-    channels: int,
-    chunk: int,
-    near: float,
-) -> None:
-    x, y = pixels
-    zero = 0.0 * x
-    start = first_ref[tile] * chunk
-    of_features = [cotangents_ref[tile, k, :] for k in range(channels)]
-    cotangents = Cotangents(*(cotangents_ref[tile, channels + k, :] for k in range(4)))
-
-    def read_entry(entry: Array, state: tuple[Array, Array]) -> tuple[Array, Array]:
-        row = _read_row(rows, entry)
-        pair = entry_pairs.evaluate(row, PIXEL_SCALE * x, PIXEL_SCALE * y, near=near, reciprocal=_reciprocal)
-        constant = sum((features[entry, k] * value for k, value in enumerate(of_features)), zero)
-        one = entry_pairs.gradient_one(pair, row.reference, *state, constant, cotangents, reciprocal=_reciprocal)
-        summands = [value * by for value in one.values[:_WITH_XY] for by in (1.0, x, y)]
-        summands += [*one.values[_WITH_XY:], *(one.weight * value for value in of_features)]
-        for k, value in enumerate(summands):
-            out[entry, k] = jnp.sum(value)
-        return one.transmittance, one.up_to
-
-    def read_chunk(number: Array, state: tuple) -> tuple:
-        read, alive, *rest = state
-        entry = start + number * chunk
-        end = jnp.where(alive, entry + chunk, entry)
-        transmittance, up_to = jax.lax.fori_loop(entry, end, read_entry, tuple(rest))
-        return jnp.where(alive, number + 1, read), jnp.max(transmittance) > TRANSMITTANCE_STOP, transmittance, up_to
-
-    def write_zeros(entry: Array, _: Array) -> Array:
-        for k in range(_SUMS + channels):
-            out[entry, k] = 0.0
-        return _
-
-    chunks = chunks_ref[tile]
-    state = (jnp.int32(0), jnp.bool_(True), zero + 1.0, zero)
-    read = jax.lax.fori_loop(0, chunks, read_chunk, state)[0]
-    jax.lax.fori_loop(start + read * chunk, start + chunks * chunk, write_zeros, jnp.int32(0))
+def _table(primitives: Primitives, width: int) -> Table:
+    geometry, features, bins = primitives
+    columns = [*entry_rows.entry_row(geometry, jnp.zeros(2), jnp.zeros(())), *features.T[:-1]]
+    # The barrier makes XLA compute column by column, then turn the table round. In one go neighbouring threads would
+    # compute different columns.
+    table = jax.lax.optimization_barrier(jnp.stack(columns))
+    rows = jnp.pad(table.T, ((0, 0), (0, -len(columns) % width)))
+    return Table(bins.tile_start, bins.tile_end, bins.row, rows)
 
 
-def _read_row(rows: Any, entry: Array) -> EntryRow:
-    return EntryRow(*(rows[entry, k] for k in range(len(EntryRow._fields))))
-
-
-def _reciprocal(value: Array) -> Array:
-    return 1.0 / value
-
-
-def pixels_of(index: Array, *, side: int) -> TilePixels:
-    """Of pixel numbers."""
-    return TilePixels(*(value.astype(jnp.float32) + (0.5 - side / 2) for value in (index % side, index // side)))
+def _moments(summed: Float[Array, "r n"]) -> Moments:
+    """The kernel's sums, with the projected centre for origin; those of the filter are relative to the filter's."""
+    unscale = jnp.array([1.0, 1.0 / PIXEL_SCALE, 1.0 / PIXEL_SCALE])
+    a, b, g = (unscale * summed[:, k : k + 3] for k in (0, 3, 6))
+    filtered = unscale * jnp.pad(summed[:, 9:11], ((0, 0), (1, 0)))
+    return Moments(a, b, g, filtered, *(summed[:, k] for k in range(11, MOMENTS)))

@@ -17,7 +17,8 @@ from jaxtyping import Array, Float
 
 from tileraster.constants import TRANSMITTANCE_STOP
 from tileraster.pallas import entry_pairs
-from tileraster.pallas.composite import EntryGradients, Lists, TileCotangents
+from tileraster.pallas.composite import TileCotangents
+from tileraster.pallas.entry_lists import EntryGradients, Lists
 from tileraster.pallas.entry_pairs import Cotangents, Values
 from tileraster.pallas.entry_rows import Moments
 from tileraster.pallas.tpu_forward import (

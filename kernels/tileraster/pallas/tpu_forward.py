@@ -19,7 +19,8 @@ from jaxtyping import Array, Float
 
 from tileraster.constants import TRANSMITTANCE_STOP
 from tileraster.pallas import entry_pairs
-from tileraster.pallas.composite import Lists, TileSums
+from tileraster.pallas.composite import TileSums
+from tileraster.pallas.entry_lists import Lists
 from tileraster.pallas.entry_rows import PIXEL_SCALE, ROW, EntryRow
 
 TILE = 32

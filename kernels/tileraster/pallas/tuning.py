@@ -17,8 +17,7 @@ class TpuTuning(NamedTuple):
 class GpuTuning(NamedTuple):
     """Pixels a side of a tile, entries per chunk, and the warps that share a tile.
 
-    Only Triton takes other numbers of warps and other tiles. Mosaic has one warpgroup, which is four warps, and the
-    layouts of its backward kernel fit tiles of 16 pixels.
+    Only Triton takes other numbers of warps. Mosaic has one warpgroup, which is four warps, and so at least 128 pixels.
     """
 
     tile: int
@@ -27,15 +26,18 @@ class GpuTuning(NamedTuple):
     backward_warps: int
 
 
-# Tiles of 32 pixels and chunks of 32 entries are part of how the TPU's kernels are written. No kernel has run on its
-# device. The TPU's numbers are those with the fewest VLIW bundles per entry and tile, all loops of a chunk
+# Tiles of 32 pixels and chunks of 32 entries are part of how the TPU's kernels are written. None has run on a
+# TPU: its numbers are those with the fewest VLIW bundles per entry and tile, all loops of a chunk
 # counted (benchmarks/tpu_compile.py). Forward by entries per iteration, without overlap: v5e 25.2 (8), 21.8 (16), 22.5
 # (32), v6e 24.2 (16); with overlap: v5e 25.8 (16), 24.8 (32), v5p 25.3 (32), v6e 22.4 (16), 20.1 (32). Backward on v5e:
-# 46.5 (8), 42.7 (16), 38.9 (32). The others are unmeasured: mesh, and the GPU's.
+# 46.5 (8), 42.7 (16), 38.9 (32). That of the mesh is unmeasured.
+# The GPU's are the best of a sweep on an H200 (benchmarks/results/gpu_tuning.json).
 _TPU = TpuTuning(forward=16, overlap=False, backward=32, mesh=8)
 _TPU_OF_KIND = {"TPU v6 lite": _TPU._replace(forward=32, overlap=True)}
 _TPU_INTERPRETED = TpuTuning(forward=1, overlap=False, backward=1, mesh=1)  # short programs: most time is compiling
-GPU_TUNING = GpuTuning(tile=16, chunk=8, forward_warps=4, backward_warps=4)
+MOSAIC_TUNING = GpuTuning(tile=16, chunk=32, forward_warps=4, backward_warps=4)
+TRITON_TUNING = GpuTuning(tile=8, chunk=32, forward_warps=1, backward_warps=1)
+GPU_INTERPRETED = GpuTuning(tile=16, chunk=8, forward_warps=8, backward_warps=8)  # one pixel per thread: short programs
 
 
 def tpu_tuning(implementation: str, device_kind: str | None = None) -> TpuTuning:

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from tileraster.camera import rotation_matrix, to_camera
+from tileraster.camera import rotation_matrix, to_camera, turn
 from tileraster.constants import ALPHA_MIN, DILATION, FRUSTUM_MARGIN
 from tileraster.splats.composited import VARYING, Composited, Compositor
 from tileraster.splats.projection import clamp_scales
@@ -67,7 +67,7 @@ def project_ellipsoids(inputs: SplatInputs, *, width: int, height: int, near: fl
     focal = jnp.stack([inputs.intrinsics[:, 0, 0], inputs.intrinsics[:, 1, 1]], axis=-1)[:, None]
     middle = inputs.intrinsics[:, None, :2, 2]
     view = inputs.viewmats[:, None, :3, :3]
-    axes = jnp.einsum("...ij,...jk->...ik", view, rotation_matrix(inputs.quats), precision="highest")
+    axes = turn(view, rotation_matrix(inputs.quats))
 
     # Beside the image the linear projection grows without bound and approximates badly: clip its direction.
     size = jnp.array([width, height], z.dtype)

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from tileraster.camera import rotation_matrix, to_camera
+from tileraster.camera import rotation_matrix, to_camera, turn
 from tileraster.constants import ALPHA_MIN, WIDEST
 from tileraster.tiling.binning import ScreenBoxes
 from tileraster.types import SplatInputs
@@ -35,7 +35,7 @@ class ProjectedSurfels(NamedTuple):
 def project_surfels(inputs: SplatInputs, *, near: float) -> ProjectedSurfels:
     """Project the surfels of a batch of images. Invisible ones get opacity 0 and an empty box."""
     view = inputs.viewmats[:, None, :3, :3]
-    axes = jnp.einsum("...ij,...jk->...ik", view, rotation_matrix(inputs.quats), precision="highest")
+    axes = turn(view, rotation_matrix(inputs.quats))
     center = to_camera(inputs.means, inputs.viewmats)
     depth_slope = axes[..., 2, :2] * inputs.scales
     visible = (center[..., 2] > near) & (jnp.sum(depth_slope**2, axis=-1) < center[..., 2] ** 2)

@@ -1,0 +1,219 @@
+"""The kernels for GPUs: one block of threads composites a tile, or makes the gradients of its entries.
+
+A block reads the numbers of an entry where the primitive has them, one entry ahead. Neither of Pallas' compilers leaves
+a loop early on a condition over pixels without trouble. A list ends early all the same: the chunks that follow get no
+entries.
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.experimental import pallas as pl
+from jaxtyping import Array, Bool, Float, Int
+
+from tileraster.constants import TRANSMITTANCE_STOP
+from tileraster.pallas import entry_pairs
+from tileraster.pallas.entry_pairs import Cotangents, Values
+from tileraster.pallas.entry_rows import PIXEL_SCALE, EntryRow
+from tileraster.pallas.gpu_compiler import Compiler
+from tileraster.tiling.binning import TileGrid
+
+# Sums of an entry over the pixels of a tile: a, b and g times 1, x and y; the filter's times x and y; the other three.
+MOMENTS = 3 * 3 + 2 + 3
+
+
+class Strip(NamedTuple):
+    """The pixel of each thread: scaled coordinates from the corner of the image, and its place in the tile."""
+
+    x: Float[Array, "p"]
+    y: Float[Array, "p"]
+    place: Any
+
+
+class Table(NamedTuple):
+    """References to what a kernel reads of the primitives: a tile's entries are `rows[row[start:end]]`."""
+
+    start: Any
+    end: Any
+    row: Any
+    rows: Any  # EntryRow, then features
+
+
+class Entry(NamedTuple):
+    """What has been read of an entry: its row, and where that of the next one is, so that nobody waits for either."""
+
+    read: tuple[Array, ...]
+    next_place: Int[Array, ""]
+
+
+def composite_tile(
+    tile: Array,
+    thread: Array,
+    *references: Any,
+    constants: int,
+    chunk: int,
+    grid: TileGrid,
+    near: float,
+    compiler: Compiler,
+) -> None:
+    """Composite the tile of a block; `out` gets its planes: constant features, then the rest of `Passed`."""
+    *table, out = references
+    table = Table(*table)
+    strips = _strips(tile, thread, grid, compiler.threads)
+    start, end = table.start[tile], table.end[tile]
+    first_entry = _first_entry(table, start, compiler)
+    reference = _numbers(first_entry, constants, compiler)[0].g_0
+
+    def read_entry(number: Array, state: tuple) -> tuple:
+        entry, states = state
+        row, features = _numbers(entry, constants, compiler)
+        entry = _next_entry(table, entry, number, compiler)
+        found = []
+        for strip, (passed, sums) in zip(strips, states, strict=True):
+            pair = entry_pairs.evaluate(row, strip.x, strip.y, near=near, reciprocal=compiler.reciprocal)
+            passed, weight = entry_pairs.composite_one(pair, passed, reference)
+            added = tuple(value + weight * feature for value, feature in zip(sums, features, strict=True))
+            found.append((passed, added))
+        return entry, tuple(found)
+
+    def read_chunk(number: Array, state: tuple) -> tuple:
+        alive, *rest = state
+        first, last = _chunk(start, end, number, chunk, alive)
+        entry, states = jax.lax.fori_loop(first, last, read_entry, tuple(rest))
+        return _any_left([passed.transmittance for passed, _ in states]), entry, states
+
+    zeros = [0.0 * strip.x for strip in strips]
+    states = tuple((entry_pairs.nothing_passed(zero), (zero,) * constants) for zero in zeros)
+    state = (jnp.bool_(True), first_entry, states)
+    *_, states = jax.lax.fori_loop(0, _chunks(start, end, chunk), read_chunk, state)
+    for strip, (passed, sums) in zip(strips, states, strict=True):
+        for k, value in enumerate((*sums, *passed[1:])):
+            out[tile, k, strip.place] = value
+
+
+def differentiate_tile(
+    tile: Array,
+    thread: Array,
+    *references: Any,
+    constants: int,
+    chunk: int,
+    grid: TileGrid,
+    near: float,
+    compiler: Compiler,
+) -> None:
+    """Write the sums of each entry of a tile, `_summands`, into its slot of `out`: 0 where no light is left."""
+    *table, slots, cotangents_ref, out = references
+    table = Table(*table)
+    strips = _strips(tile, thread, grid, compiler.threads)
+    start, end = table.start[tile], table.end[tile]
+    first_entry = _first_entry(table, start, compiler)
+    reference = _numbers(first_entry, constants, compiler)[0].g_0
+    given = [[cotangents_ref[tile, k, strip.place] for k in range(constants + 5)] for strip in strips]
+
+    def read_entry(number: Array, state: tuple) -> tuple:
+        entry, states = state
+        slot = slots[number]
+        row, features = _numbers(entry, constants, compiler)
+        entry = _next_entry(table, entry, number, compiler)
+        found, summands = [], []
+        for strip, (*of_features, of_alpha, depth, m, m2, total), before in zip(strips, given, states, strict=True):
+            pair = entry_pairs.evaluate(row, strip.x, strip.y, near=near, reciprocal=compiler.reciprocal)
+            products = [value * by for value, by in zip(features, of_features, strict=True)]
+            constant = functools.reduce(jnp.add, products, of_alpha)
+            one = entry_pairs.gradient_one(
+                pair,
+                reference,
+                before[0],
+                before[1],
+                constant,
+                Cotangents(depth, m, m2, total),
+                reciprocal=compiler.reciprocal,
+            )
+            summands.append(_summands(one.values, row, strip) + [one.weight * value for value in of_features])
+            found.append((one.transmittance, one.up_to))
+        of_threads = [functools.reduce(jnp.add, parts) for parts in zip(*summands, strict=True)]
+        compiler.write_sums(out, slot, of_threads)
+        return entry, tuple(found)
+
+    def read_chunk(number: Array, state: tuple) -> tuple:
+        read, alive, *rest = state
+        first, last = _chunk(start, end, number, chunk, alive)
+        entry, states = jax.lax.fori_loop(first, last, read_entry, tuple(rest))
+        return jnp.where(alive, last, read), _any_left([transmittance for transmittance, _ in states]), entry, states
+
+    def write_zeros(number: Array, _: Array) -> Array:
+        compiler.write_zeros(out, slots[number])
+        return _
+
+    zeros = [0.0 * strip.x for strip in strips]
+    state = (start, jnp.bool_(True), first_entry, tuple((zero + 1.0, zero) for zero in zeros))
+    read = jax.lax.fori_loop(0, _chunks(start, end, chunk), read_chunk, state)[0]
+    jax.lax.fori_loop(read, end, write_zeros, jnp.int32(0))
+
+
+def _summands(values: Values, row: EntryRow, strip: Strip) -> list[Array]:
+    """What is summed over the pixels: see `_moments`."""
+    dx, dy = strip.x - row.center_x, strip.y - row.center_y
+    disc = [part for value in values[:3] for part in (value, value * dx, value * dy)]
+    filtered = [values.filtered * (strip.x - row.filter_x), values.filtered * (strip.y - row.filter_y)]
+    return [*disc, *filtered, *values[4:]]
+
+
+def _chunks(start: Int[Array, ""], end: Int[Array, ""], chunk: int) -> Int[Array, ""]:
+    return jax.lax.div(end - start + (chunk - 1), jnp.int32(chunk))
+
+
+def _chunk(
+    start: Int[Array, ""], end: Int[Array, ""], number: Int[Array, ""], chunk: int, alive: Bool[Array, ""]
+) -> tuple[Array, Array]:
+    """Where a chunk of a tile's entries begins and ends; it is empty if no pixel takes more light."""
+    first = start + number * chunk
+    return first, jnp.where(alive, jnp.minimum(first + chunk, end), first)
+
+
+def _any_left(transmittances: list[Float[Array, "p"]]) -> Bool[Array, ""]:
+    """Whether a pixel of any strip takes more light."""
+    return jnp.max(functools.reduce(jnp.maximum, transmittances)) > TRANSMITTANCE_STOP
+
+
+def _first_entry(table: Table, start: Int[Array, ""], compiler: Compiler) -> Entry:
+    return Entry(compiler.read_row(table.rows, _place(table, start)), _place(table, start + 1))
+
+
+def _next_entry(table: Table, entry: Entry, number: Int[Array, ""], compiler: Compiler) -> Entry:
+    """Begin to read the entry after `number`, whose own numbers are there."""
+    return Entry(compiler.read_row(table.rows, entry.next_place), _place(table, number + 2))
+
+
+def _place(table: Table, number: Int[Array, ""]) -> Int[Array, ""]:
+    """Where the row of an entry is. Behind the last one any will do."""
+    number = jnp.minimum(number, table.row.shape[0] - 1)
+    return jnp.minimum(table.row[number], table.rows.shape[0] - 1)
+
+
+class EntryNumbers(NamedTuple):
+    row: EntryRow
+    features: list[Array]
+
+
+def _numbers(entry: Entry, constants: int, compiler: Compiler) -> EntryNumbers:
+    numbers, count = compiler.numbers(entry.read), len(EntryRow._fields)
+    return EntryNumbers(EntryRow(*numbers[:count]), numbers[count : count + constants])
+
+
+def _strips(tile: Int[Array, ""], thread: Int[Array, "p"], grid: TileGrid, threads: int) -> list[Strip]:
+    """Of a tile; tiles are flat over images."""
+    column = jax.lax.rem(tile, jnp.int32(grid.columns))
+    row = jax.lax.rem(jax.lax.div(tile, jnp.int32(grid.columns)), jnp.int32(grid.rows))
+
+    def scaled(inside: Array, corner: Array) -> Array:
+        return PIXEL_SCALE * (inside.astype(jnp.float32) + (corner.astype(jnp.float32) + 0.5))
+
+    strips = []
+    for first in range(0, grid.tile**2, threads):
+        pixel = thread + first
+        x, y = scaled(pixel % grid.tile, column * grid.tile), scaled(pixel // grid.tile, row * grid.tile)
+        strips.append(Strip(x, y, pl.ds(first, threads)))
+    return strips
