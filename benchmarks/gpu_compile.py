@@ -121,7 +121,7 @@ def compile_printed(printed: str, name: str, folder: Path) -> Path:
 
 
 def measure(backend: str, architecture: str, kernel: str, code_folder: Path | None) -> dict[str, int]:
-    """Registers per thread, bytes of local memory (spills), instructions. In a process of its own: Mosaic prints."""
+    """Registers per thread, instructions that spill, and all. In a process of its own, as Mosaic prints."""
     with tempfile.TemporaryDirectory() as place:
         folder, name = Path(place), f"splat_{kernel}"
         command = [sys.executable, __file__, "--one", backend, architecture, kernel, place]
@@ -140,17 +140,19 @@ def measure(backend: str, architecture: str, kernel: str, code_folder: Path | No
             code = compile_printed(result.stdout + result.stderr, name, folder)
         usage = output_of("cuobjdump", "--dump-resource-usage", code)
         text = output_of("nvdisasm", "-c", code)
-    registers, local = re.search(r"REG:(\d+) .*?LOCAL:(\d+)", usage.replace("\n", " ")).groups()  # type: ignore[union-attr]
+    registers = re.search(r"REG:(\d+)", usage)
+    assert registers is not None
     instructions = re.findall(r"^\s+/\*[0-9a-f]+\*/\s+(?:@!?U?P\w+ )?([A-Z0-9]+)", text, flags=re.MULTILINE)
     if code_folder:
         code_folder.mkdir(parents=True, exist_ok=True)
         (code_folder / f"{backend}_{architecture}_{kernel}.sass").write_text(text)
+    spills = sum(one in ("STL", "LDL") for one in instructions)
     often = collections.Counter(instructions).most_common(5)
     print(
-        f"{backend} {architecture} {kernel}: {registers} registers, {len(instructions)} instructions {often}",
+        f"{backend} {architecture} {kernel}: {registers[1]} registers, {len(instructions)} instructions {often}",
         flush=True,
     )
-    return {"registers": int(registers), "spilled_bytes": int(local), "instructions": len(instructions)}
+    return {"registers": int(registers[1]), "spills": spills, "instructions": len(instructions)}
 
 
 def tool(name: str) -> Path:

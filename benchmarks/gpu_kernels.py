@@ -70,6 +70,7 @@ def gradient_program(inputs: SplatInputs, *, pixels: int, implementation: str) -
             width=pixels,
             height=pixels,
             background=inputs.background,
+            screen_probe=inputs.screen_probe,
             implementation=implementation,
             max_intersections=capacity,
         )

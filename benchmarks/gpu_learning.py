@@ -14,6 +14,7 @@ import functools
 import os
 import tarfile
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -42,7 +43,8 @@ from sheap_jax.training.step import make_step
 from sheap_jax.types import Batch, Frame, RawBatch, RawFrame
 
 MARGIN = 8  # pixels by which edges are repeated before a frame is shifted
-WINDOW = 50  # steps between two looks at the clock
+WINDOW = 20  # steps between two looks at the clock
+POINT = 500  # steps between two points of the curve
 People = RawFrame  # of [p, f, ...]: f frames of each of p people
 CompiledStep = Any  # compiled
 
@@ -151,8 +153,13 @@ def compile_steps(learner: Learner, state: TrainState, batch: Batch, pool: Threa
     return {name: pool.submit(compiled, name == "rendered") for name in ("landmarks", "rendered")}
 
 
-def learn(learner: Learner, state: TrainState, *, seconds: float) -> tuple[TrainState, dict[str, Any]]:
-    """Train for so long once all is compiled, or to the last step; the state and what was measured."""
+def learn(
+    learner: Learner, state: TrainState, *, seconds: float, tell: Callable[[dict[str, Any]], None]
+) -> tuple[TrainState, dict[str, Any]]:
+    """Train for so long once all is compiled, or to the last step; the state and what was measured.
+
+    `tell` gets at every point of the curve what has been measured so far. Within a visit that says how long.
+    """
     config = learner.config
     draw = functools.partial(
         draw_batch,
@@ -164,10 +171,17 @@ def learn(learner: Learner, state: TrainState, *, seconds: float) -> tuple[Train
     key = jax.random.key(config.seed)
     rates: dict[str, list[float]] = {"landmarks": [], "rendered": []}
     curve: list[dict[str, float]] = []
+    applied = True
+
+    def measured() -> dict[str, Any]:
+        speed = {f"{name}_pairs_per_s": float(np.median(found)) for name, found in rates.items() if found}
+        return speed | {"steps": int(state.step), "applied": applied, "curve": curve}
+
     with ThreadPoolExecutor(2) as pool:
         steps = compile_steps(learner, state, draw(key), pool)
         for one in steps.values():
             one.result()
+        test_errors(learner, state)  # compiles what it needs
         end = time.perf_counter() + wait_for_turn(seconds)
         while int(state.step) < config.steps and time.perf_counter() < end:
             first = int(state.step)
@@ -177,14 +191,13 @@ def learn(learner: Learner, state: TrainState, *, seconds: float) -> tuple[Train
             begin = time.perf_counter()
             for number in range(first, last):
                 state, outcome = step(state, learner.assets, draw(jax.random.fold_in(key, number)))
-            metrics = jax.device_get(outcome.metrics)
+            metrics, applied = jax.device_get(outcome.metrics), bool(outcome.applied)
             rates[name].append(config.batch_size * (last - first) / (time.perf_counter() - begin))
-            if last == config.geometry_steps or last % (10 * WINDOW) == 0:
+            if last == config.geometry_steps or last % POINT == 0:
                 curve.append({"step": last, "loss": float(metrics["loss"])} | test_errors(learner, state))
-                print(curve[-1], flush=True)
+                tell(measured())
         curve.append({"step": int(state.step)} | test_errors(learner, state))
-    speed = {f"{name}_pairs_per_s": float(np.median(found)) for name, found in rates.items() if found}
-    return state, speed | {"steps": int(state.step), "applied": bool(outcome.applied), "curve": curve}
+    return state, measured()
 
 
 def pack(run: Path, archive: Path) -> None:
@@ -199,7 +212,12 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--geometry-steps", type=int, default=4_000)
     parser.add_argument("--steps", type=int, default=20_000, help="of both kinds; rates fall to their end there")
-    parser.add_argument("--seconds", type=float, default=200.0, help="of training, when all is compiled")
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=200.0,
+        help="of training, when all is compiled; a visit says by itself how many",
+    )
     parser.add_argument("--work", type=Path, default=Path("runs/learning"))
     parser.add_argument("--resume", type=Path, metavar="learning.tar", help="of an earlier call")
     parser.add_argument("--output", type=Path)
@@ -225,11 +243,14 @@ def main() -> None:
     state = start.initial_state(config, networks, assets)
     state = checkpoints.restore(state) or state
     learner = Learner(config, networks, assets, load_film(pictures, data))
-    state, found = learn(learner, state, seconds=options.seconds)
+    about = environment() | {"config": options.config, "batch": options.batch}
+    state, found = learn(
+        learner, state, seconds=options.seconds, tell=lambda found: report(about | found, options.output)
+    )
     config_files.save_json(config, run / "config.json")
     checkpoints.save(state)
     checkpoints.close()
-    report(environment() | {"config": options.config, "batch": options.batch} | found, options.output)
+    report(about | found, options.output)
     if options.output:
         pack(run, options.output.with_name("learning.tar"))
 

@@ -5,9 +5,9 @@
     python benchmarks/gpu_step.py --config configs/quickstart.py --batch 2 --steps 2     # a toy, on any device
 
 ViT-B/16, DINOv2 B/14 and LPIPS with random weights, random pictures, our own head in FLAME's place (paper_run.py).
-Every batch size is timed over `--steps` steps that wait for the last one only. Shares come from a profile of a few
-steps: the time of each kernel goes to the innermost of STAGES in the name that JAX gave to its operation. Needs the
-package installed, or PYTHONPATH=.:kernels.
+Every batch size is timed over `--steps` steps that wait for the last one only. With `--without-graphs` shares come from
+a profile of a few steps: the time of each kernel goes to the innermost of STAGES in the name that JAX gave to its
+operation. CUDA graphs would hide these names. Needs the package installed, or PYTHONPATH=.:kernels.
 """
 
 import argparse
@@ -153,10 +153,14 @@ def main() -> None:
     parser.add_argument("--config", default="configs/base.py")
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="change a field of it")
     parser.add_argument("--head", default=FLAME_LIKE, help="in place of the configuration's (default: %(default)s)")
-    parser.add_argument("--batch", type=int, nargs="+", default=[8, 16, 32, 64, 128], help="the first is profiled")
+    parser.add_argument("--batch", type=int, nargs="+", default=[8, 16, 32, 64, 128], help="pairs")
     parser.add_argument("--rasterizers", nargs="+", help="implementations of tileraster; default: the configuration's")
     parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--without-graphs", action="store_true", help="no CUDA graphs: the profile then names them all")
+    parser.add_argument(
+        "--without-graphs",
+        action="store_true",
+        help="no CUDA graphs, which hide names: adds the profile of the first batch size",
+    )
     parser.add_argument("--output", type=Path, help="JSON, written anew after every program")
     options = parser.parse_args()
     if options.without_graphs:
@@ -177,7 +181,9 @@ def main() -> None:
     wait_for_turn()
     for (batch_size, rasterizer), job in zip(wanted, jobs, strict=True):
         try:
-            found = time_step(run, job.result(), steps=options.steps, stages=batch_size == options.batch[0])
+            found = time_step(
+                run, job.result(), steps=options.steps, stages=options.without_graphs and batch_size == options.batch[0]
+            )
         except Exception as error:  # out of memory, or a kernel that does not compile: the rest stands
             message = f"{type(error).__name__}: {str(error)[:300]}"
             found = {"batch": batch_size, "rasterizer": rasterizer, "error": message}

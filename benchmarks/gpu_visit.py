@@ -5,11 +5,12 @@
     python benchmarks/gpu_visit.py --minutes 9 --output visit --only step prediction --resume visit/learning.tar
     python benchmarks/gpu_visit.py --minutes 9 --output toy --toy        # a rehearsal, on any device
 
-Each item is a process of its own. All of them compile side by side, which takes most of a visit; then they measure one
-after the other, each with a time limit. An item that fails does not stop the others, and one that is not ready in time
-lets the others go first. `visit.json` holds what every item has measured so far, is written anew every few seconds, and
-keeps items of an earlier call into the same folder. `log.txt` has their output. The exit code is 1 if an item failed or
-was stopped. With JAX_COMPILATION_CACHE_DIR set, what was compiled is kept there for another visit.
+Each item is a process of its own. Most compile side by side, which takes the larger part of a visit; then they measure
+one after the other, each with a time limit. An item that fails does not stop the others. After half of the visit those
+that are ready go first; what the others still compile may then disturb them, and `beside` names it. `visit.json` holds
+what every item has measured so far, is written anew while one runs, and keeps items of an earlier call into the same
+folder. `log_ITEM.txt` has the output of each. The exit code is 1 if an item failed or was stopped. With
+JAX_COMPILATION_CACHE_DIR set, what was compiled is kept there for another visit.
 Needs jax, flax, optax, orbax-checkpoint, opencv, scipy, matplotlib and tqdm; items that need more are left out with the
 names of what is missing. The package need not be installed.
 """
@@ -65,7 +66,7 @@ class Visit(NamedTuple):
         }
         if item.when == "turn":
             places["VISIT_TURN"] = str(self.work / item.name)
-        with (self.output / "log.txt").open("a") as log:
+        with (self.output / f"log_{item.name}.txt").open("a") as log:
             log.write(f"\n=== {script} {' '.join(arguments)}\n")
             log.flush()
             return subprocess.Popen(
@@ -103,7 +104,8 @@ def run(visit: Visit, items: list[Item], results: dict[str, Any]) -> None:
             jobs[item.name] = Job(item, visit.start(item), time.monotonic())
     try:
         for job in [job for job in jobs.values() if job.item.when == "beside"]:
-            follow(visit, job, results, limit=job.item.seconds)
+            limit = min(job.item.seconds, PREPARING * (visit.end - visit.begin))
+            follow(visit, job, results, limit=limit)
         waiting = [item for item in items if item.when != "beside" and results[item.name]["state"] == "not reached"]
         while waiting:
             item = next_item(visit, waiting, jobs)
@@ -146,6 +148,11 @@ def measure(visit: Visit, item: Item, jobs: dict[str, Job], results: dict[str, A
     if item.when == "alone":
         jobs[item.name] = Job(item, visit.start(item), time.monotonic())
     else:
+        found["beside"] = [
+            name
+            for name, job in jobs.items()
+            if name != item.name and job.process.poll() is None and not visit.is_ready(job.item)
+        ]
         begin = visit.work / f"{item.name}.begin"
         begin.with_suffix(".part").write_text(str(max(limit - MARGIN, LEAST_SECONDS)))
         begin.with_suffix(".part").rename(begin)
@@ -161,7 +168,7 @@ def follow(visit: Visit, job: Job, results: dict[str, Any], *, limit: float) -> 
         found["seconds"] = round(time.monotonic() - begin, 1)
         if job.process.poll() is not None:
             code = job.process.returncode
-            state = "done" if code == 0 else f"failed: exit code {code}, see log.txt"
+            state = "done" if code == 0 else f"failed: exit code {code}, see log_{job.item.name}.txt"
         elif found["seconds"] > limit:
             stop(job.process)
             state = f"stopped after its {limit:.0f} s"
@@ -235,6 +242,7 @@ def main() -> None:
     if options.output.exists() and not options.output.is_dir():
         parser.error(f"--output: {options.output} is a file, name a folder")
     options.output.mkdir(parents=True, exist_ok=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # items are ended on the way out
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as work:
         begin = time.monotonic()
         end = begin + 60 * options.minutes

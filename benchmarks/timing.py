@@ -125,8 +125,10 @@ def wait_for_turn(seconds: float = math.inf) -> float:
     if not turn:
         return seconds
     Path(f"{turn}.ready").touch()
-    begin = Path(f"{turn}.begin")
+    begin, visit = Path(f"{turn}.begin"), os.getppid()
     while not begin.exists():
+        if os.getppid() != visit:
+            sys.exit("the visit has ended")
         time.sleep(0.1)
     return float(begin.read_text())
 

@@ -87,7 +87,7 @@ def choose_implementation(requested: str | None, dtype: object, *, on_gpu: bool 
     `dtype` is that of the arrays: Pallas kernels know float32 only. `on_gpu` tells whether pallas_gpu draws these
     primitives.
     """
-    platform, single = _platform(), dtype == jnp.float32
+    platform, single = call_platform(), dtype == jnp.float32
     if requested is None:
         chosen = DEFAULTS.get(platform, "xla") if single else "xla"
         if chosen == "pallas_gpu" and (_on_amd() or not on_gpu):
@@ -121,7 +121,7 @@ def current_device() -> Any:
     return target_device() or jax.local_devices()[0]
 
 
-def _platform() -> str:
+def call_platform() -> str:
     """Where a call will run: an abstract mesh's devices when compiling ahead of time, else the default device."""
     device = target_device() or getattr(jax.config, "jax_default_device", None)
     platform = getattr(device, "platform", device) or jax.default_backend()

@@ -64,7 +64,7 @@ def test_what_fails_or_takes_too_long_does_not_stop_the_rest(visit, tmp_path, ca
     assert [found[name]["result"] for name in items] == [{"value": 2}, {"value": 3}, {}, {"value": 1}]
     rows = capsys.readouterr().out.splitlines()
     assert any(row.startswith("| good | done |") and "value 1" in row for row in rows)
-    assert "a line for the log" in (tmp_path / "out/log.txt").read_text()
+    assert "a line for the log" in (tmp_path / "out/log_good.txt").read_text()
 
 
 def test_packages_that_are_missing_are_named(visit):

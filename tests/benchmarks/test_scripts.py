@@ -104,7 +104,19 @@ def test_gpu_gsplat_names_what_is_missing(run):
 
 
 def test_gpu_step_times_and_profiles(run, tiny_config, head):
-    arguments = "--config", tiny_config, "--head", head, "--batch", 2, "--steps", 1, "--rasterizers", "xla"
+    arguments = (
+        "--config",
+        tiny_config,
+        "--head",
+        head,
+        "--batch",
+        2,
+        "--steps",
+        1,
+        "--rasterizers",
+        "xla",
+        "--without-graphs",
+    )
     (program,) = run("gpu_step", *arguments)["programs"]
     assert program["applied"]
     assert program["rasterizer"] == "xla"

@@ -175,6 +175,26 @@ def test_a_warp_adds_up_all_planes_at_once(count):
     assert found == pytest.approx({k: float(jnp.sum(plane)) for k, plane in enumerate(planes)}, abs=1e-5)
 
 
+def test_a_warp_writes_more_sums_than_it_has_threads(monkeypatch):
+    """Twenty channels and the normal make 37 sums."""
+    written, lane = {}, jnp.arange(32)
+    monkeypatch.setattr(gpu_triton, "_machine_code", lambda text, value, dtype: lane)
+    monkeypatch.setattr(gpu_triton, "_from_partner", lambda value, bit: value[lane ^ bit])
+
+    def store(place, value, mask):
+        row, columns = place
+        written.update({(row, int(k)): float(v) for k, v, kept in zip(columns, value, mask, strict=True) if kept})
+
+    monkeypatch.setattr(gpu_triton.triton, "store", store)
+    places = type("Places", (), {"__getitem__": lambda self, place: place})()
+    out = SimpleNamespace(at=places, shape=(5, 37))
+    planes = [jnp.full(32, float(k)) for k in range(37)]
+    gpu_triton._write_sums_of_warp(out, 3, planes)
+    assert written == {(3, k): pytest.approx(32.0 * k) for k in range(37)}
+    gpu_triton._write_zeros_by_warp(out, 3)
+    assert written == {(3, k): 0.0 for k in range(37)}
+
+
 def test_the_gpu_sums_entries_as_xla_does():
     bins = small_primitives(TileGrid(**BATCH, tile=8))[0].bins
     values = jax.random.normal(jax.random.key(0), (bins.row.shape[0], 5))
@@ -298,7 +318,7 @@ def test_tpu_triangles_agree_with_ray_casting():
 
 @pytest.mark.parametrize(("platform", "default"), [("cpu", "xla"), ("gpu", "pallas_gpu"), ("tpu", "pallas_tpu")])
 def test_default_and_refusals_go_by_the_device(monkeypatch, platform, default):
-    monkeypatch.setattr(validation, "_platform", lambda: platform)
+    monkeypatch.setattr(validation, "call_platform", lambda: platform)
     assert validation.choose_implementation(None, jnp.float32) == default
     assert validation.choose_implementation(None, jnp.float64) == "xla"
     for name in ("pallas_tpu", "pallas_gpu", *validation.GPU_BACKENDS):
@@ -314,7 +334,7 @@ def test_default_and_refusals_go_by_the_device(monkeypatch, platform, default):
 def test_a_gpu_by_amd_gets_plain_xla(monkeypatch):
     """The kernels have machine code of NVIDIA's in them."""
     device = SimpleNamespace(client=SimpleNamespace(platform_version="rocm 70000"))
-    monkeypatch.setattr(validation, "_platform", lambda: "gpu")
+    monkeypatch.setattr(validation, "call_platform", lambda: "gpu")
     monkeypatch.setattr(validation, "current_device", lambda: device)
     assert validation.choose_implementation(None, jnp.float32) == "xla"
     with pytest.raises(ValueError, match="needs a GPU by NVIDIA, this is one by AMD"):

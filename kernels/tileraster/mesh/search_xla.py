@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from tileraster.mesh.intersection import face_boxes, intersect, ray_of, visible_faces
-from tileraster.validation import current_device
+from tileraster.validation import call_platform
 
 # Candidates (pixel of a face's bounding box) tested per iteration. On a CPU large enough to amortise the loop and small
 # for its cache; elsewhere large, as an iteration costs the same time however few it tests.
@@ -92,8 +92,7 @@ def nearest_faces(
     batch, count = corners.shape[:2]
     limit = min(max_intersections or MOST_CANDIDATES, MOST_CANDIDATES // batch)
     visible = visible_faces(corners, near=near, cull_backfaces=cull_backfaces)
-    on_cpu = current_device().platform == "cpu"
-    together = CANDIDATES_PER_STEP if on_cpu else CANDIDATES_ELSEWHERE
+    together = CANDIDATES_PER_STEP if call_platform() == "cpu" else CANDIDATES_ELSEWHERE
     options = {"width": width, "height": height, "near": near}
     boxes = _boxes(corners, intrinsics, visible, **options, max_candidates=limit, step=together)
     table = corners.reshape(batch * count, 9)

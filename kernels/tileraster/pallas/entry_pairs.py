@@ -67,7 +67,7 @@ Reciprocal = Callable[[Plane], Plane]
 
 
 def evaluate(row: EntryRow, x: Plane, y: Plane, *, near: float, reciprocal: Reciprocal) -> EntryPair:
-    """Alpha and depth of every pixel; skipped pixels have alpha 0. `x`, `y` are scaled, from the tile's middle."""
+    """Alpha and depth of every pixel; skipped pixels have alpha 0. `x`, `y` are scaled, from the origin of the row."""
     dx, dy = x - row.center_x, y - row.center_y
     a, b = row.a_x * dx + row.a_y * dy, row.b_y * dy
     g = row.g_0 + (row.g_x * dx + row.g_y * dy)

@@ -1,4 +1,4 @@
-"""What a Pallas kernel reads of an entry, in 16 numbers, and how their gradient becomes that of the surfel.
+"""What a Pallas kernel reads of an entry, in 13 numbers, and how their gradient becomes that of the surfel.
 
 The kernels work on one tile with scaled pixel coordinates (X, Y) = PIXEL_SCALE (x, y), and with powers of two:
 alpha = 2^(log_opacity - e). Coordinates are relative to an origin: the middle of the tile on a TPU, the corner of the
@@ -29,7 +29,7 @@ ROW = 16
 
 
 class EntryRow(NamedTuple):
-    """The numbers of one entry, in the order in which they lie in memory; ROW makes room for 16."""
+    """The numbers of one entry, in the order in which they lie in memory; on a TPU in ROW places."""
 
     center_x: Array  # projected centre, scaled, relative to the origin
     center_y: Array
@@ -43,7 +43,7 @@ class EntryRow(NamedTuple):
     filter_y: Array
     depth: Array
     log_opacity: Array
-    reference: Array  # an inverse depth, the same for the whole tile: see `entry_pairs.Passed`
+    reference: Array  # TPU: an inverse depth, the same for the whole tile, see `entry_pairs.Passed`. GPU: not used
 
 
 class Moments(NamedTuple):

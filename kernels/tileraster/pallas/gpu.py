@@ -47,7 +47,7 @@ def backward(
     table = _table(primitives, compiler.width)
     tiles, constants = table.start.shape[0], features.shape[1] - 1
     shape = bins.row.shape[0], MOMENTS + constants
-    _check_sizes(table.rows.shape, shape)
+    _check_sizes(table.rows.shape, shape, (geometry.shape[0], shape[1]))
     by_slot = compiler.launch(
         functools.partial(
             gpu_kernel.differentiate_tile, constants=constants, chunk=chunk, grid=grid, near=near, compiler=compiler

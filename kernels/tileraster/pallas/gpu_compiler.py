@@ -16,7 +16,7 @@ class Compiler(NamedTuple):
     # launch(kernel, out_shape, arguments, tiles=, name=) runs kernel(tile, thread, *arguments, out) for every tile. Its
     # threads have the numbers 0, 1, ...; arguments and out are references to whole arrays.
     launch: Callable[..., Array]
-    width: int  # of the rows that read_row gets is a multiple of it
+    width: int  # read_row takes rows whose length is a multiple of it
     read_row: Callable[[Any, Array], tuple[Array, ...]]  # read_row(rows, place) begins to read rows[place],
     numbers: Callable[[tuple[Array, ...]], list[Array]]  # and this gives its numbers
     reciprocal: Callable[[Array], Array]

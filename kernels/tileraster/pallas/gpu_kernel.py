@@ -25,11 +25,11 @@ MOMENTS = 3 * 3 + 2 + 3
 
 
 class Strip(NamedTuple):
-    """The pixel of each thread: scaled coordinates from the corner of the image, and its place in the tile."""
+    """The pixel of each thread: scaled coordinates from the image's corner, and where it is in the tile's planes."""
 
     x: Float[Array, "p"]
     y: Float[Array, "p"]
-    place: Any
+    pixels: Any
 
 
 class Table(NamedTuple):
@@ -90,7 +90,7 @@ def composite_tile(
     *_, states = jax.lax.fori_loop(0, _chunks(start, end, chunk), read_chunk, state)
     for strip, (passed, sums) in zip(strips, states, strict=True):
         for k, value in enumerate((*sums, *passed[1:])):
-            out[tile, k, strip.place] = value
+            out[tile, k, strip.pixels] = value
 
 
 def differentiate_tile(
@@ -110,7 +110,7 @@ def differentiate_tile(
     start, end = table.start[tile], table.end[tile]
     first_entry = _first_entry(table, start, compiler)
     reference = _numbers(first_entry, constants, compiler)[0].g_0
-    given = [[cotangents_ref[tile, k, strip.place] for k in range(constants + 5)] for strip in strips]
+    given = [[cotangents_ref[tile, k, strip.pixels] for k in range(constants + 5)] for strip in strips]
 
     def read_entry(number: Array, state: tuple) -> tuple:
         entry, states = state
@@ -138,10 +138,10 @@ def differentiate_tile(
         return entry, tuple(found)
 
     def read_chunk(number: Array, state: tuple) -> tuple:
-        read, alive, *rest = state
+        reached, alive, *rest = state
         first, last = _chunk(start, end, number, chunk, alive)
         entry, states = jax.lax.fori_loop(first, last, read_entry, tuple(rest))
-        return jnp.where(alive, last, read), _any_left([transmittance for transmittance, _ in states]), entry, states
+        return jnp.where(alive, last, reached), _any_left([transmittance for transmittance, _ in states]), entry, states
 
     def write_zeros(number: Array, _: Array) -> Array:
         compiler.write_zeros(out, slots[number])
@@ -149,8 +149,8 @@ def differentiate_tile(
 
     zeros = [0.0 * strip.x for strip in strips]
     state = (start, jnp.bool_(True), first_entry, tuple((zero + 1.0, zero) for zero in zeros))
-    read = jax.lax.fori_loop(0, _chunks(start, end, chunk), read_chunk, state)[0]
-    jax.lax.fori_loop(read, end, write_zeros, jnp.int32(0))
+    reached = jax.lax.fori_loop(0, _chunks(start, end, chunk), read_chunk, state)[0]
+    jax.lax.fori_loop(reached, end, write_zeros, jnp.int32(0))
 
 
 def _summands(values: Values, row: EntryRow, strip: Strip) -> list[Array]:
@@ -162,6 +162,7 @@ def _summands(values: Values, row: EntryRow, strip: Strip) -> list[Array]:
 
 
 def _chunks(start: Int[Array, ""], end: Int[Array, ""], chunk: int) -> Int[Array, ""]:
+    """How many chunks the entries from start to end fill."""
     return jax.lax.div(end - start + (chunk - 1), jnp.int32(chunk))
 
 
@@ -179,6 +180,7 @@ def _any_left(transmittances: list[Float[Array, "p"]]) -> Bool[Array, ""]:
 
 
 def _first_entry(table: Table, start: Int[Array, ""], compiler: Compiler) -> Entry:
+    """Begin to read the first entry of a tile."""
     return Entry(compiler.read_row(table.rows, _place(table, start)), _place(table, start + 1))
 
 
@@ -194,6 +196,8 @@ def _place(table: Table, number: Int[Array, ""]) -> Int[Array, ""]:
 
 
 class EntryNumbers(NamedTuple):
+    """What has arrived of an entry."""
+
     row: EntryRow
     features: list[Array]
 

@@ -91,8 +91,9 @@ def _numbers_of_warp(read: tuple[Float[Array, "32"], ...]) -> list[Float[Array, 
 
 
 def _write_zeros_by_warp(out: Any, row: Array) -> None:
-    column = jnp.arange(_WARP)
-    triton.store(out.at[row, column], jnp.zeros(_WARP), mask=column < out.shape[1])
+    for first in range(0, out.shape[1], _WARP):
+        column = first + jnp.arange(_WARP)
+        triton.store(out.at[row, column], jnp.zeros(_WARP), mask=column < out.shape[1])
 
 
 def _write_sums_of_warp(out: Any, row: Array, planes: list[Float[Array, "32"]]) -> None:
@@ -103,8 +104,10 @@ def _write_sums_of_warp(out: Any, row: Array, planes: list[Float[Array, "32"]]) 
     of 160, and one store.
     """
     lane = _machine_code("mov.u32 $0, %laneid;", jnp.arange(_WARP), dtype=jnp.int32)
-    total, column = sums_of_warp(planes, lane, _from_partner)
-    triton.store(out.at[row, column], total, mask=column < len(planes))
+    for first in range(0, len(planes), _WARP):
+        together = planes[first : first + _WARP]
+        total, column = sums_of_warp(together, lane, _from_partner)
+        triton.store(out.at[row, first + column], total, mask=column < len(together))
 
 
 def sums_of_warp(
@@ -112,8 +115,11 @@ def sums_of_warp(
 ) -> tuple[Float[Array, "32"], Int[Array, "32"]]:
     """One sum for each thread, and the number of the plane that it is of; numbers beyond the last plane are padding.
 
+    There are at most 32 planes.
+
     `from_partner(value, bit)` is the value of the thread whose number, its `lane`, differs in `bit`.
     """
+    assert len(planes) <= _WARP
     column = jnp.zeros_like(lane)
     for step in range(5):
         bit = _WARP >> (step + 1)

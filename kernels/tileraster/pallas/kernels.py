@@ -24,7 +24,10 @@ def tpu_kernels(implementation: str, device_kind: str) -> composite.Kernels:
 
 
 def gpu_kernels(implementation: str, tuning: GpuTuning | None = None) -> composite.Kernels:
-    """The kernels of pallas_gpu, by the compiler that the name says. Triton has been the faster one: see its tuning."""
+    """The kernels of pallas_gpu, by the compiler that the name says, or Triton, which is the faster one.
+
+    Without `tuning` those of `tuning.py`. Raises ValueError if the threads do not fit the tile.
+    """
     if implementation == "pallas_gpu_mosaic":
         from tileraster.pallas import gpu_mosaic  # each compiler needs a part of JAX that the other does without
 
@@ -40,6 +43,9 @@ def gpu_kernels(implementation: str, tuning: GpuTuning | None = None) -> composi
             for warps in (tuning.forward_warps, tuning.backward_warps)
         ]
     forward, backward = compilers
+    for compiler in compilers:
+        if tuning.tile**2 % compiler.threads:
+            raise ValueError(f"{tuning}: the pixels of a tile must be a multiple of its {compiler.threads} threads")
     return composite.Kernels(
         tile=tuning.tile,
         forward=functools.partial(gpu.forward, chunk=tuning.chunk, compiler=forward),

@@ -17,7 +17,8 @@ class TpuTuning(NamedTuple):
 class GpuTuning(NamedTuple):
     """Pixels a side of a tile, entries per chunk, and the warps that share a tile.
 
-    Only Triton takes other numbers of warps. Mosaic has one warpgroup, which is four warps, and so at least 128 pixels.
+    A tile has one or several pixels for each of its threads, 32 per warp. Only Triton takes other numbers of warps than
+    four, which are Mosaic's.
     """
 
     tile: int
@@ -26,12 +27,12 @@ class GpuTuning(NamedTuple):
     backward_warps: int
 
 
-# Tiles of 32 pixels and chunks of 32 entries are part of how the TPU's kernels are written. None has run on a
-# TPU: its numbers are those with the fewest VLIW bundles per entry and tile, all loops of a chunk
+# Tiles of 32 pixels and chunks of 32 entries are part of how the TPU's kernels are written. They have not
+# run on a TPU. Their numbers are those with the fewest VLIW bundles per entry and tile, all loops of a chunk
 # counted (benchmarks/tpu_compile.py). Forward by entries per iteration, without overlap: v5e 25.2 (8), 21.8 (16), 22.5
 # (32), v6e 24.2 (16); with overlap: v5e 25.8 (16), 24.8 (32), v5p 25.3 (32), v6e 22.4 (16), 20.1 (32). Backward on v5e:
 # 46.5 (8), 42.7 (16), 38.9 (32). That of the mesh is unmeasured.
-# The GPU's are the best of a sweep on an H200 (benchmarks/results/gpu_tuning.json).
+# The GPU's are the best of a sweep on an H200 (benchmarks/results/gpu_tuning.json, gpu_tuning_first.json).
 _TPU = TpuTuning(forward=16, overlap=False, backward=32, mesh=8)
 _TPU_OF_KIND = {"TPU v6 lite": _TPU._replace(forward=32, overlap=True)}
 _TPU_INTERPRETED = TpuTuning(forward=1, overlap=False, backward=1, mesh=1)  # short programs: most time is compiling
