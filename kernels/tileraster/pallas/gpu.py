@@ -16,7 +16,7 @@ from tileraster.pallas.composite import Gradients, Primitives, TileCotangents, T
 from tileraster.pallas.entry_pairs import Passed
 from tileraster.pallas.entry_rows import PIXEL_SCALE, Moments
 from tileraster.pallas.gpu_compiler import Compiler
-from tileraster.pallas.gpu_kernel import MOMENTS, Table
+from tileraster.pallas.gpu_kernel import MOMENTS, Table, Work
 from tileraster.tiling.binning import TileGrid
 
 
@@ -27,9 +27,7 @@ def forward(primitives: Primitives, *, grid: TileGrid, near: float, chunk: int, 
     shape = tiles, constants + len(Passed._fields) - 1, grid.tile**2
     _check_sizes(table.rows.shape, shape)
     out = compiler.launch(
-        functools.partial(
-            gpu_kernel.composite_tile, constants=constants, chunk=chunk, grid=grid, near=near, compiler=compiler
-        ),
+        functools.partial(gpu_kernel.composite_tile, work=Work(constants, chunk, grid, near, compiler)),
         jax.ShapeDtypeStruct(shape, jnp.float32),
         [*table],
         tiles=tiles,
@@ -49,9 +47,7 @@ def backward(
     shape = bins.row.shape[0], MOMENTS + constants
     _check_sizes(table.rows.shape, shape, (geometry.shape[0], shape[1]))
     by_slot = compiler.launch(
-        functools.partial(
-            gpu_kernel.differentiate_tile, constants=constants, chunk=chunk, grid=grid, near=near, compiler=compiler
-        ),
+        functools.partial(gpu_kernel.differentiate_tile, work=Work(constants, chunk, grid, near, compiler)),
         jax.ShapeDtypeStruct(shape, jnp.float32),
         [*table, bins.slot, jnp.concatenate([cotangents.features, jnp.stack(cotangents[1:], axis=1)], axis=1)],
         tiles=tiles,

@@ -24,6 +24,16 @@ from tileraster.tiling.binning import TileGrid
 MOMENTS = 3 * 3 + 2 + 3
 
 
+class Work(NamedTuple):
+    """What is the same for all tiles."""
+
+    constants: int  # features but the last, which is 1
+    chunk: int  # entries after which it is asked whether a pixel takes more light
+    grid: TileGrid
+    near: float
+    compiler: Compiler
+
+
 class Strip(NamedTuple):
     """The pixel of each thread: scaled coordinates from the image's corner, and where it is in the tile's planes."""
 
@@ -48,23 +58,27 @@ class Entry(NamedTuple):
     next_place: Int[Array, ""]
 
 
-def composite_tile(
-    tile: Array,
-    thread: Array,
-    *references: Any,
-    constants: int,
-    chunk: int,
-    grid: TileGrid,
-    near: float,
-    compiler: Compiler,
-) -> None:
+class Entries(NamedTuple):
+    """Some of a tile's entries, from the first to before the last."""
+
+    start: Int[Array, ""]
+    end: Int[Array, ""]
+
+
+class Beginning(NamedTuple):
+    """What both kernels need before their first entry."""
+
+    strips: list[Strip]
+    entries: Entries
+    first: Entry
+    reference: Array  # inverse depth of the first entry, which m is relative to
+
+
+def composite_tile(tile: Array, thread: Array, *references: Any, work: Work) -> None:
     """Composite the tile of a block; `out` gets its planes: constant features, then the rest of `Passed`."""
     *table, out = references
-    table = Table(*table)
-    strips = _strips(tile, thread, grid, compiler.threads)
-    start, end = table.start[tile], table.end[tile]
-    first_entry = _first_entry(table, start, compiler)
-    reference = _numbers(first_entry, constants, compiler)[0].g_0
+    table, constants, compiler = Table(*table), work.constants, work.compiler
+    strips, entries, first_entry, reference = _begin(tile, thread, table, work)
 
     def read_entry(number: Array, state: tuple) -> tuple:
         entry, states = state
@@ -72,7 +86,7 @@ def composite_tile(
         entry = _next_entry(table, entry, number, compiler)
         found = []
         for strip, (passed, sums) in zip(strips, states, strict=True):
-            pair = entry_pairs.evaluate(row, strip.x, strip.y, near=near, reciprocal=compiler.reciprocal)
+            pair = entry_pairs.evaluate(row, strip.x, strip.y, near=work.near, reciprocal=compiler.reciprocal)
             passed, weight = entry_pairs.composite_one(pair, passed, reference)
             added = tuple(value + weight * feature for value, feature in zip(sums, features, strict=True))
             found.append((passed, added))
@@ -80,36 +94,24 @@ def composite_tile(
 
     def read_chunk(number: Array, state: tuple) -> tuple:
         alive, *rest = state
-        first, last = _chunk(start, end, number, chunk, alive)
+        first, last = _chunk(entries, number, work.chunk, alive)
         entry, states = jax.lax.fori_loop(first, last, read_entry, tuple(rest))
         return _any_left([passed.transmittance for passed, _ in states]), entry, states
 
     zeros = [0.0 * strip.x for strip in strips]
     states = tuple((entry_pairs.nothing_passed(zero), (zero,) * constants) for zero in zeros)
     state = (jnp.bool_(True), first_entry, states)
-    *_, states = jax.lax.fori_loop(0, _chunks(start, end, chunk), read_chunk, state)
+    *_, states = jax.lax.fori_loop(0, _chunks(entries, work.chunk), read_chunk, state)
     for strip, (passed, sums) in zip(strips, states, strict=True):
         for k, value in enumerate((*sums, *passed[1:])):
             out[tile, k, strip.pixels] = value
 
 
-def differentiate_tile(
-    tile: Array,
-    thread: Array,
-    *references: Any,
-    constants: int,
-    chunk: int,
-    grid: TileGrid,
-    near: float,
-    compiler: Compiler,
-) -> None:
+def differentiate_tile(tile: Array, thread: Array, *references: Any, work: Work) -> None:
     """Write the sums of each entry of a tile, `_summands`, into its slot of `out`: 0 where no light is left."""
     *table, slots, cotangents_ref, out = references
-    table = Table(*table)
-    strips = _strips(tile, thread, grid, compiler.threads)
-    start, end = table.start[tile], table.end[tile]
-    first_entry = _first_entry(table, start, compiler)
-    reference = _numbers(first_entry, constants, compiler)[0].g_0
+    table, constants, compiler = Table(*table), work.constants, work.compiler
+    strips, entries, first_entry, reference = _begin(tile, thread, table, work)
     given = [[cotangents_ref[tile, k, strip.pixels] for k in range(constants + 5)] for strip in strips]
 
     def read_entry(number: Array, state: tuple) -> tuple:
@@ -119,7 +121,7 @@ def differentiate_tile(
         entry = _next_entry(table, entry, number, compiler)
         found, summands = [], []
         for strip, (*of_features, of_alpha, depth, m, m2, total), before in zip(strips, given, states, strict=True):
-            pair = entry_pairs.evaluate(row, strip.x, strip.y, near=near, reciprocal=compiler.reciprocal)
+            pair = entry_pairs.evaluate(row, strip.x, strip.y, near=work.near, reciprocal=compiler.reciprocal)
             products = [value * by for value, by in zip(features, of_features, strict=True)]
             constant = functools.reduce(jnp.add, products, of_alpha)
             one = entry_pairs.gradient_one(
@@ -139,7 +141,7 @@ def differentiate_tile(
 
     def read_chunk(number: Array, state: tuple) -> tuple:
         reached, alive, *rest = state
-        first, last = _chunk(start, end, number, chunk, alive)
+        first, last = _chunk(entries, number, work.chunk, alive)
         entry, states = jax.lax.fori_loop(first, last, read_entry, tuple(rest))
         return jnp.where(alive, last, reached), _any_left([transmittance for transmittance, _ in states]), entry, states
 
@@ -148,30 +150,36 @@ def differentiate_tile(
         return _
 
     zeros = [0.0 * strip.x for strip in strips]
-    state = (start, jnp.bool_(True), first_entry, tuple((zero + 1.0, zero) for zero in zeros))
-    reached = jax.lax.fori_loop(0, _chunks(start, end, chunk), read_chunk, state)[0]
-    jax.lax.fori_loop(reached, end, write_zeros, jnp.int32(0))
+    state = (entries.start, jnp.bool_(True), first_entry, tuple((zero + 1.0, zero) for zero in zeros))
+    reached = jax.lax.fori_loop(0, _chunks(entries, work.chunk), read_chunk, state)[0]
+    jax.lax.fori_loop(reached, entries.end, write_zeros, jnp.int32(0))
 
 
 def _summands(values: Values, row: EntryRow, strip: Strip) -> list[Array]:
-    """What is summed over the pixels: see `_moments`."""
+    """What is summed over the pixels: see `gpu._moments`."""
     dx, dy = strip.x - row.center_x, strip.y - row.center_y
     disc = [part for value in values[:3] for part in (value, value * dx, value * dy)]
     filtered = [values.filtered * (strip.x - row.filter_x), values.filtered * (strip.y - row.filter_y)]
     return [*disc, *filtered, *values[4:]]
 
 
-def _chunks(start: Int[Array, ""], end: Int[Array, ""], chunk: int) -> Int[Array, ""]:
-    """How many chunks the entries from start to end fill."""
-    return jax.lax.div(end - start + (chunk - 1), jnp.int32(chunk))
+def _begin(tile: Int[Array, ""], thread: Int[Array, "p"], table: Table, work: Work) -> Beginning:
+    strips = _strips(tile, thread, work.grid, work.compiler.threads)
+    entries = Entries(table.start[tile], table.end[tile])
+    first = _first_entry(table, entries.start, work.compiler)
+    # The distortion depends on differences of m only.
+    return Beginning(strips, entries, first, _numbers(first, work.constants, work.compiler).row.g_0)
 
 
-def _chunk(
-    start: Int[Array, ""], end: Int[Array, ""], number: Int[Array, ""], chunk: int, alive: Bool[Array, ""]
-) -> tuple[Array, Array]:
-    """Where a chunk of a tile's entries begins and ends; it is empty if no pixel takes more light."""
-    first = start + number * chunk
-    return first, jnp.where(alive, jnp.minimum(first + chunk, end), first)
+def _chunks(entries: Entries, chunk: int) -> Int[Array, ""]:
+    """How many chunks the entries fill."""
+    return jax.lax.div(entries.end - entries.start + (chunk - 1), jnp.int32(chunk))
+
+
+def _chunk(entries: Entries, number: Int[Array, ""], chunk: int, alive: Bool[Array, ""]) -> Entries:
+    """Where a chunk begins and ends; it is empty if no pixel takes more light."""
+    first = entries.start + number * chunk
+    return Entries(first, jnp.where(alive, jnp.minimum(first + chunk, entries.end), first))
 
 
 def _any_left(transmittances: list[Float[Array, "p"]]) -> Bool[Array, ""]:

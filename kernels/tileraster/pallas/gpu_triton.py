@@ -139,7 +139,7 @@ def _from_partner(value: Float[Array, "32"], bit: int) -> Float[Array, "32"]:
 
 
 def _reciprocal(value: Array) -> Array:
-    """The hardware's, within one unit of the last place."""
+    """The hardware's, within one unit of the last place. A denormal number counts as 0."""
     return _machine_code("rcp.approx.ftz.f32 $0, $1;", value)
 
 
