@@ -21,11 +21,12 @@ from estimator_cpu import random_params
 from timing import environment, report
 
 from sheap_jax.config import Config, Estimator
+from sheap_jax.inference.batches import BUCKETS
 from sheap_jax.inference.faces import BoxFaces
 from sheap_jax.inference.inputs import find_inputs
 from sheap_jax.inference.outputs import write_outputs
 from sheap_jax.inference.pipeline import Prediction, predict_clips
-from sheap_jax.inference.predictor import BUCKETS, Predictor
+from sheap_jax.inference.predictor import Predictor, RunParts
 from sheap_jax.method.reanimation import Networks
 from sheap_jax.models import build
 from sheap_jax.morphable.registry import load_morphable
@@ -41,7 +42,7 @@ def random_predictor() -> Predictor:
     state: Any = SimpleNamespace(params={"estimator": jax.device_put(random_params(estimator))})
     networks: Any = Networks(estimator, None)  # type: ignore[arg-type]
     assets: Any = None
-    return Predictor(config, model, assets, networks, state)
+    return Predictor.from_parts(config, model, RunParts(assets, networks, state))
 
 
 def write_photographs(folder: Path, count: int) -> BoxFaces:

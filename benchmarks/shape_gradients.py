@@ -46,7 +46,7 @@ def shape_gradients(predictor: Predictor, batch: Batch) -> Float[Array, "t b s"]
     A change of the bias of the shape head's last layer is a change of the coefficients.
     """
     settings = assembly.render_settings(predictor.config)
-    state = predictor.state
+    assets, networks, state = predictor.parts()
     off = {field.name: 0.0 for field in dataclasses.fields(LossWeights)} | FIXED
 
     def loss(change: Float[Array, "s"], chosen: Float[Array, "t"], pair: Batch) -> Array:
@@ -55,9 +55,7 @@ def shape_gradients(predictor: Predictor, batch: Batch) -> Float[Array, "t b s"]
         last["bias"] = last["bias"] + change
         weights = dataclasses.replace(LossWeights(), **off | dict(zip(TERMS, chosen, strict=True)))
         probe = jnp.zeros((1, state.prototypes.parent_face.shape[0], 2))
-        return full_objective(
-            params, probe, predictor.networks, predictor.assets, state.prototypes, pair, weights, settings
-        )[0]
+        return full_objective(params, probe, networks, assets, state.prototypes, pair, weights, settings)[0]
 
     @jax.jit
     def all_terms(batch: Batch) -> Float[Array, "t b s"]:
@@ -101,10 +99,10 @@ def network_gradients(predictor: Predictor, images: Array, gradients: Float[Arra
     @jax.jit
     def pull(gradients: Float[Array, "t b s"]) -> Float[Array, "t p"]:
         def shapes(params: Any) -> Array:
-            output: Any = predictor.networks.estimator.apply({"params": params}, images)
+            output: Any = predictor.parts().networks.estimator.apply({"params": params}, images)
             return output.estimate.head.shape
 
-        back = jax.vjp(shapes, predictor.state.params["estimator"])[1]
+        back = jax.vjp(shapes, predictor.parts().state.params["estimator"])[1]
         return jax.lax.map(lambda one: ravel_pytree(back(one)[0])[0], gradients)
 
     return pull(gradients)
@@ -149,7 +147,7 @@ def main() -> None:
     in_network = compare_networks(predictor, batch.source.image, every, error)
     report = environment() | {
         "config": config.name,
-        "step": int(predictor.state.step),
+        "step": int(predictor.parts().state.step),
         "split": arguments.split,
         "pairs": len(numbers),
         "terms": {

@@ -95,7 +95,7 @@ def run(main: Callable[[list[str]], None], arguments: Sequence[str], expected: t
     except expected as error:
         if is_verbose(arguments):
             raise
-        sys.exit(f"{type(error).__name__}: {error}")
+        sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:  # as of `sheap ... | head`

@@ -155,9 +155,9 @@ def test_the_command_prints_the_line_alone(tmp_path):
     environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'kernels'}", "JAX_PLATFORMS": "cpu"}
     log = f"--config.log.directory={tmp_path / 'runs' / 'x'}"
     for arguments, words in (
-        (["--config.image_size=97"], "ConfigError: config.image_size is 97, no multiple of config.estimator.patch 16"),
-        (["--config.estimator.free_joints=('root','chin')"], "ConfigError: config.estimator.free_joints names chin"),
-        (["--config.seed=1"], "ConfigError: JAX finds no device"),
+        (["--config.image_size=97"], "error: config.image_size is 97, no multiple of config.estimator.patch 16"),
+        (["--config.estimator.free_joints=('root','chin')"], "error: config.estimator.free_joints names chin"),
+        (["--config.seed=1"], "error: JAX finds no device"),
     ):
         environment["JAX_PLATFORMS"] = "nothing" if "device" in words else "cpu"
         command = [sys.executable, str(ROOT / "train.py"), "--config", QUICKSTART, log, *arguments]

@@ -1,6 +1,7 @@
 """Imports run along the flow of data and never back; the core needs only jax, flax, optax and numpy."""
 
 import ast
+import graphlib
 import subprocess
 import sys
 from pathlib import Path
@@ -79,6 +80,26 @@ def test_imports_follow_the_flow(path):
         if other is not None and other in rank:
             assert rank[other] <= rank[own], f"{path.name} ({own}) imports {module}, which comes after it"
             assert (own, other) not in STRANGERS, f"{path.name} ({own}) imports {module}"
+
+
+def test_modules_form_no_circle():
+    """Not within a room either, and not by imports inside functions."""
+    modules = {_dotted(path): path for path in [*FILES, *KERNELS]}
+
+    def own(name: str) -> str:
+        """The module that an imported name is, or is part of; "" for those of others."""
+        while name and name not in modules:
+            name = name.rpartition(".")[0]
+        return name
+
+    graph = {name: {own(found) for found in imports(path)} - {name, ""} for name, path in modules.items()}
+    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which names them
+
+
+def _dotted(path: Path) -> str:
+    """What a file is imported as."""
+    parts = path.relative_to(ROOT / "kernels" if path in KERNELS else ROOT).with_suffix("").parts
+    return ".".join(parts).removesuffix(".__init__")
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))

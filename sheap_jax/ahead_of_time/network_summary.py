@@ -1,6 +1,6 @@
 """Parameters, FLOPs and activation memory of each network of a configuration:
 
-    python -m sheap_jax.ahead_of_time.network_summary base
+    sheap summary base
 
 Nothing is computed: shapes come from jax.eval_shape, FLOPs and memory from XLA's analysis of the program compiled for
 this process's device, for one image. A loop's body counts once in XLA's FLOPs; there are none in these networks.
@@ -28,6 +28,7 @@ from sheap_jax.models.uv_generator import UvGenerator
 from sheap_jax.morphable.registry import load_morphable
 from sheap_jax.types import Prototypes
 
+ERRORS = (OSError, ValueError)
 FLAME = build.HeadSizes(
     300, tuple(f"expression_{i}" for i in range(100)), ("root", "neck", "jaw", "left_eye", "right_eye"), "flame"
 )
@@ -180,20 +181,17 @@ def table(costs: list[Cost]) -> str:
     return "\n".join(lines)
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments: list[str]) -> None:
     """Command line."""
-    parser = command_line.make_parser("", __doc__, prog="python -m sheap_jax.ahead_of_time.network_summary")
+    parser = command_line.make_parser("summary", __doc__)
     parser.add_argument("config", metavar="CONFIG", help="name or file of a configuration, as for sheap train")
     options = parser.parse_args(arguments)
-    try:
-        config = config_files.load_file(options.config)
-        check_config(config)
-        costs = summarize(config)
-    except (OSError, ValueError) as error:
-        parser.exit(1, f"error: {error}\n")
+    config = config_files.load_file(options.config)
+    check_config(config)
+    costs = summarize(config)
     print(f"{config.name}: one image of {config.image_size} pixels, on {jax.default_backend()}")
     print(table(costs))
 
 
 if __name__ == "__main__":
-    command_line.run(main, sys.argv[1:], (OSError, ValueError))
+    command_line.run(main, sys.argv[1:], ERRORS)

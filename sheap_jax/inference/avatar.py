@@ -57,8 +57,8 @@ class RiggedSurfels:
 def rig_surfels(predictor: Predictor, image: Float[Array, "h w 3"]) -> RiggedSurfels:
     """The avatar of the person in a crop of the size that the predictor takes. Raises what `check_surfels` does."""
     check_surfels(predictor)
-    state, config = predictor.state, predictor.config
-    outputs = _regress(predictor.networks, state.params, predictor.assets, state.prototypes, image[None])
+    assets, networks, state = predictor.parts()
+    outputs = _regress(networks, state.params, assets, state.prototypes, image[None])
     local, light, head = jax.tree.map(lambda x: x[0], outputs)
     active = np.asarray(state.prototypes.active)
     rigged = RiggedSurfels(
@@ -67,7 +67,7 @@ def rig_surfels(predictor: Predictor, image: Float[Array, "h w 3"]) -> RiggedSur
         local=jax.tree.map(lambda x: x[active], local),
         light=light,
         head=head,
-        morphable=config.morphable,
+        morphable=predictor.config.morphable,
     )
     check_fits(rigged, predictor.model)
     return rigged
@@ -75,7 +75,7 @@ def rig_surfels(predictor: Predictor, image: Float[Array, "h w 3"]) -> RiggedSur
 
 def check_surfels(predictor: Predictor) -> None:
     """ValueError if a predictor has no surfels, or others than avatar files describe."""
-    predictor.check_renders()
+    predictor.parts()
     config = predictor.config
     if config.regressor.isotropic or config.primitive != "surfels":
         raise ValueError(

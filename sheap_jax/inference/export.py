@@ -32,13 +32,14 @@ def export_predictor(predictor: Predictor) -> bytes:
     Keys: the fields of `HeadParams`; `vertices` [b, v, 3] in metres, posed; `landmarks` [b, 68, 2] in pixels of the
     image; `faces` [f, 3]. A dictionary, since a bundle of ours could not be read without our code.
     """
-    params = predictor.state.params["estimator"]
+    assets, networks, state = predictor.parts()
+    params = state.params["estimator"]
     # On GPUs half precision would bring in an attention kernel that the other platforms lack.
-    estimator = predictor.networks.estimator.clone(dtype=jnp.float32)
+    estimator = networks.estimator.clone(dtype=jnp.float32)
 
     def predict(images: Float[Array, "b h w 3"]) -> dict[str, Array]:
         output: Any = estimator.apply({"params": params}, images)
-        head = reanimation.pose_head(predictor.assets, output.estimate.head)
+        head = reanimation.pose_head(assets, output.estimate.head)
         faces = jnp.asarray(predictor.model.faces)
         return head.params._asdict() | {"vertices": head.vertices, "landmarks": head.landmarks, "faces": faces}
 

@@ -9,7 +9,7 @@ from scipy.spatial.transform import Rotation
 from sheap_jax.cropping import CropBox
 from sheap_jax.evaluation.predictions import HeadGeometry, pose_heads
 from sheap_jax.geometry import OFFICIAL_FOCAL, official_camera
-from sheap_jax.inference.predictor import in_buckets
+from sheap_jax.inference.batches import in_buckets
 from sheap_jax.morphable import MorphableModel
 from sheap_jax.types import HeadParams
 

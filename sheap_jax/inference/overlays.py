@@ -17,8 +17,8 @@ from sheap_jax.data.prepare.video import FrameReader
 from sheap_jax.files import pictures
 from sheap_jax.files.pictures import save_picture
 from sheap_jax.geometry import official_camera
+from sheap_jax.inference.batches import BUCKETS, in_buckets
 from sheap_jax.inference.pipeline import Prediction
-from sheap_jax.inference.predictor import BUCKETS, in_buckets
 from sheap_jax.inference.video_files import VideoFile
 from sheap_jax.method import rendering
 

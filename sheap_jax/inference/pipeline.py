@@ -21,10 +21,10 @@ from sheap_jax.cropping import CropBox, crop_image
 from sheap_jax.data.photographs import read_photograph
 from sheap_jax.data.prepare.clips import Clip, PrepareError
 from sheap_jax.data.prepare.video import ClipFrame, FrameReader
+from sheap_jax.inference.batches import BUCKETS
 from sheap_jax.inference.faces import FaceFinder, TrackedBox, Tracker
 from sheap_jax.inference.head_geometry import turn_heads
 from sheap_jax.inference.inputs import Failure
-from sheap_jax.inference.predictor import BUCKETS
 from sheap_jax.morphable import MorphableModel
 from sheap_jax.types import HeadParams
 

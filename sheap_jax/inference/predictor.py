@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 from sheap_jax import assembly, config_files
 from sheap_jax.config import Config
 from sheap_jax.cropping import Framing
+from sheap_jax.inference.batches import check_images, in_buckets
 from sheap_jax.method import reanimation
 from sheap_jax.method.reanimation import Assets, Networks
 from sheap_jax.models import official
@@ -22,8 +23,13 @@ from sheap_jax.training.start import initial_state
 from sheap_jax.training.state import TrainState
 from sheap_jax.types import HeadParams
 
-ROUNDING = 0.1  # how far images may leave [0, 1]: resizing overshoots
-BUCKETS = (1, 4, 16)  # batch sizes that are compiled, each on its first use; other sizes are padded to one of them
+
+class RunParts(NamedTuple):
+    """What a run has and the official release has not: all that rendering needs."""
+
+    assets: Assets
+    networks: Networks
+    state: TrainState
 
 
 class Predictor:
@@ -33,13 +39,21 @@ class Predictor:
     several threads are safe.
     """
 
-    framing: Framing = "pixels"  # of the crops
-
     def __init__(
-        self, config: Config, model: MorphableModel, assets: Assets, networks: Networks, state: TrainState
+        self,
+        config: Config,
+        model: MorphableModel,
+        estimate: Callable[[Any, Float[Array, "n h w 3"]], HeadParams],
+        weights: Any,
+        *,
+        parts: RunParts | None = None,
+        framing: Framing = "pixels",
     ) -> None:
-        self.config, self.model, self.assets, self.networks, self.state = config, model, assets, networks, state
-        self._estimate = jax.jit(self._estimate_head)
+        """`estimate(weights, images)` is compiled; without `parts` nothing is rendered; `framing` is of the crops."""
+        self.config, self.model = config, model
+        self.framing: Framing = framing
+        self._weights, self._parts = weights, parts
+        self._estimate = jax.jit(estimate)
         self._render = jax.jit(self._render_driven)
 
     @classmethod
@@ -52,18 +66,45 @@ class Predictor:
         """
         directory = Path(directory)
         if official.is_release(directory):
-            from sheap_jax.inference.official import OfficialPredictor  # a kind of Predictor: it imports this module
-
             if step is not None:
                 raise CheckpointError(f"{directory} holds the official release, which has no step {step}")
-            return OfficialPredictor.from_directory(directory)
+            return cls.from_release(directory)
         if not (directory / "config.json").exists():
             raise CheckpointError(f"{directory} is no run directory: it has no config.json; `sheap train` makes them")
         config = config_files.load_json(directory / "config.json")
         model = load_morphable(config.morphable)
         assets = assembly.build_assets(config, model, training=False)
         networks = assembly.build_networks(config, model)
-        return cls(config, model, assets, networks, _restore(directory, config, networks, assets, step))
+        state = _restore(directory, config, networks, assets, step)
+        return cls.from_parts(config, model, RunParts(assets, networks, state))
+
+    @classmethod
+    def from_parts(cls, config: Config, model: MorphableModel, parts: RunParts) -> "Predictor":
+        """A run's estimator, and its Gaussian regressor to render with."""
+
+        def estimate(params: Any, images: Float[Array, "n h w 3"]) -> HeadParams:
+            output: Any = parts.networks.estimator.apply({"params": params}, images)
+            return output.estimate.head
+
+        return cls(config, model, estimate, parts.state.params["estimator"], parts=parts)
+
+    @classmethod
+    def from_release(cls, directory: Path) -> "Predictor":
+        """The official release as `sheap convert official` wrote it; needs no torch.
+
+        Raises FileNotFoundError or ValueError for missing or damaged files.
+        """
+        release = official.load_release(directory)
+        model = load_morphable(release.morphable)
+        official.check_model(model, path=release.morphable)
+
+        def estimate(weights: Any, images: Float[Array, "n h w 3"]) -> HeadParams:
+            arrays, flame = weights
+            return official.estimate_heads(release.program, arrays, flame, images)
+
+        weights = ({name: jnp.asarray(array) for name, array in release.weights.items()}, model)
+        config = Config(str(directory), image_size=official.IMAGE_SIZE, morphable=release.morphable)
+        return cls(config, model, estimate, weights, framing=release.framing)
 
     def __call__(self, images: Float[Array | np.ndarray, "n h w 3"]) -> HeadParams:
         """Head parameters of each image as NumPy arrays: radians and metres, in the frame of the official camera.
@@ -71,70 +112,40 @@ class Predictor:
         Raises ValueError for images of another kind than the class says.
         """
         check_images(images, size=self.config.image_size)
-        return in_buckets(lambda images: self._estimate(self.state.params["estimator"], images), np.asarray(images))
+        return in_buckets(lambda images: self._estimate(self._weights, images), np.asarray(images))
 
-    def check_renders(self) -> None:
-        """Raises ValueError if this predictor renders nothing, as the official release does. A run renders."""
+    def parts(self) -> RunParts:
+        """What a run renders with. Raises ValueError for the official release."""
+        if self._parts is None:
+            raise ValueError(
+                f"{self.config.name} holds the official release, which predicts heads and has no Gaussian regressor: "
+                "for pictures, avatars, export and the benchmarks embedded and clips train a run with `sheap train`"
+            )
+        return self._parts
 
     def reanimate(
         self, source: Float[Array | np.ndarray, "n h w 3"], target: Float[Array | np.ndarray, "n h w 3"]
     ) -> Float[np.ndarray, "n h w 3"]:
         """The person of each source image with the target's pose and expression, rendered in [0, 1].
 
-        Raises ValueError for images of another kind than the class says.
+        Raises ValueError for images of another kind than the class says, and for the official release.
         """
+        assets, _, state = self.parts()
         for images in (source, target):
             check_images(images, size=self.config.image_size)
         pairs = np.asarray(source), np.asarray(target)
-        return in_buckets(lambda pair: self._render(self.state, self.assets, *pair), pairs)
+        return in_buckets(lambda pair: self._render(state, assets, *pair), pairs)
 
     # Weights and assets are arguments of what is compiled: as constants they would be copied into every program.
 
-    def _estimate_head(self, params, images) -> HeadParams:
-        output: Any = self.networks.estimator.apply({"params": params}, images)
-        return output.estimate.head
-
     def _render_driven(self, state: TrainState, assets: Assets, source, target):
-        pair = reanimation.estimate_pair(self.networks, state.params, assets, source, target)
-        avatar = reanimation.build_avatar(self.networks, state.params, assets, state.prototypes, pair)
+        networks = self.parts().networks
+        pair = reanimation.estimate_pair(networks, state.params, assets, source, target)
+        avatar = reanimation.build_avatar(networks, state.params, assets, state.prototypes, pair)
         settings = assembly.render_settings(self.config)
         background = reanimation.border_color(target)
         rendering = reanimation.render(assets, avatar, pair.target.vertices, background, **settings._asdict())
         return jnp.clip(rendering.surfels.color, 0.0, 1.0)
-
-
-def check_images(images: Array | np.ndarray, *, size: int) -> None:
-    """Raises ValueError that says what came unless `images` are floating-point [n, size, size, 3] in [0, 1]."""
-    shape, dtype = np.shape(images), getattr(images, "dtype", type(images).__name__)
-    found = f"{dtype} {list(shape)}"
-    if shape[1:] == (size, size, 3) and len(shape) == 4 and jnp.issubdtype(dtype, jnp.floating):
-        low, high = (float(bound(images)) if images.size else 0.5 for bound in (np.min, np.max))
-        if low >= -ROUNDING and high <= 1 + ROUNDING:
-            return
-        found += f" from {low:.3g} to {high:.3g}"
-    raise ValueError(
-        f"images are {found}, they must be floating-point [n, {size}, {size}, 3] in [0, 1]: divide bytes by 255, crop "
-        "and resize as `sheap predict` does"
-    )
-
-
-def in_buckets(function: Callable[[Any], Any], rows: Any) -> Any:
-    """Apply `function` to a pytree of arrays [n, ...] in slices of few sizes, so that little is compiled.
-
-    Slices of the largest of BUCKETS, then the smallest that holds the rest, padded with copies of the last row. Returns
-    what `function` returns, joined along the first axis, as NumPy arrays.
-
-    Raises ValueError without any row.
-    """
-    count = len(jax.tree.leaves(rows)[0])
-    if not count:
-        raise ValueError("there is no image to predict from")
-    parts = []
-    for start in range(0, count, BUCKETS[-1]):
-        size = next(size for size in BUCKETS if size >= min(count - start, BUCKETS[-1]))
-        chosen = np.minimum(np.arange(start, start + size), count - 1)
-        parts.append(jax.tree.map(np.asarray, function(jax.tree.map(lambda x, chosen=chosen: x[chosen], rows))))
-    return jax.tree.map(lambda *x: np.concatenate(x)[:count], *parts)
 
 
 def _restore(directory: Path, config: Config, networks: Networks, assets: Assets, step: int | None) -> TrainState:

@@ -170,8 +170,8 @@ def test_a_name_that_is_none_is_answered_with_those_that_are(name, message, in_f
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["train", "--config", "nothing"], "ConfigError: there is no configuration 'nothing'"),
-        (["train", "--config.image_size=97"], "ConfigError: config.image_size is 97"),
+        (["train", "--config", "nothing"], "error: there is no configuration 'nothing'"),
+        (["train", "--config.image_size=97"], "error: config.image_size is 97"),
         (["train", "--config", "clip"], "assets/ict.npz"),
         (["eval", "--checkpoint", "runs/none"], "runs/none is no run directory"),
         (["eval", "--compare", "a.json", "b.json"], "a.json"),
@@ -185,6 +185,8 @@ def test_a_name_that_is_none_is_answered_with_those_that_are(name, message, in_f
         (["view", "a.npz"], "a.npz"),
         (["export", "runs/none", "out/a.stablehlo"], "runs/none"),
         (["now", "predictions", "now", "--output", "out"], "now"),
+        (["generate", "people", "--train-identities", "0"], "train_identities is 0"),
+        (["summary", "nothing"], "there is no configuration 'nothing'"),
         (["compile-report", "nothing"], "there is no configuration 'nothing'"),
     ],
     ids=lambda value: " ".join(value[:2]) if isinstance(value, list) else "",
@@ -204,7 +206,7 @@ def test_a_refused_start_prints_one_line(folder):
     result = run(*words, folder=folder)
     assert result.returncode == 1
     assert result.stdout == ""
-    assert result.stderr.startswith("CheckpointError: runs/none is no run directory")
+    assert result.stderr.startswith("error: runs/none is no run directory")
     assert len(result.stderr.splitlines()) == 1, result.stderr
     assert list(folder.iterdir()) == []
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from sheap_jax import Predictor, assembly, config_files
-from sheap_jax.inference.predictor import BUCKETS, in_buckets
+from sheap_jax.inference.batches import BUCKETS, in_buckets
 from sheap_jax.morphable.registry import load_morphable
 from sheap_jax.training import run_directory, start
 from sheap_jax.training.checkpoint import CheckpointError, Checkpoints
@@ -43,8 +43,8 @@ def images() -> np.ndarray:
 
 def test_any_number_of_images_gives_what_each_gives_alone(predictor, images):
     """Against the network without padding and batches."""
-    network = jax.jit(predictor.networks.estimator.apply)
-    output = network({"params": predictor.state.params["estimator"]}, images)
+    network = jax.jit(predictor.parts().networks.estimator.apply)
+    output = network({"params": predictor.parts().state.params["estimator"]}, images)
     for count in (2, len(images)):
         head = predictor(images[:count])
         for ours, expected in zip(head, output.estimate.head, strict=True):

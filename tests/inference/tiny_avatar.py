@@ -14,7 +14,7 @@ import numpy as np
 
 from sheap_jax import assembly
 from sheap_jax.inference.avatar import RiggedSurfels
-from sheap_jax.inference.predictor import Predictor
+from sheap_jax.inference.predictor import Predictor, RunParts
 from sheap_jax.method import prototypes
 from sheap_jax.morphable.model import mean_params
 from sheap_jax.morphable.storage import load_model
@@ -34,7 +34,8 @@ def tiny_predictor() -> Predictor:
     state = jax.eval_shape(lambda: initial_state(config, networks, assets))
     params = jax.tree.map(lambda x: jnp.asarray(rng.normal(0, 0.2, x.shape), x.dtype), state.params)
     start = _prototypes(model.faces.shape[0])
-    return Predictor(config, model, assets, networks, dataclasses.replace(state, params=params, prototypes=start))
+    state = dataclasses.replace(state, params=params, prototypes=start)
+    return Predictor.from_parts(config, model, RunParts(assets, networks, state))
 
 
 @functools.cache

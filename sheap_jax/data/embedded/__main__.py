@@ -1,30 +1,39 @@
-"""`python -m sheap_jax.data.embedded OUT --train-identities 192`: generate the data set into a directory."""
+"""Generate clips of people who do not exist, with their true geometry, into a folder of shards:
+
+    sheap generate shards/people --train-identities 192
+
+A run makes the clips that its configuration names by itself; this makes them once for several runs.
+"""
 
 import dataclasses
-import json
 import logging
 import sys
 import time
 
 from sheap_jax import command_line
 from sheap_jax.config import EmbeddedData
+from sheap_jax.config_fields import field_comments
 from sheap_jax.data.embedded.dataset import generate
 from sheap_jax.data.records import ShardError
 
+ERRORS = (OSError, ValueError, ShardError)
+METAVARS = {int: "N", float: "X", str: "NAME"}
 
-def main(arguments: list[str] | None = None) -> None:
-    parser = command_line.make_parser("", __doc__, prog="python -m sheap_jax.data.embedded")
-    parser.add_argument("directory", help="where the splits go; reused if it was made with the same settings")
+
+def main(arguments: list[str]) -> None:
+    parser = command_line.make_parser("generate", __doc__)
+    parser.add_argument("directory", metavar="OUT", help="folder of the splits; kept if it has the same settings")
+    comments = field_comments(EmbeddedData)
     for field in dataclasses.fields(EmbeddedData):
-        option = "--" + field.name.replace("_", "-")
+        option, comment = "--" + field.name.replace("_", "-"), comments[field.name]
         if field.name == "truth_splits":
-            parser.add_argument(option, nargs="*", choices=["train", "test"], default=["test"])
+            parser.add_argument(option, nargs="*", default=["test"], help="splits whose true geometry is kept")
         elif field.name == "processes":
-            parser.add_argument(option, type=int, default=None, help="worker processes, default one per core")
+            parser.add_argument(option, type=int, metavar="N", help="worker processes, one per core without")
         else:
-            parser.add_argument(
-                option, type=type(field.default), default=field.default, help="see EmbeddedData in config.py"
-            )
+            text = (comment or field.name.replace("_", " ")).replace("%", "%%")
+            kind = type(field.default)
+            parser.add_argument(option, type=kind, metavar=METAVARS[kind], default=field.default, help=text)
     settings = vars(parser.parse_args(arguments))
     settings.pop("verbose")
     directory = settings.pop("directory")
@@ -32,12 +41,10 @@ def main(arguments: list[str] | None = None) -> None:
     logging.basicConfig(format="%(message)s")
     logging.getLogger("sheap_jax").setLevel(logging.INFO)
     start = time.perf_counter()
-    try:
-        path = generate(directory, EmbeddedData(**settings))
-    except (OSError, ValueError, ShardError) as error:
-        parser.exit(1, f"error: {error}\n")
-    print(f"{path}: {json.dumps(settings)} in {time.perf_counter() - start:.0f} s")
+    path = generate(directory, EmbeddedData(**settings))
+    print(f"{path}: generated in {time.perf_counter() - start:.0f} s")
+    print(f"train on it: sheap train --config quickstart --config.data.embedded=none --config.data.directory={path}")
 
 
 if __name__ == "__main__":
-    command_line.run(main, sys.argv[1:], (OSError, ValueError, ShardError))
+    command_line.run(main, sys.argv[1:], ERRORS)
