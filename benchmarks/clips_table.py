@@ -1,6 +1,6 @@
 """Runs on real clips side by side: the table of docs/results.md, and the numbers behind it without any picture or name.
 
-    python eval.py --checkpoint runs/clip --benchmark clips      # for each run
+    sheap eval --checkpoint runs/clip --benchmark clips      # for each run
     python benchmarks/clips_table.py "all landmarks=runs/clip" "mouth left out=runs/clip_mouth" \
         --output benchmarks/results/clips.json
     python benchmarks/clips_table.py --from benchmarks/results/clips.json         # prints the table of a file
@@ -64,7 +64,7 @@ def _report(path: Path) -> dict[str, Any]:
     for report in json.loads(path.read_text())["reports"]:
         if report["benchmark"] == "clips":
             return report
-    raise ValueError(f"{path} has no report of the benchmark clips: run eval.py --benchmark clips")
+    raise ValueError(f"{path} has no report of the benchmark clips: run `sheap eval --benchmark clips`")
 
 
 def _find(rows: list[dict[str, Any]], quantity: str, baseline: str) -> dict[str, Any]:

@@ -4,8 +4,9 @@
     python benchmarks/gpu_learning.py --seconds 200 --work /tmp/learning --resume learning.tar    # goes on
 
 Batches are large. The input pipeline is not used, and not measured. Prints pairs per second of both kinds of steps and
-the error of held-out heads as benchmarks/overfit.py defines it. `WORK/run` is a run directory as train.py makes them:
-eval.py scores it on embedded-v1. Beside `--output` its newest checkpoint is packed as `learning.tar`, to go on with.
+the error of held-out heads as benchmarks/overfit.py defines it. `WORK/run` is a run directory as `sheap train` makes
+them: `sheap eval` scores it on embedded-v1. Beside `--output` its newest checkpoint is packed as `learning.tar`, to go
+on with.
 """
 
 import argparse

@@ -41,7 +41,7 @@ Clock = dict[str, Any]  # "seconds" of training so far, "saved": step -> seconds
 
 
 def people_arguments(config_file: str, people: str | None) -> list[str]:
-    """What train.py is told for people of a converted model, in a run of their own."""
+    """What `sheap train` is told for people of a converted model, in a run of their own."""
     if people is None:
         return []
     name = f"{config_files.load_file(config_file).name}-{Path(people).stem}"
@@ -49,7 +49,7 @@ def people_arguments(config_file: str, people: str | None) -> list[str]:
 
 
 def train_for(config: Config, arguments: list[str], seconds: float, clock: Clock) -> Clock:
-    """Run train.py for a while. SIGTERM makes it save and end; its last evaluation is left to us."""
+    """Run `sheap train` for a while. SIGTERM makes it save and end; its last evaluation is left to us."""
     run = Path(config.run_directory)
     began = time.time()
     process = subprocess.Popen([sys.executable, str(ROOT / "train.py"), *arguments])
@@ -61,7 +61,7 @@ def train_for(config: Config, arguments: list[str], seconds: float, clock: Clock
     if process.returncode == -signal.SIGTERM:
         sys.exit("the time was over before training began: data are generated first, give more --minutes")
     if process.returncode:
-        sys.exit(f"train.py ended with {process.returncode}; its last lines above say why. The same line goes on")
+        sys.exit(f"sheap train ended with {process.returncode}; its last lines above say why. The same line goes on")
     saved = dict(clock["saved"])
     for step in finished_steps(run):
         when = (run / "checkpoints" / f"{step}.sha256.json").stat().st_mtime
@@ -116,7 +116,7 @@ def main() -> None:
     parser.add_argument("--people", help="converted model (ict.npz) whose people are generated and which is fitted")
     parser.add_argument("--output", type=Path, help="JSON; a figure of the same name goes beside it")
     options, rest = parser.parse_known_args()
-    require("grain", "array_record")  # of train.py and its shards
+    require("grain", "array_record")  # of `sheap train` and its shards
 
     arguments = ["--config", options.config, *people_arguments(options.config, options.people), *rest]
     config = config_files.parse_arguments(arguments, default=options.config, description="")

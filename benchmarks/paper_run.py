@@ -28,7 +28,7 @@ class RandomRun(NamedTuple):
 
 
 def random_run(config: Config, *, head: str = FLAME_LIKE) -> RandomRun:
-    """What train.py makes of `config`, with random weights where a file is named and `head` in place of FLAME.
+    """What `sheap train` makes of `config`, with random weights where a file is named and `head` in place of FLAME.
 
     The first prediction is the mean head before the camera, covered by half opaque surfels: the rasteriser has as much
     to do as in training.

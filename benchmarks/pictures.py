@@ -1,6 +1,6 @@
 """The pictures of README.md and docs/: a trained run on generated people and on two public-domain portraits.
 
-    python train.py
+    sheap train
     python benchmarks/pictures.py runs/quickstart --output docs/pictures
 
 Writes people.jpg (photograph, predicted mesh over it, predicted head, true head), portraits.jpg, clips.jpg (what the

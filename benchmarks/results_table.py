@@ -1,9 +1,9 @@
-"""README's table of results, from the JSON files that eval.py wrote.
+"""README's table of results, from the JSON files that `sheap eval` wrote.
 
     python benchmarks/results_table.py                    # print it
     python benchmarks/results_table.py --write README.md  # put it between the markers
 
-The files are results.json of `python eval.py --checkpoint DIR` (the embedded benchmark, version embedded-v1), kept as
+The files are results.json of `sheap eval --checkpoint DIR` (the embedded benchmark, version embedded-v1), kept as
 benchmarks/results/<run>_embedded-v1.json with a line on how they were measured.
 """
 
@@ -60,7 +60,7 @@ def load_report(path: Path) -> dict[str, Any]:
     for report in json.loads(path.read_text())["reports"]:
         if report["version"] == VERSION:
             return report
-    raise ValueError(f"{path} holds no report of {VERSION}: run eval.py again")
+    raise ValueError(f"{path} holds no report of {VERSION}: run `sheap eval` again")
 
 
 def find(report: dict[str, Any], row: Row) -> dict[str, Any]:

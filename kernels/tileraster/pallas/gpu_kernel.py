@@ -28,7 +28,7 @@ class Work(NamedTuple):
     """What is the same for all tiles."""
 
     constants: int  # features but the last, which is 1
-    chunk: int  # entries after which it is asked whether a pixel takes more light
+    chunk: int  # entries of one: between two it is asked whether a pixel takes more light
     grid: TileGrid
     near: float
     compiler: Compiler
@@ -43,19 +43,33 @@ class Strip(NamedTuple):
 
 
 class Table(NamedTuple):
-    """References to what a kernel reads of the primitives: a tile's entries are `rows[row[start:end]]`."""
+    """References to what a kernel reads of the primitives: a tile's entries are `rows[row_index[start:end]]`."""
 
     start: Any
     end: Any
-    row: Any
+    row_index: Any  # by entry
     rows: Any  # EntryRow, then features
 
 
 class Entry(NamedTuple):
-    """What has been read of an entry: its row, and where that of the next one is, so that nobody waits for either."""
+    """What has been read of an entry: its row, and the index of the next one's, so that nobody waits for either."""
 
     read: tuple[Array, ...]
-    next_place: Int[Array, ""]
+    next_row: Int[Array, ""]
+
+
+class EntryNumbers(NamedTuple):
+    """What has arrived of an entry."""
+
+    row: EntryRow
+    features: list[Array]
+
+
+class LightLeft(NamedTuple):
+    """Of the pixels of a strip, between two entries of the backward pass."""
+
+    transmittance: Float[Array, "p"]
+    up_to: Float[Array, "p"]  # see entry_pairs.gradient_one
 
 
 class Entries(NamedTuple):
@@ -80,10 +94,10 @@ def composite_tile(tile: Array, thread: Array, *references: Any, work: Work) -> 
     table, constants, compiler = Table(*table), work.constants, work.compiler
     strips, entries, first_entry, reference = _begin(tile, thread, table, work)
 
-    def read_entry(number: Array, state: tuple) -> tuple:
+    def read_entry(index: Array, state: tuple) -> tuple:
         entry, states = state
         row, features = _numbers(entry, constants, compiler)
-        entry = _next_entry(table, entry, number, compiler)
+        entry = _next_entry(table, entry, index, compiler)
         found = []
         for strip, (passed, sums) in zip(strips, states, strict=True):
             pair = entry_pairs.evaluate(row, strip.x, strip.y, near=work.near, reciprocal=compiler.reciprocal)
@@ -92,9 +106,9 @@ def composite_tile(tile: Array, thread: Array, *references: Any, work: Work) -> 
             found.append((passed, added))
         return entry, tuple(found)
 
-    def read_chunk(number: Array, state: tuple) -> tuple:
+    def read_chunk(chunk: Array, state: tuple) -> tuple:
         alive, *rest = state
-        first, last = _chunk(entries, number, work.chunk, alive)
+        first, last = _chunk(entries, chunk, work.chunk, alive)
         entry, states = jax.lax.fori_loop(first, last, read_entry, tuple(rest))
         return _any_left([passed.transmittance for passed, _ in states]), entry, states
 
@@ -114,45 +128,56 @@ def differentiate_tile(tile: Array, thread: Array, *references: Any, work: Work)
     strips, entries, first_entry, reference = _begin(tile, thread, table, work)
     given = [[cotangents_ref[tile, k, strip.pixels] for k in range(constants + 5)] for strip in strips]
 
-    def read_entry(number: Array, state: tuple) -> tuple:
+    def read_entry(index: Array, state: tuple) -> tuple:
         entry, states = state
-        slot = slots[number]
-        row, features = _numbers(entry, constants, compiler)
-        entry = _next_entry(table, entry, number, compiler)
+        slot = slots[index]
+        numbers = _numbers(entry, constants, compiler)
+        entry = _next_entry(table, entry, index, compiler)
         found, summands = [], []
-        for strip, (*of_features, of_alpha, depth, m, m2, total), before in zip(strips, given, states, strict=True):
-            pair = entry_pairs.evaluate(row, strip.x, strip.y, near=work.near, reciprocal=compiler.reciprocal)
-            products = [value * by for value, by in zip(features, of_features, strict=True)]
-            constant = functools.reduce(jnp.add, products, of_alpha)
-            one = entry_pairs.gradient_one(
-                pair,
-                reference,
-                before[0],
-                before[1],
-                constant,
-                Cotangents(depth, m, m2, total),
-                reciprocal=compiler.reciprocal,
-            )
-            summands.append(_summands(one.values, row, strip) + [one.weight * value for value in of_features])
-            found.append((one.transmittance, one.up_to))
+        for strip, cotangents, before in zip(strips, given, states, strict=True):
+            parts, after = _differentiate_pairs(numbers, strip, cotangents, before, reference, work)
+            summands.append(parts)
+            found.append(after)
         of_threads = [functools.reduce(jnp.add, parts) for parts in zip(*summands, strict=True)]
         compiler.write_sums(out, slot, of_threads)
         return entry, tuple(found)
 
-    def read_chunk(number: Array, state: tuple) -> tuple:
+    def read_chunk(chunk: Array, state: tuple) -> tuple:
         reached, alive, *rest = state
-        first, last = _chunk(entries, number, work.chunk, alive)
+        first, last = _chunk(entries, chunk, work.chunk, alive)
         entry, states = jax.lax.fori_loop(first, last, read_entry, tuple(rest))
-        return jnp.where(alive, last, reached), _any_left([transmittance for transmittance, _ in states]), entry, states
+        return jnp.where(alive, last, reached), _any_left([left.transmittance for left in states]), entry, states
 
-    def write_zeros(number: Array, _: Array) -> Array:
-        compiler.write_zeros(out, slots[number])
+    def write_zeros(index: Array, _: Array) -> Array:
+        compiler.write_zeros(out, slots[index])
         return _
 
     zeros = [0.0 * strip.x for strip in strips]
-    state = (entries.start, jnp.bool_(True), first_entry, tuple((zero + 1.0, zero) for zero in zeros))
+    state = (entries.start, jnp.bool_(True), first_entry, tuple(LightLeft(zero + 1.0, zero) for zero in zeros))
     reached = jax.lax.fori_loop(0, _chunks(entries, work.chunk), read_chunk, state)[0]
     jax.lax.fori_loop(reached, entries.end, write_zeros, jnp.int32(0))
+
+
+def _differentiate_pairs(
+    numbers: EntryNumbers, strip: Strip, cotangents: list[Array], before: LightLeft, reference: Array, work: Work
+) -> tuple[list[Array], LightLeft]:
+    """What an entry adds to its sums at each pixel of a strip, and what it leaves to the entries behind it."""
+    row, features = numbers
+    *of_features, of_alpha, depth, m, m2, total = cotangents
+    reciprocal = work.compiler.reciprocal
+    pair = entry_pairs.evaluate(row, strip.x, strip.y, near=work.near, reciprocal=reciprocal)
+    products = [value * by for value, by in zip(features, of_features, strict=True)]
+    one = entry_pairs.gradient_one(
+        pair,
+        reference,
+        before.transmittance,
+        before.up_to,
+        functools.reduce(jnp.add, products, of_alpha),
+        Cotangents(depth, m, m2, total),
+        reciprocal=reciprocal,
+    )
+    after = LightLeft(one.transmittance, one.up_to)
+    return _summands(one.values, row, strip) + [one.weight * value for value in of_features], after
 
 
 def _summands(values: Values, row: EntryRow, strip: Strip) -> list[Array]:
@@ -171,15 +196,15 @@ def _begin(tile: Int[Array, ""], thread: Int[Array, "p"], table: Table, work: Wo
     return Beginning(strips, entries, first, _numbers(first, work.constants, work.compiler).row.g_0)
 
 
-def _chunks(entries: Entries, chunk: int) -> Int[Array, ""]:
+def _chunks(entries: Entries, size: int) -> Int[Array, ""]:
     """How many chunks the entries fill."""
-    return jax.lax.div(entries.end - entries.start + (chunk - 1), jnp.int32(chunk))
+    return jax.lax.div(entries.end - entries.start + (size - 1), jnp.int32(size))
 
 
-def _chunk(entries: Entries, number: Int[Array, ""], chunk: int, alive: Bool[Array, ""]) -> Entries:
-    """Where a chunk begins and ends; it is empty if no pixel takes more light."""
-    first = entries.start + number * chunk
-    return Entries(first, jnp.where(alive, jnp.minimum(first + chunk, entries.end), first))
+def _chunk(entries: Entries, chunk: Int[Array, ""], size: int, alive: Bool[Array, ""]) -> Entries:
+    """The entries of a chunk; there are none if no pixel takes more light."""
+    first = entries.start + chunk * size
+    return Entries(first, jnp.where(alive, jnp.minimum(first + size, entries.end), first))
 
 
 def _any_left(transmittances: list[Float[Array, "p"]]) -> Bool[Array, ""]:
@@ -189,25 +214,18 @@ def _any_left(transmittances: list[Float[Array, "p"]]) -> Bool[Array, ""]:
 
 def _first_entry(table: Table, start: Int[Array, ""], compiler: Compiler) -> Entry:
     """Begin to read the first entry of a tile."""
-    return Entry(compiler.read_row(table.rows, _place(table, start)), _place(table, start + 1))
+    return Entry(compiler.read_row(table.rows, _row_of(table, start)), _row_of(table, start + 1))
 
 
-def _next_entry(table: Table, entry: Entry, number: Int[Array, ""], compiler: Compiler) -> Entry:
-    """Begin to read the entry after `number`, whose own numbers are there."""
-    return Entry(compiler.read_row(table.rows, entry.next_place), _place(table, number + 2))
+def _next_entry(table: Table, entry: Entry, index: Int[Array, ""], compiler: Compiler) -> Entry:
+    """Begin to read the entry after `index`, whose own numbers are there."""
+    return Entry(compiler.read_row(table.rows, entry.next_row), _row_of(table, index + 2))
 
 
-def _place(table: Table, number: Int[Array, ""]) -> Int[Array, ""]:
-    """Where the row of an entry is. Behind the last one any will do."""
-    number = jnp.minimum(number, table.row.shape[0] - 1)
-    return jnp.minimum(table.row[number], table.rows.shape[0] - 1)
-
-
-class EntryNumbers(NamedTuple):
-    """What has arrived of an entry."""
-
-    row: EntryRow
-    features: list[Array]
+def _row_of(table: Table, index: Int[Array, ""]) -> Int[Array, ""]:
+    """Index of an entry's row. Behind the last entry any will do."""
+    index = jnp.minimum(index, table.row_index.shape[0] - 1)
+    return jnp.minimum(table.row_index[index], table.rows.shape[0] - 1)
 
 
 def _numbers(entry: Entry, constants: int, compiler: Compiler) -> EntryNumbers:
@@ -217,8 +235,8 @@ def _numbers(entry: Entry, constants: int, compiler: Compiler) -> EntryNumbers:
 
 def _strips(tile: Int[Array, ""], thread: Int[Array, "p"], grid: TileGrid, threads: int) -> list[Strip]:
     """Of a tile; tiles are flat over images."""
-    column = jax.lax.rem(tile, jnp.int32(grid.columns))
-    row = jax.lax.rem(jax.lax.div(tile, jnp.int32(grid.columns)), jnp.int32(grid.rows))
+    tile_x = jax.lax.rem(tile, jnp.int32(grid.columns))
+    tile_y = jax.lax.rem(jax.lax.div(tile, jnp.int32(grid.columns)), jnp.int32(grid.rows))
 
     def scaled(inside: Array, corner: Array) -> Array:
         return PIXEL_SCALE * (inside.astype(jnp.float32) + (corner.astype(jnp.float32) + 0.5))
@@ -226,6 +244,6 @@ def _strips(tile: Int[Array, ""], thread: Int[Array, "p"], grid: TileGrid, threa
     strips = []
     for first in range(0, grid.tile**2, threads):
         pixel = thread + first
-        x, y = scaled(pixel % grid.tile, column * grid.tile), scaled(pixel // grid.tile, row * grid.tile)
+        x, y = scaled(pixel % grid.tile, tile_x * grid.tile), scaled(pixel // grid.tile, tile_y * grid.tile)
         strips.append(Strip(x, y, pl.ds(first, threads)))
     return strips
