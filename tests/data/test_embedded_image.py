@@ -8,7 +8,7 @@ from sheap_jax.config import EmbeddedData
 from sheap_jax.cropping import crop_box
 from sheap_jax.data.embedded.clip import film
 from sheap_jax.data.embedded.detector import draw_noise, frame_heads
-from sheap_jax.data.embedded.occlusion import light_transfer, unshadowed_transfer, vertex_normals
+from sheap_jax.data.embedded.occlusion import light_transfer, unshadowed_transfer, template_normals
 from sheap_jax.data.embedded.people import draw_person
 from sheap_jax.data.embedded.render import linear_to_srgb
 from sheap_jax.data.embedded.scene_meshes import build_scene_meshes
@@ -50,7 +50,7 @@ def test_sphere_throws_no_shadow_on_itself():
 
     ball = trimesh.creation.icosphere(subdivisions=3, radius=0.1)
     vertices, faces = np.asarray(ball.vertices, np.float32), np.asarray(ball.faces)
-    error = light_transfer(vertices, faces) - unshadowed_transfer(vertex_normals(vertices, faces))
+    error = light_transfer(vertices, faces) - unshadowed_transfer(template_normals(vertices, faces))
     assert np.abs(error).max() < 0.12  # of a largest coefficient of 2
 
 

@@ -88,7 +88,7 @@ def render_faces(
     own = jnp.where(mask.reshape(batch, -1, 1), own, harmless).reshape(batch, height, width, 3, 3)
     ray = pixel_rays(intrinsics, width=width, height=height)
     hit = intersect(own, ray)
-    normal = face_normals(own)
+    normal = camera_facing_normals(own)
     visible = mask[..., None]
     return MeshImage(
         depth=jnp.where(mask, hit.depth, 0.0),
@@ -100,7 +100,7 @@ def render_faces(
     )
 
 
-def face_normals(corners: Float[Array, "*p 3 3"]) -> Float[Array, "*p 3"]:
+def camera_facing_normals(corners: Float[Array, "*p 3 3"]) -> Float[Array, "*p 3"]:
     """Unit normals that point to the side of the camera."""
     cross = jnp.cross(corners[..., 1, :] - corners[..., 0, :], corners[..., 2, :] - corners[..., 0, :])
     # Scale first: the squares of small faces (micrometres) would underflow in float32.

@@ -100,16 +100,11 @@ def nearest_faces(
 
     def step(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         base, depth_buffer, face_buffer = state
-        slot = base + jnp.arange(together, dtype=jnp.int32)
-        box = _owner(boxes.start, base, together)
-        offset = slot - boxes.start[box]
-        x = boxes.left[box] + offset % boxes.width[box]
-        y = boxes.top[box] + offset // boxes.width[box]
-        row = boxes.face[box]
+        row, x, y, exists = _candidates(boxes, base, together)
         image = row // count
         pixel = y * width + x
         hit = intersect(table[row].reshape(-1, 3, 3), ray_of(pixel, intrinsics[image], width=width))
-        shown = hit.inside & (hit.depth > near) & (slot < boxes.total)
+        shown = hit.inside & (hit.depth > near) & exists
         target = jnp.where(shown, image * (height * width) + pixel, pixels)
         # The barrier keeps XLA from computing the depth twice with different rounding: it is compared for equality.
         depth = jax.lax.optimization_barrier(hit.depth)
@@ -119,15 +114,29 @@ def nearest_faces(
         face_buffer = face_buffer.at[jnp.where(winner, target, pixels)].min(row, mode="drop")
         return base + together, nearer, face_buffer
 
-    start = (
-        jnp.int32(0),
-        jnp.full((pixels,), jnp.inf, corners.dtype),
-        jnp.full((pixels,), batch * count, jnp.int32),
-    )
+    far, no_face = jnp.full((pixels,), jnp.inf, corners.dtype), jnp.full((pixels,), batch * count, jnp.int32)
+    start = (jnp.int32(0), far, no_face)
     face = jax.lax.while_loop(lambda state: state[0] < boxes.total, step, start)[2]
     face = face.reshape(batch, height, width)
     first = count * jnp.arange(batch, dtype=jnp.int32)[:, None, None]
     return NearestFaces(jnp.where(face < batch * count, face - first, -1), boxes.overflow)
+
+
+class _Candidates(NamedTuple):
+    row: Int[Array, "m"]  # of the flattened faces
+    x: Int[Array, "m"]
+    y: Int[Array, "m"]
+    exists: Bool[Array, "m"]  # False behind the last one
+
+
+def _candidates(boxes: _Boxes, base: Int[Array, ""], count: int) -> _Candidates:
+    """The `count` candidates from `base` on."""
+    slot = base + jnp.arange(count, dtype=jnp.int32)
+    box = _owner(boxes.start, base, count)
+    offset = slot - boxes.start[box]
+    x = boxes.left[box] + offset % boxes.width[box]
+    y = boxes.top[box] + offset // boxes.width[box]
+    return _Candidates(boxes.face[box], x, y, slot < boxes.total)
 
 
 def _owner(start: Int[Array, "n"], base: Int[Array, ""], count: int) -> Int[Array, "m"]:

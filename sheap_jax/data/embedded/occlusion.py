@@ -23,7 +23,7 @@ def light_transfer(vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f
     """
     directions = _sphere(DIRECTIONS)
     basis = np.asarray(sh_basis(jnp.asarray(directions)))
-    normals = vertex_normals(vertices, faces)
+    normals = template_normals(vertices, faces)
     samples = _surface_samples(vertices, faces)
     seen = np.stack([_visible(vertices + 0.002 * normals, samples, d) for d in directions], axis=1)
     cosine = np.clip(normals @ directions.T, 0, None)
@@ -35,7 +35,7 @@ def unshadowed_transfer(normals: Float[np.ndarray, "v 3"]) -> Float[np.ndarray, 
     return np.asarray(sh_basis(jnp.asarray(normals))) * np.array(LAMBERT_FACTORS, np.float32)
 
 
-def vertex_normals(vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3"]) -> Float[np.ndarray, "v 3"]:
+def template_normals(vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3"]) -> Float[np.ndarray, "v 3"]:
     """Area-weighted unit normals.
 
     `layers.vertex_normals` computes the same with other roundings. This one stays: with the last bits of its result the

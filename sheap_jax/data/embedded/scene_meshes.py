@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from sheap_jax.data.embedded import clothes, hair, teeth
-from sheap_jax.data.embedded.occlusion import light_transfer, unshadowed_transfer, vertex_normals
+from sheap_jax.data.embedded.occlusion import light_transfer, unshadowed_transfer, template_normals
 from sheap_jax.morphable.model import MorphableModel, points_on_faces
 
 SKIN, EYE, MOUTH, TEETH, CLOTH = range(5)  # what a face of the solid layer is made of
@@ -55,7 +55,7 @@ def build_scene_meshes(model: MorphableModel) -> SceneMeshes:
         ),
         solid_coordinates=np.concatenate([template, tooth_vertices, flat]).astype(np.float32),
         transfer=light_transfer(template, faces),
-        open_transfer=unshadowed_transfer(vertex_normals(template, faces)),
+        open_transfer=unshadowed_transfer(template_normals(template, faces)),
         hair_faces=hair.shell_faces().astype(np.int32),
         eye_centers=np.stack([_center(template[right]), _center(template[left])]).astype(np.float32),
         landmarks=np.asarray(fixed),
