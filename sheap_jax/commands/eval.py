@@ -20,7 +20,7 @@ from sheap_jax.command_line import make_parser
 from sheap_jax.data.folders import check_writable
 from sheap_jax.evaluation.benchmarks import BENCHMARKS, RENDERED, Task, check_benchmark, run_benchmark
 from sheap_jax.evaluation.compare import compare_files
-from sheap_jax.evaluation.report import BenchmarkReport, markdown_table, write_reports
+from sheap_jax.evaluation.report import BenchmarkReport, short_table, write_reports
 from sheap_jax.inference.predictor import Predictor
 from sheap_jax.models import official
 
@@ -76,7 +76,7 @@ def evaluate(
         )
         reports.append(run_benchmark(name, predictor, task))
     files = write_reports(reports, directory)
-    print(*map(markdown_table, reports), sep="\n")
+    print(*map(short_table, reports), sep="\n")
     print("written:", *files, sep="\n  ")
     return reports
 

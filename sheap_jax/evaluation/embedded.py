@@ -41,7 +41,7 @@ from sheap_jax.evaluation.predictions import (
     pose_heads,
     project_landmarks,
 )
-from sheap_jax.evaluation.reanimation_scores import picture_scores
+from sheap_jax.evaluation.reanimation_scores import FACE_PSNR, FACE_SSIM, MEAN_COLOR, SOURCE_IMAGE, picture_scores
 from sheap_jax.evaluation.report import BenchmarkReport, Measured, PerImage
 from sheap_jax.evaluation.samples import sample_grid, spread
 from sheap_jax.morphable import MorphableModel
@@ -57,6 +57,16 @@ SAMPLES = 6  # pairs in the picture
 
 NEUTRAL, EXPRESSIVE, MOVING = "neutral heads", "expressive heads", "where expressions move the face"
 AT_REST = "predicted head at rest, on the person at rest"
+MAIN_ROWS = (
+    (f"{NEUTRAL}, similarity, median", MEAN_HEAD),
+    (f"{NEUTRAL}, rigid, median", MEAN_HEAD),
+    (f"{EXPRESSIVE}, similarity, median", MEAN_HEAD),
+    (f"{MOVING}, similarity, median", NO_EXPRESSION),
+    ("landmarks", MEAN_HEAD),
+    (FACE_PSNR, SOURCE_IMAGE),
+    (FACE_PSNR, MEAN_COLOR),
+    (FACE_SSIM, SOURCE_IMAGE),
+)
 
 
 class EmbeddedFrames(NamedTuple):
@@ -118,6 +128,7 @@ def evaluate_embedded(
         ],
         per_image=per_image_values(frames, errors, landmarks, pictures),
         curves=geometry_curves(errors),
+        main_rows=MAIN_ROWS,
         samples=sample_grid(model, params, frames.pairs[shown], frames.images, rendered[shown]),
     )
 

@@ -8,6 +8,9 @@ from jaxtyping import Float
 from sheap_jax.evaluation import image_scores
 from sheap_jax.evaluation.report import Measured
 
+SOURCE_IMAGE, MEAN_COLOR = "source image", "mean colour of the target"  # baselines
+FACE_PSNR, FACE_SSIM = "re-animation, face, PSNR", "re-animation, face, SSIM"
+
 
 def picture_scores(
     source: Float[np.ndarray, "p h w 3"],
@@ -27,7 +30,7 @@ def picture_scores(
     for region, mask in (("face", face), ("frame", np.ones_like(face))):
         weights = mask[..., None].astype(target.dtype)
         color = (target * weights).sum(axis=(1, 2), keepdims=True) / weights.sum(axis=(1, 2), keepdims=True)
-        baselines = {"source image": source, "mean colour of the target": np.broadcast_to(color, target.shape)}
+        baselines = {SOURCE_IMAGE: source, MEAN_COLOR: np.broadcast_to(color, target.shape)}
         for score, unit, measure in (("PSNR", "dB", image_scores.psnr), ("SSIM", "", image_scores.ssim)):
             ours = measure(rendered, target, mask)
             rows += [

@@ -70,6 +70,7 @@ class BenchmarkReport(NamedTuple):
     missing: Sequence[str] = ()  # what could not be evaluated, and why
     doubtful: Sequence[str] = ()  # what was evaluated although it is probably a mistake, and why
     settings: Mapping[str, Any] = {}  # what the version stands for, as JSON values
+    main_rows: Sequence[tuple[str, str]] = ()  # (quantity, baseline) of what a terminal shows; empty: of all
     samples: UInt8[np.ndarray, "h w 3"] | None = None  # a grid of pictures
     submission: Path | None = None  # file or folder that was written for others to score
 
@@ -92,6 +93,15 @@ def markdown_table(report: BenchmarkReport) -> str:
     lines += _listed(f"{len(report.missing)} missing, not in any number above", report.missing)
     lines += _listed(f"{len(report.doubtful)} doubtful, in the numbers above", report.doubtful)
     return "\n".join(lines) + "\n"
+
+
+def short_table(report: BenchmarkReport) -> str:
+    """`markdown_table` with the report's main rows alone, and how many there are besides."""
+    main = [row for row in report.comparisons if (row.quantity, row.baseline) in report.main_rows]
+    if not main:
+        return markdown_table(report)
+    rest = len(report.comparisons) - len(main)
+    return markdown_table(report._replace(comparisons=main)) + f"\nRows that results.md has besides: {rest}.\n"
 
 
 def _listed(title: str, entries: Sequence[str]) -> list[str]:

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 from tileraster import MeshImage
 
-from sheap_jax.files.pictures import grid, normal_colors, overlay
+from sheap_jax.files.pictures import reanimation_grid
 from sheap_jax.geometry import official_camera
 from sheap_jax.method.rendering import render_mesh
 from sheap_jax.morphable import MorphableModel, forward
@@ -33,15 +33,7 @@ def sample_grid(
     source, target = pairs.T
     driven = HeadParams(*(value[target] for value in params))._replace(shape=params.shape[source])
     mesh = _render(model, driven, images.shape[2])
-    normal, mask = np.asarray(mesh.normal), np.asarray(mesh.mask)
-    columns = [
-        images[source],
-        images[target],
-        rendered,
-        overlay(images[target], normal, mask),
-        normal_colors(normal, mask),
-    ]
-    return grid(list(zip(*columns, strict=True)))
+    return reanimation_grid(images[source], images[target], rendered, np.asarray(mesh.normal), np.asarray(mesh.mask))
 
 
 def spread(length: int, count: int) -> Int[np.ndarray, "k"]:

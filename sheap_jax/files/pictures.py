@@ -14,6 +14,7 @@ from sheap_jax.files.whole_file import whole_file
 
 CLAY = (0.55, 0.72, 0.85)  # colour of an unlit mesh
 GAP = 2  # pixels between the pictures of a grid
+LARGEST_CAPTION, SMALLEST_CAPTION = 18, 8  # pixels: height of letters
 
 
 def shade(normal: Float[np.ndarray, "*b h w 3"]) -> Float[np.ndarray, "*b h w 3"]:
@@ -45,10 +46,10 @@ def normal_colors(
     return np.where(np.asarray(mask, bool)[..., None], colors, 0.0)
 
 
-def grid(rows: Sequence[Sequence[np.ndarray]]) -> UInt8[np.ndarray, "h w 3"]:
+def grid(rows: Sequence[Sequence[np.ndarray]], *, captions: Sequence[str] = ()) -> UInt8[np.ndarray, "h w 3"]:
     """Rows of equally large images as one picture with thin white gaps. Rows may differ in length.
 
-    Raises ValueError if there is no image or the sizes differ.
+    `captions` stand above the columns. Raises ValueError if there is no image or the sizes differ.
     """
     sizes = {np.shape(image) for row in rows for image in row}
     if len(sizes) != 1:
@@ -60,7 +61,45 @@ def grid(rows: Sequence[Sequence[np.ndarray]]) -> UInt8[np.ndarray, "h w 3"]:
         for left, image in enumerate(row):
             y, x = top * (height + GAP), left * (width + GAP)
             canvas[y : y + height, x : x + width] = image
-    return np.round(255 * np.clip(np.nan_to_num(canvas), 0.0, 1.0)).astype(np.uint8)
+    picture = np.round(255 * np.clip(np.nan_to_num(canvas), 0.0, 1.0)).astype(np.uint8)
+    if not captions:
+        return picture
+    return np.concatenate([_caption_strip(captions, column=width + GAP, width=picture.shape[1]), picture])
+
+
+def reanimation_grid(
+    source: Float[np.ndarray, "n h w 3"],
+    target: Float[np.ndarray, "n h w 3"],
+    rendered: Float[np.ndarray, "n h w 3"],
+    normal: Float[np.ndarray, "n h w 3"],
+    mask: Bool[np.ndarray, "n h w"],
+) -> UInt8[np.ndarray, "y x 3"]:
+    """A row for each pair: its frames, the source re-animated, and the mesh in the target's pose by its normals."""
+    columns = {
+        "source": source,
+        "target": target,
+        "source re-animated": rendered,
+        "mesh over target": overlay(target, normal, mask),
+        "normals of mesh": normal_colors(normal, mask),
+    }
+    return grid(list(zip(*columns.values(), strict=True)), captions=list(columns))
+
+
+def _caption_strip(captions: Sequence[str], *, column: int, width: int) -> UInt8[np.ndarray, "h w 3"]:
+    """A caption above each column, in letters as large as the longest allows; cut where even that is not enough."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    room = column - 2 * GAP
+    for size in range(LARGEST_CAPTION, SMALLEST_CAPTION - 1, -1):
+        font = ImageFont.load_default(size)
+        if max(font.getlength(caption) for caption in captions) <= room:
+            break
+    strip = Image.new("RGB", (width, size + size // 2), "white")
+    for place, caption in enumerate(captions):
+        while caption and font.getlength(caption) > room:
+            caption = caption[:-1]
+        ImageDraw.Draw(strip).text((place * column + GAP, 0), caption, font=font, fill="black")
+    return np.asarray(strip)
 
 
 def save_picture(picture: UInt8[np.ndarray, "h w 3"], path: str | Path) -> None:

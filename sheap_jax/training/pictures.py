@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 from jaxtyping import UInt8
 
-from sheap_jax.files import pictures
+from sheap_jax.files.pictures import reanimation_grid
 from sheap_jax.method import reanimation
 from sheap_jax.method.objective import RenderSettings
 from sheap_jax.method.reanimation import Assets, Networks, Rendering
@@ -28,14 +28,7 @@ def make_pictures(
     first: Any = jax.tree.map(np.asarray, first)
     color = np.clip(np.asarray(rendering.surfels.color), 0.0, 1.0)
     normal, mask = np.asarray(rendering.mesh.normal), np.asarray(rendering.mesh.mask)
-    columns = [
-        first.source.image,
-        first.target.image,
-        color,
-        pictures.overlay(first.target.image, normal, mask),
-        pictures.normal_colors(normal, mask),
-    ]
-    return pictures.grid(list(zip(*columns, strict=True)))
+    return reanimation_grid(first.source.image, first.target.image, color, normal, mask)
 
 
 @functools.cache

@@ -8,7 +8,7 @@ from sheap_jax.config import EmbeddedData
 from sheap_jax.cropping import crop_box
 from sheap_jax.data.embedded.clip import film
 from sheap_jax.data.embedded.detector import draw_noise, frame_heads
-from sheap_jax.data.embedded.occlusion import light_transfer, unshadowed_transfer, template_normals
+from sheap_jax.data.embedded.occlusion import light_transfer, template_normals, unshadowed_transfer
 from sheap_jax.data.embedded.people import draw_person
 from sheap_jax.data.embedded.render import linear_to_srgb
 from sheap_jax.data.embedded.scene_meshes import build_scene_meshes

@@ -25,6 +25,12 @@ def _row(report, quantity, baseline=None):
     return rows[0]
 
 
+def test_what_a_terminal_shows_is_ten_rows_at_most(perfect):
+    rows = {(row.quantity, row.baseline) for row in perfect.comparisons}
+    assert set(perfect.main_rows) <= rows
+    assert len(perfect.main_rows) <= 10 < len(rows)
+
+
 def test_the_right_parameters_have_no_error(perfect):
     for kind in ("neutral", "expressive"):
         for alignment in ("similarity", "rigid"):

@@ -5,7 +5,14 @@ import cv2
 import numpy as np
 import pytest
 
-from sheap_jax.evaluation.report import BenchmarkReport, Comparison, PerImage, markdown_table, write_reports
+from sheap_jax.evaluation.report import (
+    BenchmarkReport,
+    Comparison,
+    PerImage,
+    markdown_table,
+    short_table,
+    write_reports,
+)
 
 
 @pytest.fixture
@@ -27,6 +34,14 @@ def test_table_has_one_row_per_comparison_with_ratio_and_direction(report):
     assert "1,234 frames." in lines
     assert "| neutral heads, rigid, median [mm] ↓ | 0.900 | mean head | 1.200 | 0.75 |" in lines
     assert "| re-animation, face, SSIM ↑ | 0.800 | source image | 0.000 | nan |" in lines
+
+
+def test_a_terminal_gets_the_main_rows_and_the_number_of_the_others(report):
+    assert short_table(report) == markdown_table(report)
+    short = short_table(report._replace(main_rows=[("neutral heads, rigid, median", "mean head")]))
+    assert "neutral heads" in short
+    assert "SSIM" not in short
+    assert short.endswith("\nRows that results.md has besides: 1.\n")
 
 
 def test_files_hold_what_the_report_says(report, tmp_path):

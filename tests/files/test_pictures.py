@@ -40,6 +40,19 @@ def test_grid_places_images_row_by_row():
     assert (picture[3 + GAP :, :] == 255).all()
 
 
+def test_captions_stand_above_the_columns_and_inside_them():
+    image = np.zeros((8, 60, 3))
+    picture = grid([[image, image], [image, image]], captions=["source", "a caption that is too long for it"])
+    height = picture.shape[0] - (16 + GAP)
+    strip = picture[:height].min(axis=-1) < 128
+    np.testing.assert_array_equal(picture[height:], grid([[image, image], [image, image]]))
+    assert height >= 8
+    assert strip[:, :60].any()
+    assert strip[:, 60 + GAP :].any()
+    assert not strip[:, 60 : 60 + GAP].any()
+    assert not strip[:, -GAP:].any()
+
+
 def test_grids_of_different_sizes_are_refused():
     with pytest.raises(ValueError, match=r"\(2, 2, 3\).*\(3, 3, 3\)"):
         grid([[np.zeros((2, 2, 3)), np.zeros((3, 3, 3))]])

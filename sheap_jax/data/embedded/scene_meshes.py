@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from sheap_jax.data.embedded import clothes, hair, teeth
-from sheap_jax.data.embedded.occlusion import light_transfer, unshadowed_transfer, template_normals
+from sheap_jax.data.embedded.occlusion import light_transfer, template_normals, unshadowed_transfer
 from sheap_jax.morphable.model import MorphableModel, points_on_faces
 
 SKIN, EYE, MOUTH, TEETH, CLOTH = range(5)  # what a face of the solid layer is made of
