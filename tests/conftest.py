@@ -8,14 +8,19 @@ from pathlib import Path
 
 import pytest
 
+from tests.memory import Memory
+
 # Four fifths of the suite's time is XLA compiling programs that run once. These halve it: LLVM does not optimise, and
 # the older emitters of fusions are used, which write shorter code. JAX 0.12 no longer has the second flag.
 QUICK_COMPILATION = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
 
 
 def _on_cpu() -> bool:
-    accelerators = find_spec("libtpu") or find_spec("jax_plugins")
-    return os.environ.get("JAX_PLATFORMS") == "cpu" or ("JAX_PLATFORMS" not in os.environ and not accelerators)
+    """Whether JAX will choose the CPU. libtpu also serves to compile ahead of time where there is no TPU."""
+    if "JAX_PLATFORMS" in os.environ:
+        return os.environ["JAX_PLATFORMS"] == "cpu"
+    tpus = [*Path("/dev").glob("accel*"), *Path("/dev").glob("vfio/*")]
+    return not (find_spec("libtpu") and tpus) and not find_spec("jax_plugins")
 
 
 # Before anything touches a device. XLA_FLAGS of one's own are left alone: with XLA_FLAGS= all is compiled as users do.
@@ -34,6 +39,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         group = _group(item)
         if group:
             item.add_marker(pytest.mark.xdist_group(group))
+
+
+_memory = Memory()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """After a test and its fixtures."""
+    _memory.give_back(file_ends=nextitem is None or nextitem.path != item.path)
 
 
 def _group(item: pytest.Item) -> str | None:
