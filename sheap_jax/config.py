@@ -97,6 +97,7 @@ class Regressor:
     embedding_dim: Count = 32  # learnable e_i of every prototype
     graph_width: Count = 64
     graph_depth: Count = 2  # residual blocks
+    source_colors: bool = False  # albedo starts from what the source image shows (method/source_colors.py). Ours
 
 
 @dataclass(frozen=True)

@@ -68,6 +68,13 @@ class Prototypes(NamedTuple):
     gradient_norm: Float[Array, "n"]  # running mean of the screen-space gradient norm
 
 
+class SeenColors(NamedTuple):
+    """What an image shows of each prototype."""
+
+    color: Float[Array, "b n 3"]  # RGB in [0, 1]
+    seen: Float[Array, "b n"]  # 1: the prototype's face looks at the camera, 0: away from it
+
+
 class Frame(NamedTuple):
     """One video frame as the training sees it."""
 

@@ -19,6 +19,7 @@ from tqdm import tqdm
 from sheap_jax import command_line, config_files
 from sheap_jax.config import Config
 from sheap_jax.config_checks import check_config
+from sheap_jax.method.source_colors import unseen
 from sheap_jax.models import build
 from sheap_jax.models.dinov2 import dinov2_network, patch_features
 from sheap_jax.models.graph_network import FaceNeighbourhood, GraphNetwork, face_neighbourhood
@@ -117,7 +118,8 @@ def regressor_parts(config: Config, sizes: Sizes, features: Any, context: Any) -
     count = prototypes.parent_face.shape[0]
     if regressor.kind != "graph":
         anchors = jax.ShapeDtypeStruct((count, 2), jnp.float32)
-        inputs = (features, context, prototypes, anchors, sizes.neighbourhood)
+        colors = jax.eval_shape(unseen, prototypes) if regressor.source_colors else None
+        inputs = (features, context, prototypes, anchors, sizes.neighbourhood, colors)
         return [part(f"regressor ({regressor.kind})", regressor, *inputs)]
     generator = UvGenerator(
         regressor.uv_size,

@@ -15,6 +15,7 @@ from sheap_jax import geometry
 from sheap_jax.method import lighting, rendering
 from sheap_jax.method.binding import bind
 from sheap_jax.method.lighting import LightPrior
+from sheap_jax.method.source_colors import seen_colors
 from sheap_jax.models.dinov2 import patch_features
 from sheap_jax.models.estimator import Estimator, EstimatorOutput
 from sheap_jax.models.graph_network import FaceNeighbourhood
@@ -61,6 +62,7 @@ class EstimatedPair(NamedTuple):
     source_estimate: Estimate
     target_estimate: Estimate
     context: Float[Array, "b t d"]  # of the source, for the UV generator's cross-attention
+    source_image: Float[Array, "b h w 3"]
 
 
 class Avatar(NamedTuple):
@@ -103,6 +105,7 @@ def estimate_pair(
         source_estimate=first.estimate,
         target_estimate=second.estimate,
         context=context_tokens(networks, assets, source, first),
+        source_image=source,
     )
 
 
@@ -138,6 +141,10 @@ def build_avatar(
 ) -> Avatar:
     """Gaussians of the source person on the target's mesh, with their colours in the source's light."""
     with jax.named_scope("regressor"):
+        colors = None
+        if networks.regressor.source_colors:
+            head = pair.source.vertices
+            colors = seen_colors(pair.source_image, head, assets.model, prototypes, assets.camera)
         local: Any = networks.regressor.apply(
             {"params": params["regressor"]},
             pair.source_estimate.features,
@@ -145,6 +152,7 @@ def build_avatar(
             prototypes,
             uv_anchors(assets.model, prototypes),
             assets.neighbourhood,
+            colors,
         )
     light = lighting.coefficients(assets.light_prior, pair.source_estimate.light)
     vertices, faces = pair.target.vertices, assets.model.faces

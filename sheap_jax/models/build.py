@@ -104,6 +104,7 @@ def build_regressor(config: Config) -> GaussianRegressor:
         embedding_dim=size.embedding_dim,
         width=size.graph_width,
         depth=size.graph_depth,
+        source_colors=size.source_colors,
         most_per_face=config.prototypes.per_face if fixed else MAX_PER_FACE,
         dtype=network_dtype(config),
     )

@@ -10,6 +10,7 @@ from tileraster.validation import choose_implementation
 from sheap_jax.config import Config
 from sheap_jax.method import prototypes, reanimation
 from sheap_jax.method.reanimation import Assets, Networks
+from sheap_jax.method.source_colors import unseen
 from sheap_jax.models import build
 from sheap_jax.training.checkpoint import finished_steps
 from sheap_jax.training.optimizer import make_optimizer, make_schedule
@@ -107,6 +108,7 @@ def _init_params(networks, assets, start, image_size, estimator_key: Key[Array, 
             start,
             reanimation.uv_anchors(assets.model, start),
             assets.neighbourhood,
+            unseen(start) if networks.regressor.source_colors else None,
         )
         return {"estimator": estimator["params"], "regressor": regressor["params"]}
 

@@ -8,6 +8,7 @@ import pytest
 from sheap_jax.method.prototypes import init_prototypes
 from sheap_jax.models.graph_network import face_neighbourhood
 from sheap_jax.models.regressor import GaussianRegressor
+from sheap_jax.types import SeenColors
 from tests.models.random_params import random_params
 
 FACES = np.array([[0, 1, 2], [2, 1, 3], [2, 3, 4], [4, 3, 5]])
@@ -112,3 +113,24 @@ def test_the_ablations_kinds_start_like_the_graph_network_and_see_what_they_shou
 def test_an_unknown_kind_is_refused():
     with pytest.raises(ValueError, match="graph, mlp, cnn, not 'rnn'"):
         jax.eval_shape(REGRESSOR.clone(kind="rnn").apply, {}, FEATURES, CONTEXT, PROTOTYPES, UV, NEIGHBOURHOOD)
+
+
+def test_albedo_starts_from_what_the_source_shows():
+    regressor = REGRESSOR.clone(source_colors=True)
+    rng = np.random.default_rng(3)
+    seen = np.zeros((2, 10), np.float32)
+    seen[:, :4] = 1.0
+    colors = SeenColors(jnp.asarray(rng.uniform(0.05, 0.95, (2, 10, 3)), jnp.float32), jnp.asarray(seen))
+    local, _ = jax.jit(
+        lambda: regressor.init_with_output(jax.random.key(0), FEATURES, CONTEXT, PROTOTYPES, UV, NEIGHBOURHOOD, colors)
+    )()
+    np.testing.assert_allclose(local.albedo[:, :4], colors.color[:, :4], atol=1e-5)
+    np.testing.assert_array_equal(local.albedo[:, 4:], 0.5)
+
+
+def test_colors_and_the_switch_for_them_go_together(params):
+    colors = SeenColors(jnp.zeros((2, 10, 3)), jnp.zeros((2, 10)))
+    with pytest.raises(ValueError, match="if, and only if"):
+        REGRESSOR.apply(params, FEATURES, CONTEXT, PROTOTYPES, UV, NEIGHBOURHOOD, colors)
+    with pytest.raises(ValueError, match="if, and only if"):
+        REGRESSOR.clone(source_colors=True).apply(params, FEATURES, CONTEXT, PROTOTYPES, UV, NEIGHBOURHOOD)
