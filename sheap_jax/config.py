@@ -163,6 +163,7 @@ class Faults:
     window: Count = 1000
     explosion: Annotated[float, Range(1, above=True)] = 20.0  # a loss that many times its running mean is not applied
     stall_seconds: Positive = 600.0  # a stage (input, step, checkpoint) that takes longer ends the process
+    compile_seconds: Positive = 7200.0  # the same for compiling a program: half an hour for a step on a pod
 
 
 @dataclass(frozen=True)

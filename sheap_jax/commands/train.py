@@ -15,6 +15,7 @@ import jax
 from tqdm import tqdm
 
 from sheap_jax import assembly, config_files
+from sheap_jax.commands import start_options
 from sheap_jax.config import Config
 from sheap_jax.config_checks import check_config
 from sheap_jax.data.batch_maker import Process
@@ -23,10 +24,14 @@ from sheap_jax.data.records import ShardError
 from sheap_jax.files.pictures import save_picture
 from sheap_jax.morphable.registry import load_morphable
 from sheap_jax.training import run_directory, sharding, start
-from sheap_jax.training.checkpoint import CheckpointError, Checkpoints
+from sheap_jax.training.checkpoint import CheckpointError, Checkpoints, finished_steps
 from sheap_jax.training.densify import make_densify
 from sheap_jax.training.metrics import MetricWriter
 from sheap_jax.training.pictures import make_pictures
+from sheap_jax.training.profile import Profile, StepRange, check_range
+from sheap_jax.training.rows import Growth, log_line, metrics_row
+from sheap_jax.training.speed import SpeedMeter
+from sheap_jax.training.stages import Stages
 from sheap_jax.training.stall import StallWatch
 from sheap_jax.training.step import make_step
 from sheap_jax.training.watch import NotFiniteError, StepWatch, StopSignal
@@ -36,18 +41,20 @@ log = logging.getLogger("train")
 ERRORS = (config_files.ConfigError, CheckpointError, NotFiniteError, ShardError, OSError)  # one line says all
 
 
-def train(config: Config, *, fresh: bool = False) -> Path:
+def train(config: Config, *, fresh: bool = False, profile: StepRange | None = None) -> Path:
     """Run (or go on with) the training that `config` describes; returns the run directory.
 
-    `fresh` begins anew where all checkpoints of the run were damaged.
+    `fresh` begins anew where all checkpoints of the run were damaged; `profile` are steps to trace.
     """
     check_config(config)
     with run_directory.claim(config) as run:  # until run.begin nothing of an older run is touched
-        train_in(run, config, fresh=fresh)
+        if profile is not None:
+            check_range(profile, run.path, done=max(finished_steps(run.path), default=0), steps=config.steps)
+        train_in(run, config, fresh=fresh, profile=profile)
     return run.path
 
 
-def train_in(run: run_directory.RunDirectory, config: Config, *, fresh: bool) -> None:
+def train_in(run: run_directory.RunDirectory, config: Config, *, fresh: bool, profile: StepRange | None) -> None:
     """The training itself. Up to `run.begin` it can be refused: for cheap reasons first, then for data or state."""
     # The method: constant arrays, and networks without parameters.
     model = load_morphable(config.morphable)
@@ -94,38 +101,48 @@ def train_in(run: run_directory.RunDirectory, config: Config, *, fresh: bool) ->
     )
     watch = StepWatch(run.path, split.key, config.faults, resume_step=first, writes=sharding.leads())
     stop, stall = StopSignal(), StallWatch(config.faults.stall_seconds)
+    schedules, growth = start.build_schedules(config), Growth()
+    trace = Profile(profile, run.path, wait=watch.settle)
+    speed = SpeedMeter(config.batch_size, step=first)
+    stages = Stages(stall, speed, compile_seconds=config.faults.compile_seconds)
     show = {"unit": "step", "desc": config.name, "disable": not sharding.leads()}
     progress = tqdm(range(first, config.steps), initial=first, total=config.steps, **show)
     try:
         for done in progress:
             if done == config.geometry_steps:
                 watch.start_phase()
-            with stall.stage("the next batch of the input pipeline"):
-                batch = sharding.shard_batch(next(batches), mesh)
-            with stall.stage("a training step on the devices, or its compilation"):
-                step = geometry_step if done < config.geometry_steps else full_step
-                state, report = step(state, assets, batch, watch.loss_limit)
-                watch.follow(report, done + 1)  # looks at the step before while this one runs
+            step = geometry_step if done < config.geometry_steps else full_step
+            with trace.step(done + 1):
+                with stages.stage("the next batch of the input pipeline", "input"):
+                    batch = sharding.shard_batch(next(batches), mesh)
+                with stages.program(step, "a training step on the devices") as compiles:
+                    state, report = step(state, assets, batch, watch.loss_limit)
+                    watch.follow(report, done + 1)  # looks at the step before while this one runs
+                    if compiles:
+                        watch.settle()
             done += 1
 
             densifies = config.geometry_steps < done <= config.prototypes.densify_until
             if densifies and is_due(done, config.prototypes.densify_every):
-                state = densify(state)
+                with stages.program(densify, "densification"):
+                    state = densify(state)
             stopped = stop.stops(done)
             last = done == config.steps or stopped
             if last or is_due(done, config.log.metrics_every):
-                watch.settle()
-                values = {name: float(value) for name, value in report.metrics.items()}
-                writer.write(done, values)
-                rate = progress.format_dict["rate"] or 0.0
-                progress.set_postfix(loss=f"{values['loss']:.4f}", images_s=f"{2 * config.batch_size * rate:.0f}")
+                with stages.stage("the metrics of a step", "devices"):
+                    watch.settle()
+                    row = metrics_row(report, state, schedules)
+                row |= growth.since_last(skipped=watch.skipped, replaced=batches.replaced) | speed.read(done)
+                writer.write(done, row)
+                progress.set_postfix(log_line(row))
             if last or is_due(done, config.log.pictures_every):
-                picture = make_pictures(networks, state, assets, batch, settings, mesh=mesh)
-                if sharding.leads():
-                    save_picture(picture, run.path / "pictures" / f"{done:07d}.png")
-                writer.write_image(done, "source-target-render-overlay-normals", picture)
+                with stages.program((make_pictures, settings), "pictures"):
+                    picture = make_pictures(networks, state, assets, batch, settings, mesh=mesh)
+                    if sharding.leads():
+                        save_picture(picture, run.path / "pictures" / f"{done:07d}.png")
+                    writer.write_image(done, "source-target-render-overlay-normals", picture)
             if last or is_due(done, config.log.checkpoint_every):
-                with stall.stage("a checkpoint to be written"):
+                with stages.stage("a checkpoint to be written"):
                     watch.settle()
                     checkpoints.save(state)
             if stopped and done < config.steps:
@@ -133,6 +150,7 @@ def train_in(run: run_directory.RunDirectory, config: Config, *, fresh: bool) ->
                 raise SystemExit(stop.exit_code)
     finally:
         progress.close()
+        trace.close()
         batches.close()
         checkpoints.close()
         writer.close()
@@ -147,11 +165,13 @@ def is_due(step: int, every: int) -> bool:
 def main(arguments: list[str]) -> None:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger("absl").setLevel(logging.ERROR)
-    config = config_files.parse_arguments(arguments, default="quickstart", description=__doc__ or "")
+    options = start_options.read_options(arguments)
+    others = [start_options.options_parser()]
+    config = config_files.parse_arguments(arguments, default="quickstart", description=__doc__ or "", others=others)
     devices = config.devices
     sharding.start_processes(distributed=devices.distributed, heartbeat_seconds=devices.heartbeat_seconds)
     with sharding.failing_together(ERRORS):
-        run = train(config, fresh=config_files.FRESH in arguments)
+        run = train(config, fresh=options.fresh, profile=options.profile)
     if config.data.embedded is not None and jax.process_count() == 1:
         from sheap_jax.commands.eval import evaluate
 

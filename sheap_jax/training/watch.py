@@ -38,6 +38,7 @@ class StepWatch:
         self._record_key, self._faults = record_key, faults
         self._waiting: tuple[StepReport, int] | None = None
         self._skipped = collections.deque[int]()
+        self.skipped = 0  # steps of this start that were not applied
         self.start_phase()
         if writes:
             drop_lines_after(self.file, resume_step)
@@ -76,6 +77,7 @@ class StepWatch:
             with self.file.open("a") as file:
                 file.write(json.dumps({"step": step, "reason": reason, "loss": repr(loss), "records": keys}) + "\n")
         self._skipped.append(step)
+        self.skipped += 1
         while self._skipped[0] <= step - self._faults.window:
             self._skipped.popleft()
         if len(self._skipped) > self._faults.max_skipped:

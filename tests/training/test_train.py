@@ -20,6 +20,8 @@ from sheap_jax.data.records import ShardError, write_split
 from sheap_jax.inference.predictor import Predictor
 from sheap_jax.training.checkpoint import Checkpoints
 from sheap_jax.training.metrics import read_metrics
+from sheap_jax.training.profile import StepRange
+from sheap_jax.training.speed import without_speed
 from sheap_jax.training.watch import NotFiniteError
 from tests.training.conftest import frames
 
@@ -42,7 +44,7 @@ def start(config, directory: Path) -> subprocess.Popen:
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(tiny_config, tmp_path):
     whole = replace(tiny_config.log, directory=str(tmp_path / "whole"))
     train.train(replace(tiny_config, log=whole))
-    expected = read_metrics(tmp_path / "whole" / "metrics.jsonl")
+    expected = computed(tmp_path / "whole")
 
     metrics = tmp_path / "run" / "metrics.jsonl"
     process = start(tiny_config, tmp_path)
@@ -56,7 +58,12 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(tiny_config, tmp_path):
     process.communicate()
     assert Checkpoints(tmp_path / "run").steps(), "the run was killed before its first checkpoint"
     train.train(tiny_config)
-    assert read_metrics(metrics) == expected
+    assert computed(tmp_path / "run") == expected
+
+
+def computed(run: Path) -> list[dict[str, float]]:
+    """The metrics that do not depend on the clock."""
+    return [without_speed(row) for row in read_metrics(run / "metrics.jsonl")]
 
 
 def test_loss_falls(tiny_config):
@@ -69,10 +76,16 @@ def test_loss_falls(tiny_config):
 
 def test_a_run_on_landmarks_alone_ends_with_a_checkpoint_that_predicts(tiny_config):
     off = dict.fromkeys(("l1", "ssim", "gradient", "perceptual", "normal", "depth", "offset", "scale"), 0.0)
-    run = train.train(replace(tiny_config, losses=replace(tiny_config.losses, **off)))
+    run = train.train(replace(tiny_config, losses=replace(tiny_config.losses, **off)), profile=StepRange(4, 5))
     rows = read_metrics(run / "metrics.jsonl")
     assert [row["step"] for row in rows] == list(range(1, 9))
     assert rows[0].keys() == rows[-1].keys()
+    rates = [row["learning_rate/estimator"] for row in rows]
+    assert rates[-1] < rates[1] == pytest.approx(tiny_config.optimizer.learning_rate)
+    assert {row["active_prototypes"] for row in rows[:2]} == {80.0}  # one to a face
+    assert all(row["speed/pairs_per_second"] > 0 and 0 < row["speed/input_share"] < 1 for row in rows)
+    assert rows[0]["speed/compiling_seconds"] > 0
+    assert len(list((run / "profile/4-5").rglob("*.xplane.pb"))) == 1
     predictor = Predictor.from_checkpoint(run)
     assert int(predictor.state.step) == 8
     assert np.isfinite(predictor(np.zeros((1, 32, 32, 3), np.float32)).shape).all()
@@ -91,8 +104,8 @@ class Interposed:
             self.act(batch)
         return batch
 
-    def close(self):
-        self.batches.close()
+    def __getattr__(self, name):
+        return getattr(self.batches, name)
 
 
 def interpose(monkeypatch, act) -> None:
@@ -193,7 +206,7 @@ def test_no_steps_give_a_run_that_can_be_used_and_gone_on_with(tiny_config, tmp_
     train.train(replace(tiny_config, steps=2))
     whole = replace(tiny_config.log, directory=str(tmp_path / "whole"))
     train.train(replace(tiny_config, steps=2, log=whole))
-    assert read_metrics(untrained / "metrics.jsonl") == read_metrics(tmp_path / "whole" / "metrics.jsonl")
+    assert computed(untrained) == computed(tmp_path / "whole")
 
 
 def test_a_run_directory_that_cannot_be_written_is_said_before_anything_is_computed(tiny_config, tmp_path):
