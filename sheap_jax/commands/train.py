@@ -8,6 +8,7 @@
 The same command goes on from the last checkpoint after a stop of any kind. A start that is refused changes nothing.
 """
 
+import functools
 import logging
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from sheap_jax.training.densify import make_densify
 from sheap_jax.training.metrics import MetricWriter
 from sheap_jax.training.pictures import make_pictures
 from sheap_jax.training.profile import Profile, StepRange, check_range
+from sheap_jax.training.raster_capacity import GrowingCapacity, first_capacities
 from sheap_jax.training.rows import Growth, log_line, metrics_row
 from sheap_jax.training.speed import SpeedMeter
 from sheap_jax.training.stages import Stages
@@ -83,9 +85,11 @@ def train_in(run: run_directory.RunDirectory, config: Config, *, fresh: bool, pr
 
     shardings = None if mesh is None else sharding.state_shardings(state, mesh)
     optimizers = start.build_optimizers(config)
-    options = {"accumulate": accumulate, "shardings": shardings}
-    geometry_step = make_step(networks, optimizers, config.losses, settings, rendered=False, **options)
-    full_step = make_step(networks, optimizers, config.losses, settings, rendered=True, **options)
+    make = functools.partial(make_step, networks, optimizers, config.losses, accumulate=accumulate, shardings=shardings)
+    prototypes, faces = state.prototypes.active.shape[0], assets.model.faces.shape[0]
+    lists = first_capacities(settings, surfels=prototypes, faces=faces)
+    capacity = GrowingCapacity(run.path, settings, lists, resume_step=first, writes=sharding.leads())
+    geometry_step, full_step = (make(capacity.settings, rendered=rendered) for rendered in (False, True))
     densify = make_densify(share=config.prototypes.densify_share, shardings=shardings)
 
     writer = MetricWriter(run.path, resume_step=first, writes=sharding.leads())
@@ -135,9 +139,11 @@ def train_in(run: run_directory.RunDirectory, config: Config, *, fresh: bool, pr
                 row |= growth.since_last(skipped=watch.skipped, replaced=batches.replaced) | speed.read(done)
                 writer.write(done, row)
                 progress.set_postfix(log_line(row))
+                if capacity.grow(done, watch.take_overflow()):
+                    full_step = make(capacity.settings, rendered=True)
             if last or is_due(done, config.log.pictures_every):
-                with stages.program((make_pictures, settings), "pictures"):
-                    picture = make_pictures(networks, state, assets, batch, settings, mesh=mesh)
+                with stages.program((make_pictures, capacity.settings), "pictures"):
+                    picture = make_pictures(networks, state, assets, batch, capacity.settings, mesh=mesh)
                     if sharding.leads():
                         save_picture(picture, run.path / "pictures" / f"{done:07d}.png")
                     writer.write_image(done, "source-target-render-overlay-normals", picture)

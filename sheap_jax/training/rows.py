@@ -23,7 +23,7 @@ def metrics_row(report: StepReport, state: TrainState, schedules: Mapping[str, o
     updates = {name: applied_updates(own) for name, own in state.opt_state.items()}
     updates["appearance"] = updates["estimator"]  # one optimiser has both rates
     for name, schedule in schedules.items():
-        values[f"learning_rate/{name}"] = float(schedule(max(updates[name] - 1, 0)))
+        values[f"learning_rate/{name}"] = float(np.asarray(schedule(max(updates[name] - 1, 0))))
     values["active_prototypes"] = float(np.asarray(state.prototypes.active).sum())
     return values
 
@@ -55,4 +55,5 @@ def log_line(row: Mapping[str, float]) -> dict[str, str]:
     }
     if speed("peak_memory_gib"):
         line["memory"] = f"{speed('peak_memory_gib'):.1f}GiB"
-    return line | {name: f"{row[name]:.0f}" for name in ("skipped", "replaced") if row.get(name)}
+    faults = ("skipped", "replaced", "overflow/surfels", "overflow/mesh")
+    return line | {name: f"{row[name]:.0f}" for name in faults if row.get(name)}

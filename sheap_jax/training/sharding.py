@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -71,6 +72,11 @@ def _number(variable: str) -> int | None:
 def leads() -> bool:
     """Whether this process writes the files of the run."""
     return jax.process_index() == 0
+
+
+def as_leader(values: np.ndarray) -> np.ndarray:
+    """The first process's values, on every process."""
+    return values if jax.process_count() == 1 else np.asarray(multihost_utils.broadcast_one_to_all(values))
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ from types import FrameType
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
+from jaxtyping import Int
 
 from sheap_jax.config import Faults
 from sheap_jax.training.metrics import drop_lines_after
@@ -39,6 +40,7 @@ class StepWatch:
         self._waiting: tuple[StepReport, int] | None = None
         self._skipped = collections.deque[int]()
         self.skipped = 0  # steps of this start that were not applied
+        self._overflow = np.zeros(2, np.int64)
         self.start_phase()
         if writes:
             drop_lines_after(self.file, resume_step)
@@ -63,11 +65,18 @@ class StepWatch:
             return
         (report, step), self._waiting = self._waiting, None
         loss = float(report.metrics["loss"])
+        if report.overflow is not None:
+            self._overflow = np.maximum(self._overflow, np.asarray(report.overflow))
         if bool(report.applied):
             self._seen += 1
             self._mean += (loss - self._mean) * max(1 - DECAY, 1 / self._seen)
             return
         self._skip(report, step, loss)
+
+    def take_overflow(self) -> Int[np.ndarray, "2"]:
+        """Most entries of one image, surfels and mesh, that found no room in the steps judged since the last call."""
+        taken, self._overflow = self._overflow, np.zeros(2, np.int64)
+        return taken
 
     def _skip(self, report: StepReport, step: int, loss: float) -> None:
         reason, bad = _diagnose(report, loss)

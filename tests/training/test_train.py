@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -141,6 +142,32 @@ def test_sigterm_saves_and_exits_with_zero(tiny_config, monkeypatch):
             signal.signal(number, handler)
     assert stopped.value.code == 0
     assert Checkpoints(tiny_config.run_directory).steps()[-1] == 5
+
+
+def test_lists_that_are_full_grow_once_and_stay_grown(tiny_config, monkeypatch, caplog):
+    """The rasteriser begins with room for 64 entries of each image, where the surfels have hundreds."""
+    real = train.assembly.render_settings
+    monkeypatch.setattr(train.assembly, "render_settings", lambda config: real(config)._replace(surfel_capacity=64))
+    log = replace(tiny_config.log, metrics_every=2)
+    tiny_config = replace(tiny_config, steps=6, geometry_steps=1, log=log)
+    run = train.train(tiny_config)
+    lost = {row["step"]: row["overflow/surfels"] for row in read_metrics(run / "metrics.jsonl")}
+    assert lost[2] > 64
+    assert lost[4] == lost[6] == 0
+    (grown,) = read_metrics(run / "capacity.jsonl")
+    assert grown["step"] == 2
+    assert grown["surfels"] in (128, 256, 512, 1024)
+    assert grown["mesh"] is None
+    assert re.search(
+        r"step 2: .* no room for \d+ entries .* surfel_capacity grows from 64 to \d+ \(growth 1", caplog.text
+    )
+    assert "lower the learning rates" in caplog.text
+
+    caplog.clear()
+    train.train(replace(tiny_config, steps=8))  # takes the grown length
+    assert read_metrics(run / "metrics.jsonl")[-1]["overflow/surfels"] == 0
+    assert read_metrics(run / "capacity.jsonl") == [grown]
+    assert "grows" not in caplog.text
 
 
 def test_a_refused_start_leaves_a_finished_run_as_it_was(tiny_config):
