@@ -172,7 +172,8 @@ class Log:
     metrics_every: Whole = 10  # steps
     pictures_every: Whole = 250
     checkpoint_every: Whole = 250
-    keep_checkpoints: Count = 2
+    validate_every: Whole = 0  # scores of held-out pairs (docs/watching.md), the best checkpoint is kept; 0: none
+    keep_checkpoints: Count = 2  # newest ones; the best is kept beside them
 
 
 @dataclass(frozen=True)

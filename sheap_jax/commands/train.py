@@ -8,6 +8,7 @@
 The same command goes on from the last checkpoint after a stop of any kind. A start that is refused changes nothing.
 """
 
+import contextlib
 import functools
 import logging
 from pathlib import Path
@@ -17,6 +18,7 @@ from tqdm import tqdm
 
 from sheap_jax import assembly, config_files
 from sheap_jax.commands import start_options
+from sheap_jax.commands.validation import Validation, show
 from sheap_jax.config import Config
 from sheap_jax.config_checks import check_config
 from sheap_jax.data.batch_maker import Process
@@ -28,6 +30,7 @@ from sheap_jax.training import run_directory, sharding, start
 from sheap_jax.training.checkpoint import CheckpointError, Checkpoints, finished_steps
 from sheap_jax.training.densify import make_densify
 from sheap_jax.training.metrics import MetricWriter
+from sheap_jax.training.network import CurrentNetwork
 from sheap_jax.training.pictures import make_pictures
 from sheap_jax.training.profile import Profile, StepRange, check_range
 from sheap_jax.training.raster_capacity import GrowingCapacity, first_capacities
@@ -49,14 +52,17 @@ def train(config: Config, *, fresh: bool = False, profile: StepRange | None = No
     `fresh` begins anew where all checkpoints of the run were damaged; `profile` are steps to trace.
     """
     check_config(config)
-    with run_directory.claim(config) as run:  # until run.begin nothing of an older run is touched
+    watched = contextlib.closing(StallWatch(config.faults.stall_seconds))
+    with watched as stall, run_directory.claim(config) as run:  # until run.begin nothing of an older run is touched
         if profile is not None:
             check_range(profile, run.path, done=max(finished_steps(run.path), default=0), steps=config.steps)
-        train_in(run, config, fresh=fresh, profile=profile)
+        train_in(run, config, stall, fresh=fresh, profile=profile)
     return run.path
 
 
-def train_in(run: run_directory.RunDirectory, config: Config, *, fresh: bool, profile: StepRange | None) -> None:
+def train_in(
+    run: run_directory.RunDirectory, config: Config, stall: StallWatch, *, fresh: bool, profile: StepRange | None
+) -> None:
     """The training itself. Up to `run.begin` it can be refused: for cheap reasons first, then for data or state."""
     # The method: constant arrays, and networks without parameters.
     model = load_morphable(config.morphable)
@@ -68,12 +74,14 @@ def train_in(run: run_directory.RunDirectory, config: Config, *, fresh: bool, pr
     settings = assembly.render_settings(config)
     start.check_fit(config, networks, assets)
     split = assembly.open_data(config)
+    validation = Validation(config, split.directory)
 
     # What learns.
     state = sharding.place_state(start.initial_state(config, networks, assets), mesh)
     assets = sharding.replicate(assets, mesh)
-    checkpoints = Checkpoints(run.path, keep=config.log.keep_checkpoints)
-    state = checkpoints.restore(state, fresh=fresh) or start.start_from_weights(config, state)
+    with stall.stage("the last checkpoint to be read"):
+        checkpoints = Checkpoints(run.path, keep=config.log.keep_checkpoints)
+        state = checkpoints.restore(state, fresh=fresh) or start.start_from_weights(config, state)
     first = int(state.step)
     run.begin(first)
     if first == config.steps:
@@ -104,14 +112,14 @@ def train_in(run: run_directory.RunDirectory, config: Config, *, fresh: bool, pr
         process=Process(jax.process_index(), jax.process_count()),
     )
     watch = StepWatch(run.path, split.key, config.faults, resume_step=first, writes=sharding.leads())
-    stop, stall = StopSignal(), StallWatch(config.faults.stall_seconds)
     schedules, growth = start.build_schedules(config), Growth()
-    trace = Profile(profile, run.path, wait=watch.settle)
+    trace, stop = Profile(profile, run.path, wait=watch.settle), StopSignal()
     speed = SpeedMeter(config.batch_size, step=first)
     stages = Stages(stall, speed, compile_seconds=config.faults.compile_seconds)
-    show = {"unit": "step", "desc": config.name, "disable": not sharding.leads()}
-    progress = tqdm(range(first, config.steps), initial=first, total=config.steps, **show)
-    try:
+    bar = {"unit": "step", "desc": config.name, "disable": not sharding.leads()}
+    progress = tqdm(range(first, config.steps), initial=first, total=config.steps, **bar)
+    parts = {"progress": progress, "trace": trace, "input": batches, "checkpoints": checkpoints, "metrics": writer}
+    with stages.closing(**parts, signals=stop):
         for done in progress:
             if done == config.geometry_steps:
                 watch.start_phase()
@@ -130,37 +138,38 @@ def train_in(run: run_directory.RunDirectory, config: Config, *, fresh: bool, pr
             if densifies and is_due(done, config.prototypes.densify_every):
                 with stages.program(densify, "densification"):
                     state = densify(state)
-            stopped = stop.stops(done)
-            last = done == config.steps or stopped
-            if last or is_due(done, config.log.metrics_every):
-                with stages.stage("the metrics of a step", "devices"):
+            with stages.stage("the other processes"):
+                stopped = stop.stops(done)
+            finished = done == config.steps
+            scores = None
+            if validation.is_due(done):
+                with stages.program((validation, capacity.settings), "the scores of held-out pairs"):
                     watch.settle()
-                    row = metrics_row(report, state, schedules)
-                row |= growth.since_last(skipped=watch.skipped, replaced=batches.replaced) | speed.read(done)
-                writer.write(done, row)
-                progress.set_postfix(log_line(row))
+                    scores = validation.score(CurrentNetwork(networks, assets, state, capacity.settings, mesh=mesh))
+                    show(scores, done, run.path, writer)
+            if finished or stopped or scores or is_due(done, config.log.metrics_every):
+                with stages.stage("metrics to be written", "devices"):
+                    watch.settle()
+                    row = metrics_row(report, state, schedules) | (scores.values if scores else {})
+                    row |= growth.since_last(skipped=watch.skipped, replaced=batches.replaced) | speed.read(done)
+                    writer.write(done, row)
+                    progress.set_postfix(log_line(row))
                 if capacity.grow(done, watch.take_overflow()):
                     full_step = make(capacity.settings, rendered=True)
-            if last or is_due(done, config.log.pictures_every):
+            improves = scores is not None and checkpoints.improves(scores.score)
+            if finished or stopped or improves or is_due(done, config.log.checkpoint_every):
+                with stages.stage("a checkpoint to be written"):
+                    watch.settle()
+                    checkpoints.save(state, score=scores.score if scores else None)
+            if finished or is_due(done, config.log.pictures_every):
                 with stages.program((make_pictures, capacity.settings), "pictures"):
                     picture = make_pictures(networks, state, assets, batch, capacity.settings, mesh=mesh)
                     if sharding.leads():
                         save_picture(picture, run.path / "pictures" / f"{done:07d}.png")
                     writer.write_image(done, "source-target-render-overlay-normals", picture)
-            if last or is_due(done, config.log.checkpoint_every):
-                with stages.stage("a checkpoint to be written"):
-                    watch.settle()
-                    checkpoints.save(state)
-            if stopped and done < config.steps:
+            if stopped and not finished:
                 log.warning("stopped by a signal after step %d; the same command goes on from there", done)
                 raise SystemExit(stop.exit_code)
-    finally:
-        progress.close()
-        trace.close()
-        batches.close()
-        checkpoints.close()
-        writer.close()
-        stall.close()
 
 
 def is_due(step: int, every: int) -> bool:

@@ -146,6 +146,11 @@ def replicate(tree: T, mesh: Mesh | None) -> T:
     return tree if mesh is None else jax.tree.map(lambda leaf: _place(leaf, NamedSharding(mesh, P())), tree)
 
 
+def place_rows(tree: T, mesh: Mesh | None) -> T:
+    """Arrays that every process has whole, split over all devices along their first axis."""
+    return tree if mesh is None else jax.tree.map(lambda leaf: _place(leaf, NamedSharding(mesh, P(AXES))), tree)
+
+
 def _place(leaf: Any, sharding: NamedSharding) -> jax.Array:
     """Built from each process's own copy: nothing is sent, and nothing is compared as in jax.device_put."""
     if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):

@@ -2,13 +2,18 @@
 
 import contextlib
 from collections.abc import Hashable, Iterator
+from typing import Protocol
 
 from sheap_jax.training.speed import SpeedMeter, Wait
 from sheap_jax.training.stall import StallWatch
 
 
+class Closable(Protocol):
+    def close(self) -> object: ...
+
+
 class Stages:
-    """The stages of the loop. They do not nest."""
+    """The stages of the loop."""
 
     def __init__(self, stall: StallWatch, speed: SpeedMeter, *, compile_seconds: float):
         self._stall, self._speed, self._compile_seconds = stall, speed, compile_seconds
@@ -40,3 +45,16 @@ class Stages:
         else:
             with self.stage(name, "devices"):
                 yield False
+
+    @contextlib.contextmanager
+    def closing(self, **parts: Closable) -> Iterator[None]:
+        """Around the whole loop, which is a stage too: closes the parts at its end, each one even if another fails."""
+        with contextlib.ExitStack() as stack:
+            for name, part in reversed(parts.items()):
+                stack.callback(self._close, name, part)
+            with self.stage("the loop between two stages"):
+                yield
+
+    def _close(self, name: str, part: Closable) -> None:
+        with self.stage(f"closing {name}"):
+            part.close()

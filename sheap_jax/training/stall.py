@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 log = logging.getLogger(__name__)
 
@@ -21,6 +22,12 @@ def _give_up() -> None:
     os._exit(EXIT_CODE)
 
 
+class Stage(NamedTuple):
+    name: str
+    start: float  # seconds, as time.monotonic
+    limit: float  # seconds
+
+
 class StallWatch:
     """Ends the process when one stage takes longer than `seconds`, with the stage's name in the log.
 
@@ -30,19 +37,20 @@ class StallWatch:
 
     def __init__(self, seconds: float, *, give_up: Callable[[], None] = _give_up):
         self.seconds, self._give_up = seconds, give_up
-        self.stage_now: tuple[str, float, float] | None = None  # name, start and limit in seconds
+        self.stage_now: Stage | None = None
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="stall-watch", daemon=True)
         self._thread.start()
 
     @contextlib.contextmanager
     def stage(self, name: str, *, seconds: float | None = None) -> Iterator[None]:
-        """What the main thread does now, perhaps with a limit of its own; stages do not nest."""
-        self.stage_now = (name, time.monotonic(), self.seconds if seconds is None else seconds)
+        """What the main thread does now, perhaps with a limit of its own. After it the stage around it begins anew."""
+        around = self.stage_now
+        self.stage_now = Stage(name, time.monotonic(), self.seconds if seconds is None else seconds)
         try:
             yield
         finally:
-            self.stage_now = None
+            self.stage_now = around and around._replace(start=time.monotonic())
 
     def close(self) -> None:
         self._closed.set()
@@ -54,15 +62,14 @@ class StallWatch:
             stage = self.stage_now
             if stage is None:
                 continue
-            name, start, limit = stage
-            waited = time.monotonic() - start
-            if waited > limit:
+            waited = time.monotonic() - stage.start
+            if waited > stage.limit:
                 log.error(
                     "gave up after %.0f s of waiting for: %s. The last checkpoint is whole, the same command goes on "
-                    "from there; config.faults sets the limits.", waited, name
+                    "from there; config.faults sets the limits.", waited, stage.name
                 )  # fmt: skip
                 self._give_up()
                 return
-            if waited > limit / 10 and warned != stage:
-                log.warning("waiting for %.0f s already for: %s", waited, name)
+            if waited > stage.limit / 10 and warned != stage:
+                log.warning("waiting for %.0f s already for: %s", waited, stage.name)
                 warned = stage

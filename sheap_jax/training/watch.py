@@ -115,15 +115,15 @@ class StopSignal:
     """Turns SIGTERM and SIGINT into a request to stop after the step; a second signal stops at once.
 
     None of several processes may stop alone: JAX passes a signal to one of them on, and names a step that all of them
-    reach.
+    reach. `close` gives the signals back to who had them before.
     """
 
     def __init__(self) -> None:
         self.number: int | None = None
         self._several = jax.process_count() > 1
         numbers = (signal.SIGINT,) if self._several else (signal.SIGTERM, signal.SIGINT)
-        for number in numbers:  # of several processes, JAX itself listens to SIGTERM
-            signal.signal(number, self._handle)
+        # Of several processes, JAX itself listens to SIGTERM.
+        self._before = {number: signal.signal(number, self._handle) for number in numbers}
 
     def stops(self, step: int) -> bool:
         """Whether to stop after `step`. Every process must ask after every step."""
@@ -135,6 +135,10 @@ class StopSignal:
     def exit_code(self) -> int:
         """0 after a preemption, which is a success; 130 after Ctrl-C, as shells expect."""
         return 130 if self.number == signal.SIGINT else 0
+
+    def close(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.number is not None:

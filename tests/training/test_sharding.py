@@ -95,6 +95,7 @@ def test_processes_and_devices_give_the_numbers_of_one_device(tiny_config, tmp_p
         # The learning rate stays constant, so that a run of three steps is the beginning of one of five.
         optimizer=dataclasses.replace(tiny_config.optimizer, flat_moments=False, final_share=1.0),
         prototypes=dataclasses.replace(tiny_config.prototypes, densify_every=4),
+        log=dataclasses.replace(tiny_config.log, validate_every=3),
         losses=dataclasses.replace(tiny_config.losses, mean_share=0.5),  # the mean is that of the whole batch
     )
     run = tmp_path / "run"

@@ -3,8 +3,6 @@
 import pytest
 
 from sheap_jax.training.speed import SpeedMeter, without_speed
-from sheap_jax.training.stages import Stages
-from sheap_jax.training.stall import StallWatch
 
 
 class Clock:
@@ -39,15 +37,3 @@ def test_rates_and_shares_are_of_the_time_between_two_rows():
     row = meter.read(46)
     assert (row["speed/pairs_per_second"], row["speed/input_share"]) == (4.0, 0.0)
     assert without_speed({"step": 46, "loss": 1.0} | row) == {"step": 46, "loss": 1.0}
-
-
-def test_the_first_call_of_each_program_compiles():
-    stall, meter = StallWatch(100.0), SpeedMeter(1, step=0)
-    seen = []
-    stages = Stages(stall, meter, compile_seconds=5000.0)
-    for program in (len, max, len):
-        with stages.program(program, "a step") as compiles:
-            assert stall.stage_now is not None
-            seen.append((compiles, *stall.stage_now[::2]))
-    stall.close()
-    assert seen == [(True, "compiling a step", 5000.0), (True, "compiling a step", 5000.0), (False, "a step", 100.0)]

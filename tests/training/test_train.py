@@ -18,8 +18,10 @@ from sheap_jax.commands import train
 from sheap_jax.config import Faults
 from sheap_jax.config_files import ConfigError
 from sheap_jax.data.records import ShardError, write_split
+from sheap_jax.evaluation.held_out import load_held_out_pairs, score_pairs
 from sheap_jax.inference.predictor import Predictor
 from sheap_jax.training.checkpoint import Checkpoints
+from sheap_jax.training.checkpoint_list import best_step
 from sheap_jax.training.metrics import read_metrics
 from sheap_jax.training.profile import StepRange
 from sheap_jax.training.speed import without_speed
@@ -75,21 +77,32 @@ def test_loss_falls(tiny_config):
     assert np.mean(losses[-10:]) < 0.85 * np.mean(losses[:10])
 
 
-def test_a_run_on_landmarks_alone_ends_with_a_checkpoint_that_predicts(tiny_config):
+def test_a_run_on_landmarks_alone_is_scored_traced_and_predicts(tiny_config):
+    """Held-out scores are those that the predictor of the best checkpoint gets, on pairs that never change."""
     off = dict.fromkeys(("l1", "ssim", "gradient", "perceptual", "normal", "depth", "offset", "scale"), 0.0)
-    run = train.train(replace(tiny_config, losses=replace(tiny_config.losses, **off)), profile=StepRange(4, 5))
-    rows = read_metrics(run / "metrics.jsonl")
-    assert [row["step"] for row in rows] == list(range(1, 9))
-    assert rows[0].keys() == rows[-1].keys()
-    rates = [row["learning_rate/estimator"] for row in rows]
-    assert rates[-1] < rates[1] == pytest.approx(tiny_config.optimizer.learning_rate)
-    assert {row["active_prototypes"] for row in rows[:2]} == {80.0}  # one to a face
-    assert all(row["speed/pairs_per_second"] > 0 and 0 < row["speed/input_share"] < 1 for row in rows)
-    assert rows[0]["speed/compiling_seconds"] > 0
+    log = replace(tiny_config.log, validate_every=2, keep_checkpoints=8)
+    config = replace(tiny_config, losses=replace(tiny_config.losses, **off), log=log, rasterizer="reference")
+    run = train.train(config, profile=StepRange(4, 5))
+    rows = {int(row["step"]): row for row in read_metrics(run / "metrics.jsonl")}
+    assert list(rows) == list(range(1, 9))
+    assert rows[1].keys() == rows[7].keys()
+    rates = [row["learning_rate/estimator"] for row in rows.values()]
+    assert rates[-1] < rates[1] == pytest.approx(config.optimizer.learning_rate)
+    assert rows[1]["active_prototypes"] == rows[2]["active_prototypes"] == 80.0  # one to a face
+    assert all(row["speed/pairs_per_second"] > 0 and 0 < row["speed/input_share"] < 1 for row in rows.values())
+    assert rows[1]["speed/compiling_seconds"] > 0
     assert len(list((run / "profile/4-5").rglob("*.xplane.pb"))) == 1
-    predictor = Predictor.from_checkpoint(run)
-    assert int(predictor.state.step) == 8
-    assert np.isfinite(predictor(np.zeros((1, 32, 32, 3), np.float32)).shape).all()
+
+    scored = {step: row["held_out/landmarks_px"] for step, row in rows.items() if "held_out/landmarks_px" in row}
+    assert list(scored) == [2, 4, 6, 8]
+    assert len(list((run / "pictures").glob("held-out-*.png"))) == 4
+    best = best_step(run)
+    assert scored[best] == min(scored.values())
+    predictor = Predictor.from_checkpoint(run, step=best)
+    assert int(predictor.state.step) == best
+    pairs = load_held_out_pairs(config.data.directory, image_size=config.image_size)
+    for name, value in score_pairs(predictor, pairs).values.items():
+        assert rows[best][name] == pytest.approx(value, rel=1e-5), name
 
 
 class Interposed:
@@ -144,6 +157,7 @@ def test_sigterm_saves_and_exits_with_zero(tiny_config, monkeypatch):
     assert Checkpoints(tiny_config.run_directory).steps()[-1] == 5
 
 
+@pytest.mark.slow
 def test_lists_that_are_full_grow_once_and_stay_grown(tiny_config, monkeypatch, caplog):
     """The rasteriser begins with room for 64 entries of each image, where the surfels have hundreds."""
     real = train.assembly.render_settings
