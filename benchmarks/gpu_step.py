@@ -105,7 +105,7 @@ def step_figures(step: PreparedStep, outcome: Any, *, seconds: float) -> dict[st
         "tflop_per_s": flops / seconds / 1e12,
         "temporary_gib": step.compiled.memory_analysis().temp_size_in_bytes / 2**30,
         "applied": bool(outcome.applied),
-        "overflow": float(outcome.metrics["loss/overflow"]),
+        "overflow": float(outcome.metrics["overflow/surfels"]),
     }
     peak = PEAK_BFLOAT16.get(jax.devices()[0].device_kind)
     if peak:

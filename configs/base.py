@@ -41,5 +41,5 @@ def get_config() -> Config:
             rendered_share=1.0,
             flat_moments=False,
         ),
-        log=Log(metrics_every=50, pictures_every=2_000, checkpoint_every=2_000),
+        log=Log(metrics_every=50, pictures_every=2_000, checkpoint_every=2_000, validate_every=2_000),
     )

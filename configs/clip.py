@@ -39,5 +39,5 @@ def get_config() -> Config:
         prototypes=Prototypes(per_face=1, capacity_per_face=1.0, densify_every=0),
         losses=LossWeights(landmarks=20.0, shape=0.1, expression=0.2),
         optimizer=Optimizer(learning_rate=1.5e-3, final_share=0.2, regressor_learning_rate=5e-3, warmup_steps=100),
-        log=Log(metrics_every=20, pictures_every=250, checkpoint_every=250),
+        log=Log(metrics_every=20, pictures_every=250, checkpoint_every=250, validate_every=250),
     )

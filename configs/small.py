@@ -49,5 +49,5 @@ def get_config() -> Config:
         optimizer=Optimizer(
             learning_rate=1.5e-3, regressor_learning_rate=5e-3, warmup_steps=100, rendered_share=0.2, muon=True
         ),
-        log=Log(metrics_every=100, pictures_every=2_500, checkpoint_every=2_000),
+        log=Log(metrics_every=100, pictures_every=2_500, checkpoint_every=2_000, validate_every=2_000),
     )

@@ -43,5 +43,7 @@ def get_config() -> Config:
         optimizer=Optimizer(
             learning_rate=1e-3, regressor_learning_rate=3e-3, warmup_steps=300, rendered_share=0.2, muon=True
         ),
-        log=Log(metrics_every=100, pictures_every=1_500, checkpoint_every=750, keep_checkpoints=40),
+        log=Log(
+            metrics_every=100, pictures_every=1_500, checkpoint_every=750, validate_every=1_500, keep_checkpoints=40
+        ),
     )

@@ -164,6 +164,7 @@ class Faults:
     window: Count = 1000
     explosion: Annotated[float, Range(1, above=True)] = 20.0  # a loss that many times its running mean is not applied
     stall_seconds: Positive = 600.0  # a stage (input, step, checkpoint) that takes longer ends the process
+    compile_seconds: Positive = 7200.0  # the same for compiling a program: half an hour for a step on a pod
 
 
 @dataclass(frozen=True)
@@ -172,7 +173,8 @@ class Log:
     metrics_every: Whole = 10  # steps
     pictures_every: Whole = 250
     checkpoint_every: Whole = 250
-    keep_checkpoints: Count = 2
+    validate_every: Whole = 0  # scores of held-out pairs (docs/watching.md), the best checkpoint is kept; 0: none
+    keep_checkpoints: Count = 2  # newest ones; the best is kept beside them
 
 
 @dataclass(frozen=True)

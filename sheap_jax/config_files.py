@@ -13,7 +13,8 @@ import json
 import traceback
 import types
 import typing
-from collections.abc import Callable, Iterator
+from argparse import ArgumentParser
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,25 +29,25 @@ if not CONFIGS.is_dir():
     CONFIGS = Path(__file__).parents[1] / "configs"
 
 
-FRESH = "--fresh"  # the one option that is no field: it is about this start, not about the run
-
-
 class ConfigError(ValueError):
     """A configuration that cannot be: a field that does not exist, a value it cannot have, a file that is not there."""
 
 
-def parse_arguments(arguments: list[str], *, default: str, description: str) -> Config:
+def parse_arguments(
+    arguments: list[str], *, default: str, description: str, others: Sequence[ArgumentParser] = ()
+) -> Config:
     """`--config FILE --config.field=value --config.part.field value` to a configuration.
 
-    `--help` among them prints the fields with the values that they would have, and ends the process.
+    `--help` among them prints the fields with the values that they would have, and ends the process. `others` know the
+    options that are no fields; here they are only let through.
+
     Raises ConfigError for unknown fields and wrong types, naming the field and the nearest existing one.
     """
     usage = "sheap train [--config NAME] [--config.FIELD=VALUE ...]"
-    parser = make_parser("train", description, usage=usage, allow_abbrev=False)
+    parser = make_parser("train", description, usage=usage, allow_abbrev=False, parents=others)
     names = ", ".join(config_names())
     what = f"one of {names}; or your own file with get_config(), or a run's config.json"
     parser.add_argument("--config", default=default, metavar="NAME", help=what)
-    parser.add_argument(FRESH, action="store_true", help="begin anew where all checkpoints of the run were damaged")
     known, rest = parser.parse_known_args([word for word in arguments if word not in ("-h", "--help")])
     config = load_file(known.config)
     for name, text in _pairs(rest):

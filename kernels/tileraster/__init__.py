@@ -1,7 +1,7 @@
 """tileraster: differentiable tile rasterisers for JAX, with reproducible gradients."""
 
 from tileraster.api import rasterize_ellipsoids, rasterize_mesh, rasterize_surfels
-from tileraster.capacity import grow_capacity, measure_capacity
+from tileraster.capacity import grow_capacity, initial_capacity, measure_capacity
 from tileraster.types import EllipsoidImage, MeshImage, SurfelImage
 
 __all__ = [
@@ -9,6 +9,7 @@ __all__ = [
     "MeshImage",
     "SurfelImage",
     "grow_capacity",
+    "initial_capacity",
     "measure_capacity",
     "rasterize_ellipsoids",
     "rasterize_mesh",

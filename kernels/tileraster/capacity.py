@@ -1,5 +1,8 @@
 """How many (tile, primitive) entries to make room for: `max_intersections`, measured on scenes like those to come."""
 
+import typing
+from typing import Literal
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,8 +12,11 @@ from tileraster import validation
 from tileraster.backends import compositor_of
 from tileraster.splats.ellipsoids import ellipsoid_boxes, project_ellipsoids
 from tileraster.splats.projection import project_surfels
-from tileraster.tiling.binning import TileGrid, round_up_capacity, tile_rectangles
+from tileraster.tiling.binning import TileGrid, default_capacity, round_up_capacity, tile_rectangles
 from tileraster.types import SplatInputs
+
+Primitive = Literal["surfels", "ellipsoids", "mesh"]
+PRIMITIVES = typing.get_args(Primitive)
 
 
 def measure_capacity(
@@ -69,7 +75,29 @@ def measure_capacity(
     return round_up_capacity(int(np.ceil(headroom * entries.max(initial=1))))
 
 
-def grow_capacity(max_intersections: int, overflow: Int[Array, "*b"]) -> int:
+def initial_capacity(
+    primitive: Primitive, count: int, *, width: int, height: int, implementation: str | None = None
+) -> int | None:
+    """The `max_intersections` that None stands for, to grow from; None where there is no list that could grow.
+
+    Args:
+        primitive: "surfels", "ellipsoids" or "mesh".
+        count: of the primitives in an image (faces of a mesh).
+        width, height, implementation: as in the calls to come, of float32 arrays.
+
+    Raises:
+        ValueError: there is no such primitive, or the implementation does not run on this device.
+    """
+    if primitive not in PRIMITIVES:
+        raise ValueError(f"primitive: got {primitive!r}, wanted one of {', '.join(PRIMITIVES)}")
+    validation.check_size(width=width, height=height)
+    chosen = validation.choose_implementation(implementation, jnp.float32, on_gpu=primitive != "mesh")
+    if chosen == "reference" or (primitive == "mesh" and not chosen.startswith("pallas_tpu")):
+        return None
+    return default_capacity(count, TileGrid(width=width, height=height, tile=compositor_of(chosen).tile))
+
+
+def grow_capacity(max_intersections: int, overflow: Int[Array | np.ndarray, "*b"]) -> int:
     """The next `max_intersections` after images with this `overflow`: enough for them, unchanged if all were complete.
 
     Shapes depend on it, so that a larger one compiles anew: it is a power of two, to grow seldom.

@@ -10,9 +10,11 @@ makes its own data, the same for everybody, and clips takes those of the run; do
 need.
 """
 
+import argparse
 import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 from tqdm import tqdm
 
@@ -23,6 +25,7 @@ from sheap_jax.evaluation.compare import compare_files
 from sheap_jax.evaluation.report import BenchmarkReport, short_table, write_reports
 from sheap_jax.inference.predictor import Predictor
 from sheap_jax.models import official
+from sheap_jax.training.checkpoint_list import best_step
 
 ERRORS = (OSError, RuntimeError, ValueError)  # one line says all
 
@@ -34,7 +37,7 @@ def evaluate(
     data: Mapping[str, str | Path] | None = None,
     output: str | Path | None = None,
     allow_missing: bool = False,
-    step: int | None = None,
+    step: int | Literal["best"] | None = None,
 ) -> list[BenchmarkReport]:
     """Score a checkpoint of a run and write the report.
 
@@ -44,7 +47,7 @@ def evaluate(
         data: directory of each benchmark's data; the embedded one has its own, clips takes the run's.
         output: where the report goes; default: `evaluation/` in the run.
         allow_missing: score what there is of incomplete data, and list the rest.
-        step: of the checkpoint; default: the newest.
+        step: of the checkpoint, or "best" for the one with the best score while training; default: the newest.
 
     Raises:
         CheckpointError, ConfigError: no readable checkpoint or configuration.
@@ -59,7 +62,7 @@ def evaluate(
             f"{checkpoint} holds the official release, which renders nothing: the benchmark {rendered[0]} is for runs; "
             "pass --benchmark now, expressive, nersemble or affectnet"
         )
-    predictor = Predictor.from_checkpoint(checkpoint, step=step)
+    predictor = Predictor.from_checkpoint(checkpoint, step=best_step(checkpoint) if step == "best" else step)
     directory = Path(output or Path(checkpoint) / "evaluation")
     check_writable(directory)
     reports = []
@@ -96,6 +99,13 @@ def parse_data(places: Sequence[str], benchmarks: Sequence[str]) -> dict[str, st
     return data
 
 
+def _step(text: str) -> int | str:
+    """A step, or "best"."""
+    if text != "best" and not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a step nor best")
+    return text if text == "best" else int(text)
+
+
 def main(arguments: list[str]) -> None:
     parser = make_parser("eval", __doc__)
     what = parser.add_mutually_exclusive_group(required=True)
@@ -116,7 +126,12 @@ def main(arguments: list[str]) -> None:
     )
     parser.add_argument("--output", metavar="DIR", help="where the report goes (default: DIR/evaluation)")
     parser.add_argument("--allow-missing", action="store_true", help="score incomplete data and list what is missing")
-    parser.add_argument("--step", type=int, metavar="N", help="which checkpoint of the run (default: the newest)")
+    parser.add_argument(
+        "--step",
+        type=_step,
+        metavar="N",
+        help="which checkpoint of the run: a step, or best for the best one while training (default: the newest)",
+    )
     options = parser.parse_args(arguments)
     if options.compare:
         print(compare_files(*options.compare))

@@ -8,6 +8,8 @@
 The same command goes on from the last checkpoint after a stop of any kind. A start that is refused changes nothing.
 """
 
+import contextlib
+import functools
 import logging
 from pathlib import Path
 
@@ -15,6 +17,8 @@ import jax
 from tqdm import tqdm
 
 from sheap_jax import assembly, config_files
+from sheap_jax.commands import start_options
+from sheap_jax.commands.validation import Validation, show
 from sheap_jax.config import Config
 from sheap_jax.config_checks import check_config
 from sheap_jax.data.batch_maker import Process
@@ -23,10 +27,16 @@ from sheap_jax.data.records import ShardError
 from sheap_jax.files.pictures import save_picture
 from sheap_jax.morphable.registry import load_morphable
 from sheap_jax.training import run_directory, sharding, start
-from sheap_jax.training.checkpoint import CheckpointError, Checkpoints
+from sheap_jax.training.checkpoint import CheckpointError, Checkpoints, finished_steps
 from sheap_jax.training.densify import make_densify
 from sheap_jax.training.metrics import MetricWriter
+from sheap_jax.training.network import CurrentNetwork
 from sheap_jax.training.pictures import make_pictures
+from sheap_jax.training.profile import Profile, StepRange, check_range
+from sheap_jax.training.raster_capacity import GrowingCapacity, first_capacities
+from sheap_jax.training.rows import Growth, log_line, metrics_row
+from sheap_jax.training.speed import SpeedMeter
+from sheap_jax.training.stages import Stages
 from sheap_jax.training.stall import StallWatch
 from sheap_jax.training.step import make_step
 from sheap_jax.training.watch import NotFiniteError, StepWatch, StopSignal
@@ -36,18 +46,23 @@ log = logging.getLogger("train")
 ERRORS = (config_files.ConfigError, CheckpointError, NotFiniteError, ShardError, OSError)  # one line says all
 
 
-def train(config: Config, *, fresh: bool = False) -> Path:
+def train(config: Config, *, fresh: bool = False, profile: StepRange | None = None) -> Path:
     """Run (or go on with) the training that `config` describes; returns the run directory.
 
-    `fresh` begins anew where all checkpoints of the run were damaged.
+    `fresh` begins anew where all checkpoints of the run were damaged; `profile` are steps to trace.
     """
     check_config(config)
-    with run_directory.claim(config) as run:  # until run.begin nothing of an older run is touched
-        train_in(run, config, fresh=fresh)
+    watched = contextlib.closing(StallWatch(config.faults.stall_seconds))
+    with watched as stall, run_directory.claim(config) as run:  # until run.begin nothing of an older run is touched
+        if profile is not None:
+            check_range(profile, run.path, done=max(finished_steps(run.path), default=0), steps=config.steps)
+        train_in(run, config, stall, fresh=fresh, profile=profile)
     return run.path
 
 
-def train_in(run: run_directory.RunDirectory, config: Config, *, fresh: bool) -> None:
+def train_in(
+    run: run_directory.RunDirectory, config: Config, stall: StallWatch, *, fresh: bool, profile: StepRange | None
+) -> None:
     """The training itself. Up to `run.begin` it can be refused: for cheap reasons first, then for data or state."""
     # The method: constant arrays, and networks without parameters.
     model = load_morphable(config.morphable)
@@ -59,12 +74,14 @@ def train_in(run: run_directory.RunDirectory, config: Config, *, fresh: bool) ->
     settings = assembly.render_settings(config)
     start.check_fit(config, networks, assets)
     split = assembly.open_data(config)
+    validation = Validation(config, split.directory)
 
     # What learns.
     state = sharding.place_state(start.initial_state(config, networks, assets), mesh)
     assets = sharding.replicate(assets, mesh)
-    checkpoints = Checkpoints(run.path, keep=config.log.keep_checkpoints)
-    state = checkpoints.restore(state, fresh=fresh) or start.start_from_weights(config, state)
+    with stall.stage("the last checkpoint to be read"):
+        checkpoints = Checkpoints(run.path, keep=config.log.keep_checkpoints)
+        state = checkpoints.restore(state, fresh=fresh) or start.start_from_weights(config, state)
     first = int(state.step)
     run.begin(first)
     if first == config.steps:
@@ -76,9 +93,11 @@ def train_in(run: run_directory.RunDirectory, config: Config, *, fresh: bool) ->
 
     shardings = None if mesh is None else sharding.state_shardings(state, mesh)
     optimizers = start.build_optimizers(config)
-    options = {"accumulate": accumulate, "shardings": shardings}
-    geometry_step = make_step(networks, optimizers, config.losses, settings, rendered=False, **options)
-    full_step = make_step(networks, optimizers, config.losses, settings, rendered=True, **options)
+    make = functools.partial(make_step, networks, optimizers, config.losses, accumulate=accumulate, shardings=shardings)
+    prototypes, faces = state.prototypes.active.shape[0], assets.model.faces.shape[0]
+    lists = first_capacities(settings, surfels=prototypes, faces=faces)
+    capacity = GrowingCapacity(run.path, settings, lists, resume_step=first, writes=sharding.leads())
+    geometry_step, full_step = (make(capacity.settings, rendered=rendered) for rendered in (False, True))
     densify = make_densify(share=config.prototypes.densify_share, shardings=shardings)
 
     writer = MetricWriter(run.path, resume_step=first, writes=sharding.leads())
@@ -93,50 +112,64 @@ def train_in(run: run_directory.RunDirectory, config: Config, *, fresh: bool) ->
         process=Process(jax.process_index(), jax.process_count()),
     )
     watch = StepWatch(run.path, split.key, config.faults, resume_step=first, writes=sharding.leads())
-    stop, stall = StopSignal(), StallWatch(config.faults.stall_seconds)
-    show = {"unit": "step", "desc": config.name, "disable": not sharding.leads()}
-    progress = tqdm(range(first, config.steps), initial=first, total=config.steps, **show)
-    try:
+    schedules, growth = start.build_schedules(config), Growth()
+    trace, stop = Profile(profile, run.path, wait=watch.settle), StopSignal()
+    speed = SpeedMeter(config.batch_size, step=first)
+    stages = Stages(stall, speed, compile_seconds=config.faults.compile_seconds)
+    bar = {"unit": "step", "desc": config.name, "disable": not sharding.leads()}
+    progress = tqdm(range(first, config.steps), initial=first, total=config.steps, **bar)
+    parts = {"progress": progress, "trace": trace, "input": batches, "checkpoints": checkpoints, "metrics": writer}
+    with stages.closing(**parts, signals=stop):
         for done in progress:
             if done == config.geometry_steps:
                 watch.start_phase()
-            with stall.stage("the next batch of the input pipeline"):
-                batch = sharding.shard_batch(next(batches), mesh)
-            with stall.stage("a training step on the devices, or its compilation"):
-                step = geometry_step if done < config.geometry_steps else full_step
-                state, report = step(state, assets, batch, watch.loss_limit)
-                watch.follow(report, done + 1)  # looks at the step before while this one runs
+            step = geometry_step if done < config.geometry_steps else full_step
+            with trace.step(done + 1):
+                with stages.stage("the next batch of the input pipeline", "input"):
+                    batch = sharding.shard_batch(next(batches), mesh)
+                with stages.program(step, "a training step on the devices") as compiles:
+                    state, report = step(state, assets, batch, watch.loss_limit)
+                    watch.follow(report, done + 1)  # looks at the step before while this one runs
+                    if compiles:
+                        watch.settle()
             done += 1
 
             densifies = config.geometry_steps < done <= config.prototypes.densify_until
             if densifies and is_due(done, config.prototypes.densify_every):
-                state = densify(state)
-            stopped = stop.stops(done)
-            last = done == config.steps or stopped
-            if last or is_due(done, config.log.metrics_every):
-                watch.settle()
-                values = {name: float(value) for name, value in report.metrics.items()}
-                writer.write(done, values)
-                rate = progress.format_dict["rate"] or 0.0
-                progress.set_postfix(loss=f"{values['loss']:.4f}", images_s=f"{2 * config.batch_size * rate:.0f}")
-            if last or is_due(done, config.log.pictures_every):
-                picture = make_pictures(networks, state, assets, batch, settings, mesh=mesh)
-                if sharding.leads():
-                    save_picture(picture, run.path / "pictures" / f"{done:07d}.png")
-                writer.write_image(done, "source-target-render-overlay-normals", picture)
-            if last or is_due(done, config.log.checkpoint_every):
-                with stall.stage("a checkpoint to be written"):
+                with stages.program(densify, "densification"):
+                    state = densify(state)
+            with stages.stage("the other processes"):
+                stopped = stop.stops(done)
+            finished = done == config.steps
+            scores = None
+            if validation.is_due(done):
+                with stages.program((validation, capacity.settings), "the scores of held-out pairs"):
                     watch.settle()
-                    checkpoints.save(state)
-            if stopped and done < config.steps:
+                    scores = validation.score(CurrentNetwork(networks, assets, state, capacity.settings, mesh=mesh))
+                    show(scores, done, run.path, writer)
+            if finished or stopped or scores or is_due(done, config.log.metrics_every):
+                with stages.stage("metrics to be written", "devices"):
+                    watch.settle()
+                    row = metrics_row(report, state, schedules) | (scores.values if scores else {})
+                    row |= growth.since_last(skipped=watch.skipped, replaced=batches.replaced) | speed.read(done)
+                    writer.write(done, row)
+                    progress.set_postfix(log_line(row))
+                if capacity.grow(done, watch.take_overflow()):
+                    full_step = make(capacity.settings, rendered=True)
+            improves = scores is not None and checkpoints.improves(scores.score)
+            if finished or stopped or improves or is_due(done, config.log.checkpoint_every):
+                with stages.stage("a checkpoint to be written"):
+                    watch.settle()
+                    checkpoints.save(state, score=scores.score if scores else None)
+            if finished or is_due(done, config.log.pictures_every):
+                with stages.program((make_pictures, capacity.settings), "pictures"):
+                    picture = make_pictures(networks, state, assets, batch, capacity.settings, mesh=mesh)
+                    if sharding.leads():
+                        save_picture(picture, run.path / "pictures" / f"{done:07d}.png")
+                    writer.write_image(done, "source-target-render-overlay-normals", picture)
+            if stopped and not finished:
                 log.warning("stopped by a signal after step %d; the same command goes on from there", done)
                 raise SystemExit(stop.exit_code)
-    finally:
-        progress.close()
-        batches.close()
-        checkpoints.close()
-        writer.close()
-        stall.close()
 
 
 def is_due(step: int, every: int) -> bool:
@@ -147,11 +180,13 @@ def is_due(step: int, every: int) -> bool:
 def main(arguments: list[str]) -> None:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger("absl").setLevel(logging.ERROR)
-    config = config_files.parse_arguments(arguments, default="quickstart", description=__doc__ or "")
+    options = start_options.read_options(arguments)
+    others = [start_options.options_parser()]
+    config = config_files.parse_arguments(arguments, default="quickstart", description=__doc__ or "", others=others)
     devices = config.devices
     sharding.start_processes(distributed=devices.distributed, heartbeat_seconds=devices.heartbeat_seconds)
     with sharding.failing_together(ERRORS):
-        run = train(config, fresh=config_files.FRESH in arguments)
+        run = train(config, fresh=options.fresh, profile=options.profile)
     if config.data.embedded is not None and jax.process_count() == 1:
         from sheap_jax.commands.eval import evaluate
 

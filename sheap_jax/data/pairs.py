@@ -117,6 +117,11 @@ class PairBatches(Iterator[RawBatch]):
     def __exit__(self, *exception: object) -> None:
         self.close()
 
+    @property
+    def replaced(self) -> int:
+        """Records that could not be used so far; another pair took the place of each one's."""
+        return sum(self.bad_records.values())
+
     def close(self) -> None:
         """Stop the threads and processes that read ahead."""
         self._stream.close()
@@ -128,11 +133,10 @@ class PairBatches(Iterator[RawBatch]):
         self.bad_records[key] = self.bad_records.get(key, 0) + 1
 
     def _check_bad_share(self) -> None:
-        bad = sum(self.bad_records.values())
-        if self._drawn >= _MIN_DRAWS and bad > self._max_bad_share * self._drawn:
+        if self._drawn >= _MIN_DRAWS and self.replaced > self._max_bad_share * self._drawn:
             raise ShardError(
-                f"{bad} of the {self._drawn} records drawn from {self._make.split.directory} were unusable, more than "
-                f"max_bad_share = {self._max_bad_share}: prepare the data again; first: "
+                f"{self.replaced} of the {self._drawn} records drawn from {self._make.split.directory} were unusable, "
+                f"more than max_bad_share = {self._max_bad_share}: prepare the data again; first: "
                 f"{', '.join(list(self.bad_records)[:10])}"
             )
 

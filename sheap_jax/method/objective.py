@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 from tileraster import MeshImage
 
 from sheap_jax.config import LossWeights
@@ -29,6 +29,8 @@ class RenderSettings(NamedTuple):
     size: int
     implementation: str | None = None
     primitive: Primitive = "surfels"
+    surfel_capacity: int | None = None  # max_intersections of the rasteriser; None: its default
+    mesh_capacity: int | None = None
 
 
 class Objective(NamedTuple):
@@ -36,7 +38,8 @@ class Objective(NamedTuple):
 
     terms: dict[str, Float[Array, ""]]  # unweighted mean of each term
     finite: Bool[Array, "b"]  # which pairs gave finite numbers
-    opacities: Float[Array, "b n"] | None  # of the surfels; None when nothing was rendered
+    opacities: Float[Array, "b n"] | None  # of the surfels; None when nothing was rendered, as the next one
+    overflow: Int[Array, "b 2"] | None  # entries of surfels and of the mesh that the rasteriser had no room for
 
 
 def needs_rendering(weights: LossWeights, networks: Networks) -> bool:
@@ -62,7 +65,7 @@ def geometry_objective(
     """
     pair = reanimation.estimate_pair(networks, params, assets, batch.source.image, batch.target.image)
     loss = weigh(_geometry_terms(pair, batch, weights, size), axes=axes)
-    return loss.total, Objective(over_devices(loss.means, axes), _finite(pair, None), None)
+    return loss.total, Objective(over_devices(loss.means, axes), _finite(pair, None), None, None)
 
 
 def full_objective(
@@ -95,11 +98,11 @@ def full_objective(
         | _surfel_terms(avatar, prototypes, weights, settings.primitive)
     )
     loss = weigh(terms, axes=axes)
-    overflow = jnp.sum(rendering.surfels.overflow).astype(jnp.float32)
+    overflow = jnp.stack([rendering.surfels.overflow, rendering.mesh.overflow], axis=-1)
     squared_error = masked_mean((rendering.surfels.color - batch.target.image) ** 2, None, axes=axes)
-    logged = over_devices(loss.means | {"overflow": overflow, "psnr": squared_error}, axes)
+    logged = over_devices(loss.means | {"psnr": squared_error}, axes)
     logged["psnr"] = -10 * jnp.log10(logged["psnr"])
-    return loss.total, Objective(logged, _finite(pair, rendering), avatar.surfels.opacities)
+    return loss.total, Objective(logged, _finite(pair, rendering), avatar.surfels.opacities, overflow)
 
 
 def _geometry_terms(pair: EstimatedPair, batch: Batch, weights: LossWeights, size: int) -> dict[str, LossTerm]:

@@ -191,6 +191,8 @@ def render(
     size: int,
     implementation: str | None = None,
     primitive: rendering.Primitive = "surfels",
+    surfel_capacity: int | None = None,
+    mesh_capacity: int | None = None,
     screen_probe: Float[Array, "b n 2"] | None = None,
 ) -> Rendering:
     """The avatar over a plain background, and the mesh's z-buffer, both seen by the training camera."""
@@ -202,9 +204,13 @@ def render(
         background=background,
         primitive=primitive,
         screen_probe=screen_probe,
+        max_intersections=surfel_capacity,
         **options,
     )
-    return Rendering(surfels, rendering.render_mesh(vertices, assets.model.faces, assets.camera, **options))
+    mesh = rendering.render_mesh(
+        vertices, assets.model.faces, assets.camera, max_intersections=mesh_capacity, **options
+    )
+    return Rendering(surfels, mesh)
 
 
 def border_color(image: Float[Array, "b h w 3"]) -> Float[Array, "b 3"]:

@@ -2,7 +2,7 @@
 (training/sharding.py, `on_devices`): XLA cannot split a kernel that is written by hand.
 """
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -80,20 +80,42 @@ def render_mesh(
     width: int,
     height: int,
     implementation: str | None = None,
+    max_intersections: int | None = None,
 ) -> MeshImage:
-    """Depth, normals and face indices of meshes; arguments as for `render_surfels`.
-
-    The GPU's kernels draw no triangles: for them the default of the device is taken.
-    """
-    of_gpu = implementation is not None and implementation.startswith("pallas_gpu")
+    """Depth, normals and face indices of meshes; arguments as for `render_surfels`, the last of rasterize_mesh."""
     return tileraster.rasterize_mesh(
         vertices,
         faces,
         *_per_image(camera, vertices.shape[0]),
         width=width,
         height=height,
-        implementation=None if of_gpu else implementation,
+        implementation=_of_meshes(implementation),
+        max_intersections=max_intersections,
     )
+
+
+class Capacities(NamedTuple):
+    """The `max_intersections` of both; None: there is no list that could grow."""
+
+    surfels: int | None
+    mesh: int | None
+
+
+def initial_capacities(
+    surfels: int, faces: int, *, size: int, implementation: str | None, primitive: Primitive
+) -> Capacities:
+    """What the rasteriser makes room for by default, for so many surfels and faces in images of `size` pixels."""
+    square = {"width": size, "height": size}
+    return Capacities(
+        tileraster.initial_capacity(primitive, surfels, **square, implementation=implementation),
+        tileraster.initial_capacity("mesh", faces, **square, implementation=_of_meshes(implementation)),
+    )
+
+
+def _of_meshes(implementation: str | None) -> str | None:
+    """The GPU's kernels draw no triangles: for them the default of the device is taken."""
+    of_gpu = implementation is not None and implementation.startswith("pallas_gpu")
+    return None if of_gpu else implementation
 
 
 def _per_image(camera: Camera, batch: int) -> Camera:

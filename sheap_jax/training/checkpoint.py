@@ -7,6 +7,7 @@ Layout of a run directory:
     architecture.json        path, shape and dtype of every array of the train state
     checkpoints/<step>/      Orbax
     checkpoints/<step>.sha256.json   a checksum of every file: Orbax restores flipped bytes without an error
+    best.json                which checkpoint had the best score on held-out pairs, if the run is scored
 """
 
 import dataclasses
@@ -23,15 +24,12 @@ from jax.experimental import multihost_utils
 
 from sheap_jax.files.whole_file import whole_file
 from sheap_jax.training import sharding
+from sheap_jax.training.checkpoint_list import BEST, Best, CheckpointError, NewestAndBest, finished_steps, read_best
 from sheap_jax.training.checksums import compare, write_checksums
 from sheap_jax.training.state import TrainState
 
 log = logging.getLogger(__name__)
 _BEGIN_ANEW = "Copy a whole checkpoint back, or begin from step 0 with --fresh"
-
-
-class CheckpointError(RuntimeError):
-    """A checkpoint that could not be written or read; the message says what is left and what to do."""
 
 
 class Checkpoints:
@@ -47,10 +45,16 @@ class Checkpoints:
         self.root, self.damaged = self.run / "checkpoints", self.run / "damaged"
         self._args: Any = ocp.args
         self._pending: int | None = None
+        self._pending_score: float | None = None
+        self.best = read_best(self.run)
         try:
             self._manager = ocp.CheckpointManager(
                 self.root,
-                options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=True, cleanup_tmp_directories=True),
+                options=ocp.CheckpointManagerOptions(
+                    preservation_policy=NewestAndBest(keep, best=lambda: self.best),
+                    create=True,
+                    cleanup_tmp_directories=True,
+                ),
                 item_handlers=ocp.StandardCheckpointHandler(),
             )
             os.listdir(self.root)  # Orbax takes a folder that it cannot list for an empty one
@@ -61,8 +65,14 @@ class Checkpoints:
         """Steps of the finished checkpoints, ascending."""
         return sorted(self._manager.all_steps())
 
-    def save(self, state: TrainState) -> None:
+    def improves(self, score: float) -> bool:
+        """Whether a score is better, that is smaller, than that of every checkpoint so far."""
+        return self.best is None or score < self.best.score
+
+    def save(self, state: TrainState, *, score: float | None = None) -> None:
         """Start writing `state`. An error of the previous write is raised here or in `finish`.
+
+        If its `score` is the best so far, the checkpoint is kept beside the newest ones once it is complete.
 
         Raises CheckpointError when the disk is full; earlier checkpoints stay whole.
         """
@@ -79,19 +89,24 @@ class Checkpoints:
             self._manager.save(step, args=self._args.StandardSave(state), force=True)
         except Exception as error:
             raise self._failure(step, error) from error
-        self._pending = step
+        self._pending, self._pending_score = step, score
 
     def finish(self) -> None:
         """Wait for the write in progress and store its checksums."""
         if self._pending is None:
             return
-        step, self._pending = self._pending, None
+        (step, score), self._pending = (self._pending, self._pending_score), None
         try:
             self._manager.wait_until_finished()
             if sharding.leads():
                 write_checksums(self.root / str(step), self._checksum_file(step))
         except Exception as error:
             raise self._failure(step, error) from error
+        if score is not None and self.improves(score):
+            self.best = Best(step, score)
+            if sharding.leads():
+                with whole_file(self.run / BEST) as temporary:
+                    temporary.write_text(json.dumps(self.best._asdict()) + "\n")
         if not sharding.leads():
             return
         for old in self.root.glob("*.sha256.json"):
@@ -158,6 +173,10 @@ class Checkpoints:
 
     def _set_aside(self, step: int) -> None:
         """Move a damaged checkpoint out of the way, so that its step can be saved again."""
+        if self.best is not None and self.best.step == step:
+            self.best = None
+            if sharding.leads():
+                (self.run / BEST).unlink(missing_ok=True)
         if sharding.leads():
             self.damaged.mkdir(exist_ok=True)
             for path in (self.root / str(step), self._checksum_file(step)):
@@ -183,11 +202,6 @@ class Checkpoints:
             f"the disk of {self.root} is full while saving step {step} ({detail}); {left}. "
             "Free space and run the same command again to go on from there."
         )
-
-
-def finished_steps(directory: str | Path) -> list[int]:
-    """Steps of the checkpoints in a run directory, ascending."""
-    return sorted(int(path.name) for path in (Path(directory) / "checkpoints").glob("*") if path.name.isdecimal())
 
 
 def read_checkpoint(directory: str | Path, like: TrainState, *, step: int | None = None) -> TrainState | None:

@@ -29,6 +29,12 @@ def make_schedule(
     return optax.join_schedules(phases, [restart_step])
 
 
+def applied_updates(opt_state: optax.OptState) -> int:
+    """How many updates an optimiser has made: steps that were not applied do not count."""
+    (_, count), *_ = optax.tree_utils.tree_get_all_with_path(opt_state, "count")
+    return int(count)
+
+
 def make_optimizer(
     schedule: optax.Schedule,
     *,

@@ -10,7 +10,7 @@ import logging
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from sheap_jax import config_files
 from sheap_jax.config import Config
@@ -18,12 +18,12 @@ from sheap_jax.config_files import ConfigError
 from sheap_jax.models import official
 from sheap_jax.training import sharding
 from sheap_jax.training.checkpoint import finished_steps
+from sheap_jax.training.run_lock import RunLock
 
 log = logging.getLogger(__name__)
 
 CONFIG = "config.json"  # as the run began; never written again once there is a checkpoint
 CHANGES = "changes.jsonl"  # what differed from it in later starts: {"step": ..., "changes": {field: [stored, new]}}
-LOCK = ".lock"  # held by the process that trains; an empty file
 
 # Fields that may differ from the stored configuration when a run goes on, and why. Any other change would make it
 # another run under the same name. A name covers everything below it.
@@ -109,7 +109,7 @@ def claim(config: Config) -> Iterator[RunDirectory]:
     try:
         with _write_errors(path):
             path.mkdir(parents=True, exist_ok=True)
-            lock = _lock(path) if sharding.leads() else None
+            lock = RunLock(path) if sharding.leads() else None
         run = RunDirectory(path, config)
         yield run
     except BaseException as error:
@@ -130,25 +130,6 @@ def _write_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise OSError(f"cannot write the run to {path} ({error}); choose another --config.log.directory") from error
-
-
-def _lock(path: Path) -> IO[str]:
-    """An open, locked file. The system releases the lock when this process ends, however it ends."""
-    file = (path / LOCK).open("a")
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        return file
-    try:
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):
-        file.close()
-        raise ConfigError(
-            f"another training is writing to {path}: wait for its end, or train beside it with another --config.name"
-        ) from None
-    except OSError as error:
-        log.warning("%s cannot be locked (%s): make sure that only one training writes to it", path, error)
-    return file
 
 
 def _remove(made: list[Path]) -> None:

@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -71,6 +72,11 @@ def _number(variable: str) -> int | None:
 def leads() -> bool:
     """Whether this process writes the files of the run."""
     return jax.process_index() == 0
+
+
+def as_leader(values: np.ndarray) -> np.ndarray:
+    """The first process's values, on every process."""
+    return values if jax.process_count() == 1 else np.asarray(multihost_utils.broadcast_one_to_all(values))
 
 
 @contextlib.contextmanager
@@ -138,6 +144,11 @@ def place_state(state: TrainState, mesh: Mesh | None) -> TrainState:
 def replicate(tree: T, mesh: Mesh | None) -> T:
     """A copy of every array on every device of the mesh."""
     return tree if mesh is None else jax.tree.map(lambda leaf: _place(leaf, NamedSharding(mesh, P())), tree)
+
+
+def place_rows(tree: T, mesh: Mesh | None) -> T:
+    """Arrays that every process has whole, split over all devices along their first axis."""
+    return tree if mesh is None else jax.tree.map(lambda leaf: _place(leaf, NamedSharding(mesh, P(AXES))), tree)
 
 
 def _place(leaf: Any, sharding: NamedSharding) -> jax.Array:

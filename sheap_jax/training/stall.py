@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 log = logging.getLogger(__name__)
 
@@ -21,28 +22,35 @@ def _give_up() -> None:
     os._exit(EXIT_CODE)
 
 
+class Stage(NamedTuple):
+    name: str
+    start: float  # seconds, as time.monotonic
+    limit: float  # seconds
+
+
 class StallWatch:
     """Ends the process when one stage takes longer than `seconds`, with the stage's name in the log.
 
-    After a tenth of that time it logs a warning. Nothing is lost: the last checkpoint is whole, and the same command
+    After a tenth of the time it logs a warning. Nothing is lost: the last checkpoint is whole, and the same command
     goes on from there.
     """
 
     def __init__(self, seconds: float, *, give_up: Callable[[], None] = _give_up):
         self.seconds, self._give_up = seconds, give_up
-        self._stage: tuple[str, float] | None = None  # name and start
+        self.stage_now: Stage | None = None
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="stall-watch", daemon=True)
         self._thread.start()
 
     @contextlib.contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """What the main thread does now; stages do not nest."""
-        self._stage = (name, time.monotonic())
+    def stage(self, name: str, *, seconds: float | None = None) -> Iterator[None]:
+        """What the main thread does now, perhaps with a limit of its own. After it the stage around it begins anew."""
+        around = self.stage_now
+        self.stage_now = Stage(name, time.monotonic(), self.seconds if seconds is None else seconds)
         try:
             yield
         finally:
-            self._stage = None
+            self.stage_now = around and around._replace(start=time.monotonic())
 
     def close(self) -> None:
         self._closed.set()
@@ -51,17 +59,17 @@ class StallWatch:
     def _watch(self) -> None:
         warned = None
         while not self._closed.wait(self.seconds / 50):
-            stage = self._stage
+            stage = self.stage_now
             if stage is None:
                 continue
-            name, waited = stage[0], time.monotonic() - stage[1]
-            if waited > self.seconds:
+            waited = time.monotonic() - stage.start
+            if waited > stage.limit:
                 log.error(
                     "gave up after %.0f s of waiting for: %s. The last checkpoint is whole, the same command goes on "
-                    "from there; config.faults.stall_seconds sets the limit.", waited, name
+                    "from there; config.faults sets the limits.", waited, stage.name
                 )  # fmt: skip
                 self._give_up()
                 return
-            if waited > self.seconds / 10 and warned != stage:
-                log.warning("waiting for %.0f s already for: %s", waited, name)
+            if waited > stage.limit / 10 and warned != stage:
+                log.warning("waiting for %.0f s already for: %s", waited, stage.name)
                 warned = stage

@@ -4,6 +4,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import optax
 from jaxtyping import Array, Key
 from tileraster.validation import choose_implementation
 
@@ -17,10 +18,11 @@ from sheap_jax.training.optimizer import make_optimizer, make_schedule
 from sheap_jax.training.state import Optimizers, TrainState, init_state
 
 
-def build_optimizers(config: Config) -> Optimizers:
-    """One optimiser for each network. When rendering begins, the estimator's schedule restarts, the regressor's starts.
+def build_schedules(config: Config) -> dict[str, optax.Schedule]:
+    """Learning rates by step. When rendering begins, the estimator's restart and the regressor's starts.
 
-    The estimator's geometry restarts at `rendered_share` of its rate, its heads for light and features at the whole.
+    The estimator's geometry restarts at `rendered_share` of its rate, its heads for light and features ("appearance")
+    at the whole.
     """
     options = config.optimizer
     shared = {"warmup_steps": options.warmup_steps, "final_share": options.final_share}
@@ -41,14 +43,22 @@ def build_optimizers(config: Config) -> Optimizers:
         restart_share=1.0,
         **shared,
     )
+    return {"estimator": geometry, "appearance": appearance, "regressor": regressor}
+
+
+def build_optimizers(config: Config) -> Optimizers:
+    """One optimiser for each network."""
+    options, schedules = config.optimizer, build_schedules(config)
     rest = {
         "weight_decay": options.weight_decay,
         "clip_norm": options.clip_norm,
         "flat_moments": options.flat_moments,
     }
     return {
-        "estimator": make_optimizer(geometry, **rest, muon=options.muon, appearance=appearance),
-        "regressor": make_optimizer(regressor, **rest, muon=False),
+        "estimator": make_optimizer(
+            schedules["estimator"], **rest, muon=options.muon, appearance=schedules["appearance"]
+        ),
+        "regressor": make_optimizer(schedules["regressor"], **rest, muon=False),
     }
 
 

@@ -28,6 +28,7 @@ class StepReport(NamedTuple):
     sound: Bool[Array, "b"]  # which pairs came with finite pictures and landmarks
     finite: Bool[Array, "b"]  # which pairs gave finite numbers
     applied: Bool[Array, ""]  # False: something was not finite or the loss exploded, the state was left as it was
+    overflow: Int[Array, "2"] | None = None  # most entries of one image, surfels and mesh, that found no room
 
 
 class Pass(NamedTuple):
@@ -42,6 +43,7 @@ class Pass(NamedTuple):
     finite: Bool[Array, "b"]
     opacities: Float[Array, "b n"] | None  # None when nothing is rendered, as the next one
     screen_gradient: Float[Array, "b n 2"] | None
+    overflow: Int[Array, "b 2"] | None
 
 
 Step = Callable[..., tuple[TrainState, StepReport]]  # of state, assets, batch and, if there is one, the loss limit
@@ -95,7 +97,7 @@ def make_step(
             both_ways,
             mesh,
             in_specs=(sharding.specs(cut), P(), P(), P(axes)),
-            out_specs=Pass(P(), P(), gradient, P(axes), P(axes), P(axes)),  # pyright: ignore[reportArgumentType]
+            out_specs=Pass(P(), P(), gradient, P(axes), P(axes), P(axes), P(axes)),  # pyright: ignore[reportArgumentType]
         )
         done = run(state.params, state.prototypes, assets, batch)
         prototypes = state.prototypes
@@ -112,7 +114,12 @@ def make_step(
         proposed = dataclasses.replace(state, params=params, opt_state=opt_state, prototypes=prototypes)
         state = dataclasses.replace(_keep_unless(applied, proposed, state), step=state.step + 1)
         metrics = {"loss": done.loss} | {f"loss/{name}": value for name, value in done.terms.items()} | norms
-        return state, StepReport(metrics, batch.record, sound, done.finite, applied)
+        overflow = None
+        if done.overflow is not None:
+            overflow = jnp.max(done.overflow, axis=0)
+            total = jnp.sum(done.overflow.astype(jnp.float32), axis=0)
+            metrics |= {"overflow/surfels": total[0], "overflow/mesh": total[1]}
+        return state, StepReport(metrics, batch.record, sound, done.finite, applied, overflow)
 
     return jax.jit(step, donate_argnums=0, out_shardings=(shardings, sharding.replicated(mesh)))
 
@@ -148,7 +155,9 @@ def _geometry_pass(
 
 
 def _pass(loss: Float[Array, ""], objective: Objective, gradient: Params, probe_gradient: Any) -> Pass:
-    return Pass(loss, objective.terms, gradient, objective.finite, objective.opacities, probe_gradient)
+    return Pass(
+        loss, objective.terms, gradient, objective.finite, objective.opacities, probe_gradient, objective.overflow
+    )
 
 
 def _accumulate(pass_of: Callable[[Batch], Pass], batch: Batch, parts: int) -> Pass:
@@ -169,9 +178,9 @@ def _accumulate(pass_of: Callable[[Batch], Pass], batch: Batch, parts: int) -> P
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), tuple(shapes[:3]))
     total, rows = jax.lax.scan(body, zeros, split)
     loss, terms, gradient = jax.tree.map(lambda x: x / parts, total)
-    finite, opacities, probe = jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(-1, *x.shape[2:]), rows)
+    finite, opacities, probe, overflow = jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(-1, *x.shape[2:]), rows)
     # Each part's loss is a mean over fewer pairs: a pair weighs more in it than in the whole.
-    return Pass(loss, terms, gradient, finite, opacities, None if probe is None else probe / parts)
+    return Pass(loss, terms, gradient, finite, opacities, None if probe is None else probe / parts, overflow)
 
 
 def _finite_rows(batch: Batch) -> Bool[Array, "b"]:

@@ -11,6 +11,7 @@ from types import FrameType
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
+from jaxtyping import Int
 
 from sheap_jax.config import Faults
 from sheap_jax.training.metrics import drop_lines_after
@@ -38,6 +39,8 @@ class StepWatch:
         self._record_key, self._faults = record_key, faults
         self._waiting: tuple[StepReport, int] | None = None
         self._skipped = collections.deque[int]()
+        self.skipped = 0  # steps of this start that were not applied
+        self._overflow = np.zeros(2, np.int64)
         self.start_phase()
         if writes:
             drop_lines_after(self.file, resume_step)
@@ -62,11 +65,18 @@ class StepWatch:
             return
         (report, step), self._waiting = self._waiting, None
         loss = float(report.metrics["loss"])
+        if report.overflow is not None:
+            self._overflow = np.maximum(self._overflow, np.asarray(report.overflow))
         if bool(report.applied):
             self._seen += 1
             self._mean += (loss - self._mean) * max(1 - DECAY, 1 / self._seen)
             return
         self._skip(report, step, loss)
+
+    def take_overflow(self) -> Int[np.ndarray, "2"]:
+        """Most entries of one image, surfels and mesh, that found no room in the steps judged since the last call."""
+        taken, self._overflow = self._overflow, np.zeros(2, np.int64)
+        return taken
 
     def _skip(self, report: StepReport, step: int, loss: float) -> None:
         reason, bad = _diagnose(report, loss)
@@ -76,6 +86,7 @@ class StepWatch:
             with self.file.open("a") as file:
                 file.write(json.dumps({"step": step, "reason": reason, "loss": repr(loss), "records": keys}) + "\n")
         self._skipped.append(step)
+        self.skipped += 1
         while self._skipped[0] <= step - self._faults.window:
             self._skipped.popleft()
         if len(self._skipped) > self._faults.max_skipped:
@@ -104,15 +115,15 @@ class StopSignal:
     """Turns SIGTERM and SIGINT into a request to stop after the step; a second signal stops at once.
 
     None of several processes may stop alone: JAX passes a signal to one of them on, and names a step that all of them
-    reach.
+    reach. `close` gives the signals back to who had them before.
     """
 
     def __init__(self) -> None:
         self.number: int | None = None
         self._several = jax.process_count() > 1
         numbers = (signal.SIGINT,) if self._several else (signal.SIGTERM, signal.SIGINT)
-        for number in numbers:  # of several processes, JAX itself listens to SIGTERM
-            signal.signal(number, self._handle)
+        # Of several processes, JAX itself listens to SIGTERM.
+        self._before = {number: signal.signal(number, self._handle) for number in numbers}
 
     def stops(self, step: int) -> bool:
         """Whether to stop after `step`. Every process must ask after every step."""
@@ -124,6 +135,10 @@ class StopSignal:
     def exit_code(self) -> int:
         """0 after a preemption, which is a success; 130 after Ctrl-C, as shells expect."""
         return 130 if self.number == signal.SIGINT else 0
+
+    def close(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.number is not None:

@@ -3,13 +3,19 @@
 import dataclasses
 import hashlib
 import logging
+import multiprocessing
+import os
+import shutil
+import signal
+import threading
+import time
 
 import cv2
 import numpy as np
 import pytest
 
 from sheap_jax.config import EmbeddedData
-from sheap_jax.data.embedded import generate, load_truth, settings_name
+from sheap_jax.data.embedded import dataset, generate, load_truth, settings_name
 from sheap_jax.data.embedded.__main__ import main as generate_command
 from sheap_jax.data.embedded.people import draw_person, load_people
 from sheap_jax.data.records import Split, write_split
@@ -57,12 +63,67 @@ def test_same_seed_gives_the_same_bytes_in_several_processes(generated, tmp_path
     assert digest(again) == digest(generated)
 
 
+def test_a_killed_process_ends_the_generation_and_is_named(tmp_path, monkeypatch):
+    """Within a limit: a pool that waits for the dead one's work would wait for ever. It dies before it films."""
+    for name in ("load_people", "build_scene_meshes"):
+        monkeypatch.setattr(dataset, name, lambda *_: None)
+
+    def kill_one() -> None:
+        while not multiprocessing.active_children():
+            time.sleep(0.01)
+        os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
+
+    def refuse(number, frame):
+        raise AssertionError("still waiting for a process that is dead")
+
+    killer = threading.Thread(target=kill_one)
+    before = signal.signal(signal.SIGALRM, refuse)
+    signal.alarm(120)
+    try:
+        killer.start()
+        with pytest.raises(ChildProcessError, match=r"generates heads died.*embedded\.processes, which is 2 here"):
+            generate(tmp_path / "new", dataclasses.replace(TINY, processes=2), progress=False)
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+        killer.join()
+    assert list(tmp_path.iterdir()) == []
+    for child in multiprocessing.active_children():
+        child.join(60)
+        assert child.exitcode is not None
+
+
 def test_finished_directory_is_reused_and_never_overwritten(generated):
     before = {path.name: path.stat().st_mtime_ns for path in generated.iterdir()}
     assert generate(generated, dataclasses.replace(TINY, processes=3), progress=False) == generated
     with pytest.raises(FileExistsError, match="not generated with these settings"):
         generate(generated, dataclasses.replace(TINY, seed=1), progress=False)
     assert {path.name: path.stat().st_mtime_ns for path in generated.iterdir()} == before
+
+
+def test_what_another_process_has_finished_meanwhile_is_taken(generated, tmp_path, monkeypatch, caplog):
+    place = tmp_path / "heads"
+
+    def slow(temporary, config, *, progress):
+        del config, progress
+        temporary.mkdir()
+        (temporary / "half").touch()
+        shutil.copytree(other, place)
+
+    monkeypatch.setattr(dataset, "_generate_into", slow)
+    other = generated
+    with caplog.at_level(logging.INFO):
+        assert generate(place, TINY, progress=False) == place
+    assert "another process has made the embedded heads" in caplog.text
+    assert digest(place) == digest(generated)
+    assert [path.name for path in tmp_path.iterdir()] == ["heads"]
+
+    shutil.rmtree(place)
+    other = tmp_path / "something"
+    other.mkdir()
+    (other / "file").touch()
+    with pytest.raises(FileExistsError, match="holds no generated heads"):
+        generate(place, TINY, progress=False)
 
 
 def test_directories_of_others_are_named_for_what_they_are(tmp_path):

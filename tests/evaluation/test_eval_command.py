@@ -46,6 +46,22 @@ def test_several_benchmarks_are_one_report(predictor, tiny_benchmark, tmp_path, 
     assert capsys.readouterr().out.count("no clear difference") == 8
 
 
+def test_the_best_checkpoint_is_found(tmp_path, monkeypatch):
+    (tmp_path / "checkpoints/7").mkdir(parents=True)
+    (tmp_path / "checkpoints/9").mkdir()
+    (tmp_path / "best.json").write_text('{"step": 7, "score": 1.5}')
+
+    def load(checkpoint, *, step):
+        raise CheckpointError(f"asked for {step}")
+
+    monkeypatch.setattr(command.Predictor, "from_checkpoint", load)
+    for asked, found in (("best", 7), ("9", 9)):
+        with pytest.raises(CheckpointError, match=f"asked for {found}"):
+            command.main(["--checkpoint", str(tmp_path), "--step", asked])
+    with pytest.raises(SystemExit):
+        command.main(["--checkpoint", str(tmp_path), "--step", "bst"])
+
+
 def test_benchmarks_without_data_say_what_to_pass(predictor, tmp_path):
     task = Task(None, tmp_path, SIZE)
     for name in ("now", "expressive", "affectnet", "nersemble"):

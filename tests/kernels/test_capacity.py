@@ -3,8 +3,17 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tileraster import grow_capacity, measure_capacity, rasterize_ellipsoids, rasterize_surfels
+from tileraster import (
+    grow_capacity,
+    initial_capacity,
+    measure_capacity,
+    rasterize_ellipsoids,
+    rasterize_mesh,
+    rasterize_surfels,
+)
 from tileraster.constants import CAPACITY_STEP
+from tileraster.mesh import search_tpu
+from tileraster.splats import surfels
 from tileraster.tiling.binning import TileGrid, default_capacity
 
 SIZE = {"width": 80, "height": 72}
@@ -57,6 +66,45 @@ def test_the_default_capacity_can_be_given():
     assert overflow(arrays, default_capacity(COUNT, grid)).max() == 0
     # Above the size of small scenes it is no power of two.
     assert default_capacity(20_000, TileGrid(width=224, height=224, tile=8)) % CAPACITY_STEP == 0
+
+
+class Asked(Exception):
+    """Ends a call once it is known how long its list is: nothing is compiled."""
+
+
+@pytest.mark.parametrize(("tile", "implementation"), [(8, "xla"), (32, "pallas_tpu_interpret")])
+def test_the_initial_capacity_is_that_of_a_call_without_one(tile, implementation, monkeypatch):
+    asked = []
+
+    def record(*arguments, capacity):
+        asked.append(capacity)
+        raise Asked
+
+    monkeypatch.setattr(surfels, "bin_primitives", record)
+    arrays = scene(2)
+    with pytest.raises(Asked):
+        rasterize_surfels(
+            *arrays[:4], jnp.ones((2, COUNT, 1)), *arrays[4:], width=73, height=70, implementation=implementation
+        )
+    grid = TileGrid(width=73, height=70, tile=tile)
+    assert asked == [default_capacity(COUNT, grid)]
+    options = {"width": 73, "height": 70, "implementation": implementation}
+    assert [initial_capacity("surfels", COUNT, **options)] == asked
+
+    monkeypatch.setattr(search_tpu, "bin_primitives", record)
+    faces = jnp.zeros((COUNT, 3), jnp.int32)
+    if implementation != "xla":  # which has no list of faces
+        with pytest.raises(Asked):
+            rasterize_mesh(arrays[0], faces, *arrays[4:], **options)
+        assert initial_capacity("mesh", COUNT, **options) == asked[1]
+
+
+def test_what_has_no_list_has_no_initial_capacity():
+    assert initial_capacity("mesh", 100, **SIZE) is None  # on a CPU
+    assert initial_capacity("surfels", 100, **SIZE, implementation="reference") is None
+    assert initial_capacity("mesh", 5000, **SIZE, implementation="pallas_tpu_interpret") > 0
+    with pytest.raises(ValueError, match="got 'cubes', wanted one of surfels, ellipsoids, mesh"):
+        initial_capacity("cubes", 100, **SIZE)
 
 
 def test_growing_once_is_enough_and_a_complete_image_changes_nothing():

@@ -1,13 +1,18 @@
 """Rendering: arguments reach the rasteriser, and device meshes give the same pictures."""
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tileraster
 
 from sheap_jax.geometry import official_camera, project
+from sheap_jax.method import reanimation
+from sheap_jax.method.objective import RenderSettings
 from sheap_jax.method.rendering import render_mesh, render_surfels
 from sheap_jax.types import Camera, Surfels
 
@@ -89,3 +94,22 @@ def test_mesh_depth_is_the_distance_to_the_triangle():
     assert image.mask[0, SIZE // 2, SIZE // 2]
     np.testing.assert_allclose(image.depth[0, SIZE // 2, SIZE // 2], 0.9, rtol=1e-5)
     np.testing.assert_allclose(image.normal[0, SIZE // 2, SIZE // 2], [0, 0, -1], atol=1e-5)
+
+
+def test_the_lengths_of_the_lists_reach_the_rasteriser(monkeypatch):
+    found = {}
+
+    def record(name):
+        def rasterize(*arrays, max_intersections, **options):
+            found[name] = max_intersections
+
+        return rasterize
+
+    for name in ("rasterize_surfels", "rasterize_mesh"):
+        monkeypatch.setattr(tileraster, name, record(name))
+    assets = SimpleNamespace(model=SimpleNamespace(faces=jnp.zeros((1, 3), jnp.int32)), camera=CAMERA)
+    avatar = SimpleNamespace(surfels=one_surfel(), colors=COLORS)
+    settings = RenderSettings(SIZE, surfel_capacity=128, mesh_capacity=64)
+    render_both: Any = reanimation.render
+    render_both(assets, avatar, jnp.zeros((2, 3, 3)), jnp.zeros((2, 3)), **settings._asdict())
+    assert found == {"rasterize_surfels": 128, "rasterize_mesh": 64}

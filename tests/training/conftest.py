@@ -91,7 +91,8 @@ def module_config(tmp_path_factory) -> config.Config:
 
 def make_config(tmp_path) -> config.Config:
     save_model(ellipsoid(), tmp_path / "ellipsoid.npz")
-    write_split(tmp_path / "shards", "train", frames(), settings={})
+    for split in ("train", "test"):
+        write_split(tmp_path / "shards", split, frames(), settings={})
     return config.Config(
         name="tiny",
         steps=8,

@@ -14,6 +14,7 @@ import pytest
 
 from sheap_jax.training import checkpoint, checksums
 from sheap_jax.training.checkpoint import CheckpointError, Checkpoints, read_checkpoint
+from sheap_jax.training.checkpoint_list import best_step, read_best
 from sheap_jax.training.optimizer import make_optimizer
 from sheap_jax.training.state import TrainState, init_state
 from sheap_jax.types import Prototypes
@@ -282,3 +283,42 @@ def test_checksums_notice_every_byte(tmp_path):
 def test_architecture_file_lists_every_array(saved):
     described = json.loads((saved / "architecture.json").read_text())
     assert len(described) == len(jax.tree.leaves(make_state(1)))
+
+
+def save_scored(run, scores: dict[int, float | None]) -> None:
+    checkpoints = Checkpoints(run, keep=2)
+    for step, score in scores.items():
+        checkpoints.save(make_state(step), score=score)
+    checkpoints.close()
+
+
+def test_the_best_is_kept_beside_the_newest(tmp_path):
+    save_scored(tmp_path, {1: 3.0, 2: 1.0, 3: 2.0, 4: None, 5: None})
+    assert Checkpoints(tmp_path).steps() == [2, 4, 5]
+    assert best_step(tmp_path) == 2
+    save_scored(tmp_path, {6: 1.5, 7: None, 8: None})  # a later start knows the score
+    assert Checkpoints(tmp_path).steps() == [2, 7, 8]
+    save_scored(tmp_path, {9: 0.5, 10: None, 11: None})
+    assert Checkpoints(tmp_path).steps() == [9, 10, 11]
+    assert best_step(tmp_path) == 9
+
+
+def test_a_best_checkpoint_that_is_damaged_is_the_best_no_more(tmp_path):
+    save_scored(tmp_path, {1: None, 2: 1.0})
+    largest_file(tmp_path / "checkpoints/2").write_bytes(b"damaged")
+    checkpoints = Checkpoints(tmp_path)
+    assert int(checkpoints.restore(make_state(0)).step) == 1
+    assert checkpoints.improves(5.0)
+    checkpoints.save(make_state(2))  # the same step again, without a score
+    checkpoints.close()
+    with pytest.raises(CheckpointError, match=r"no best checkpoint.*validate_every.*\[1, 2\]"):
+        best_step(tmp_path)
+
+
+def test_an_unfinished_checkpoint_is_not_yet_the_best(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(make_state(1), score=1.0)
+    assert read_best(tmp_path) is None
+    checkpoints.finish()
+    assert read_best(tmp_path) == (1, 1.0)
+    checkpoints.close()

@@ -29,3 +29,19 @@ def test_stages_that_end_are_left_alone(monkeypatch):
             now += 0.4
             assert not gave_up.wait(0.1)  # time to look ten times
     watch.close()
+
+
+def test_compiling_may_take_longer_and_what_is_around_it_begins_anew(monkeypatch):
+    now = 0.0
+    monkeypatch.setattr(stall.time, "monotonic", lambda: now)
+    gave_up = threading.Event()
+    watch = StallWatch(0.5, give_up=gave_up.set)
+    with watch.stage("the loop"):
+        with watch.stage("compiling", seconds=100.0):
+            now += 50.0
+            assert not gave_up.wait(0.1)
+        now += 0.4
+        assert not gave_up.wait(0.1)
+        now += 0.2
+        assert gave_up.wait(60)
+    watch.close()

@@ -149,6 +149,7 @@ def test_an_accumulated_step_is_the_step_of_the_whole_batch(run, module_config):
     rendered = jax.eval_shape(make(rendered=True, accumulate=2), state, assets, batch, np.inf)
     assert jax.tree.map(jnp.shape, rendered[0]) == jax.tree.map(jnp.shape, state)
     assert rendered[1].finite.shape == (2,)
+    assert rendered[1].overflow.shape == (2,)
 
 
 def test_without_rendered_weights_nothing_is_rendered(run, module_config):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,9 +18,13 @@ from sheap_jax.commands import train
 from sheap_jax.config import Faults
 from sheap_jax.config_files import ConfigError
 from sheap_jax.data.records import ShardError, write_split
+from sheap_jax.evaluation.held_out import load_held_out_pairs, score_pairs
 from sheap_jax.inference.predictor import Predictor
 from sheap_jax.training.checkpoint import Checkpoints
+from sheap_jax.training.checkpoint_list import best_step
 from sheap_jax.training.metrics import read_metrics
+from sheap_jax.training.profile import StepRange
+from sheap_jax.training.speed import without_speed
 from sheap_jax.training.watch import NotFiniteError
 from tests.training.conftest import frames
 
@@ -42,7 +47,7 @@ def start(config, directory: Path) -> subprocess.Popen:
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(tiny_config, tmp_path):
     whole = replace(tiny_config.log, directory=str(tmp_path / "whole"))
     train.train(replace(tiny_config, log=whole))
-    expected = read_metrics(tmp_path / "whole" / "metrics.jsonl")
+    expected = computed(tmp_path / "whole")
 
     metrics = tmp_path / "run" / "metrics.jsonl"
     process = start(tiny_config, tmp_path)
@@ -56,7 +61,12 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(tiny_config, tmp_path):
     process.communicate()
     assert Checkpoints(tmp_path / "run").steps(), "the run was killed before its first checkpoint"
     train.train(tiny_config)
-    assert read_metrics(metrics) == expected
+    assert computed(tmp_path / "run") == expected
+
+
+def computed(run: Path) -> list[dict[str, float]]:
+    """The metrics that do not depend on the clock."""
+    return [without_speed(row) for row in read_metrics(run / "metrics.jsonl")]
 
 
 def test_loss_falls(tiny_config):
@@ -67,15 +77,32 @@ def test_loss_falls(tiny_config):
     assert np.mean(losses[-10:]) < 0.85 * np.mean(losses[:10])
 
 
-def test_a_run_on_landmarks_alone_ends_with_a_checkpoint_that_predicts(tiny_config):
+def test_a_run_on_landmarks_alone_is_scored_traced_and_predicts(tiny_config):
+    """Held-out scores are those that the predictor of the best checkpoint gets, on pairs that never change."""
     off = dict.fromkeys(("l1", "ssim", "gradient", "perceptual", "normal", "depth", "offset", "scale"), 0.0)
-    run = train.train(replace(tiny_config, losses=replace(tiny_config.losses, **off)))
-    rows = read_metrics(run / "metrics.jsonl")
-    assert [row["step"] for row in rows] == list(range(1, 9))
-    assert rows[0].keys() == rows[-1].keys()
-    predictor = Predictor.from_checkpoint(run)
-    assert int(predictor.parts().state.step) == 8
-    assert np.isfinite(predictor(np.zeros((1, 32, 32, 3), np.float32)).shape).all()
+    log = replace(tiny_config.log, validate_every=2, keep_checkpoints=8)
+    config = replace(tiny_config, losses=replace(tiny_config.losses, **off), log=log, rasterizer="reference")
+    run = train.train(config, profile=StepRange(4, 5))
+    rows = {int(row["step"]): row for row in read_metrics(run / "metrics.jsonl")}
+    assert list(rows) == list(range(1, 9))
+    assert rows[1].keys() == rows[7].keys()
+    rates = [row["learning_rate/estimator"] for row in rows.values()]
+    assert rates[-1] < rates[1] == pytest.approx(config.optimizer.learning_rate)
+    assert rows[1]["active_prototypes"] == rows[2]["active_prototypes"] == 80.0  # one to a face
+    assert all(row["speed/pairs_per_second"] > 0 and 0 < row["speed/input_share"] < 1 for row in rows.values())
+    assert rows[1]["speed/compiling_seconds"] > 0
+    assert len(list((run / "profile/4-5").rglob("*.xplane.pb"))) == 1
+
+    scored = {step: row["held_out/landmarks_px"] for step, row in rows.items() if "held_out/landmarks_px" in row}
+    assert list(scored) == [2, 4, 6, 8]
+    assert len(list((run / "pictures").glob("held-out-*.png"))) == 4
+    best = best_step(run)
+    assert scored[best] == min(scored.values())
+    predictor = Predictor.from_checkpoint(run, step=best)
+    assert int(predictor.parts().state.step) == best
+    pairs = load_held_out_pairs(config.data.directory, image_size=config.image_size)
+    for name, value in score_pairs(predictor, pairs).values.items():
+        assert rows[best][name] == pytest.approx(value, rel=1e-5), name
 
 
 class Interposed:
@@ -91,8 +118,8 @@ class Interposed:
             self.act(batch)
         return batch
 
-    def close(self):
-        self.batches.close()
+    def __getattr__(self, name):
+        return getattr(self.batches, name)
 
 
 def interpose(monkeypatch, act) -> None:
@@ -128,6 +155,33 @@ def test_sigterm_saves_and_exits_with_zero(tiny_config, monkeypatch):
             signal.signal(number, handler)
     assert stopped.value.code == 0
     assert Checkpoints(tiny_config.run_directory).steps()[-1] == 5
+
+
+@pytest.mark.slow
+def test_lists_that_are_full_grow_once_and_stay_grown(tiny_config, monkeypatch, caplog):
+    """The rasteriser begins with room for 64 entries of each image, where the surfels have hundreds."""
+    real = train.assembly.render_settings
+    monkeypatch.setattr(train.assembly, "render_settings", lambda config: real(config)._replace(surfel_capacity=64))
+    log = replace(tiny_config.log, metrics_every=2)
+    tiny_config = replace(tiny_config, steps=6, geometry_steps=1, log=log)
+    run = train.train(tiny_config)
+    lost = {row["step"]: row["overflow/surfels"] for row in read_metrics(run / "metrics.jsonl")}
+    assert lost[2] > 64
+    assert lost[4] == lost[6] == 0
+    (grown,) = read_metrics(run / "capacity.jsonl")
+    assert grown["step"] == 2
+    assert grown["surfels"] in (128, 256, 512, 1024)
+    assert grown["mesh"] is None
+    assert re.search(
+        r"step 2: .* no room for \d+ entries .* surfel_capacity grows from 64 to \d+ \(growth 1", caplog.text
+    )
+    assert "lower the learning rates" in caplog.text
+
+    caplog.clear()
+    train.train(replace(tiny_config, steps=8))  # takes the grown length
+    assert read_metrics(run / "metrics.jsonl")[-1]["overflow/surfels"] == 0
+    assert read_metrics(run / "capacity.jsonl") == [grown]
+    assert "grows" not in caplog.text
 
 
 def test_a_refused_start_leaves_a_finished_run_as_it_was(tiny_config):
@@ -193,7 +247,7 @@ def test_no_steps_give_a_run_that_can_be_used_and_gone_on_with(tiny_config, tmp_
     train.train(replace(tiny_config, steps=2))
     whole = replace(tiny_config.log, directory=str(tmp_path / "whole"))
     train.train(replace(tiny_config, steps=2, log=whole))
-    assert read_metrics(untrained / "metrics.jsonl") == read_metrics(tmp_path / "whole" / "metrics.jsonl")
+    assert computed(untrained) == computed(tmp_path / "whole")
 
 
 def test_a_run_directory_that_cannot_be_written_is_said_before_anything_is_computed(tiny_config, tmp_path):

@@ -1,13 +1,14 @@
 """What stops a run early, and what a run puts up with."""
 
 import json
+import signal
 
 import numpy as np
 import pytest
 
 from sheap_jax.config import Faults
 from sheap_jax.training.step import StepReport
-from sheap_jax.training.watch import SETTLING, NotFiniteError, StepWatch
+from sheap_jax.training.watch import SETTLING, NotFiniteError, StepWatch, StopSignal
 
 RECORDS = np.array([[10, 11], [20, 21], [30, 31]])
 
@@ -16,9 +17,9 @@ def key(record: int) -> str:
     return f"person{record // 10}/clip/{record}"
 
 
-def make_report(*, loss=1.0, norm=1.0, sound=(1, 1, 1), finite=(1, 1, 1), applied=True) -> StepReport:
+def make_report(*, loss=1.0, norm=1.0, sound=(1, 1, 1), finite=(1, 1, 1), applied=True, overflow=None) -> StepReport:
     metrics = {"loss": np.float32(loss), "gradient_norm/estimator": np.float32(norm)}
-    return StepReport(metrics, RECORDS, np.array(sound, bool), np.array(finite, bool), np.array(applied))
+    return StepReport(metrics, RECORDS, np.array(sound, bool), np.array(finite, bool), np.array(applied), overflow)
 
 
 def make_watch(folder, *, max_skipped=0, window=100, **options) -> StepWatch:
@@ -96,3 +97,21 @@ def test_the_loss_limit_follows_the_losses_of_the_phase(tmp_path):
     assert watch.loss_limit == pytest.approx(20.0)
     watch.start_phase()
     assert watch.loss_limit == np.inf
+
+
+def test_signals_are_given_back_when_the_loop_is_closed():
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+    stop = StopSignal()
+    signal.raise_signal(signal.SIGTERM)
+    assert stop.stops(3)
+    stop.close()
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
+
+
+def test_overflow_is_the_largest_since_it_was_asked_for(tmp_path):
+    watch = make_watch(tmp_path)
+    for step, overflow in enumerate([None, np.array([3, 0]), np.array([1, 2])]):
+        watch.follow(make_report(overflow=overflow), step)
+    watch.settle()
+    np.testing.assert_array_equal(watch.take_overflow(), [3, 2])
+    np.testing.assert_array_equal(watch.take_overflow(), [0, 0])

@@ -7,8 +7,11 @@ import json
 import logging
 import multiprocessing
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,12 +46,14 @@ class _WorkerInputs(NamedTuple):
 def generate(directory: str | os.PathLike[str], config: EmbeddedData, *, progress: bool = True) -> Path:
     """Make the splits `train` and `test`, or reuse them if `directory` holds them with equal settings.
 
-    Work goes on in a temporary directory beside `directory`, which takes its place when finished. The result depends
-    on `config` alone, not on the number of processes. Also saves `samples.png` to look at.
+    Work goes on in a temporary directory beside `directory`, which takes its place when finished. Where another process
+    was faster with equal settings, its heads are taken. The result depends on `config` alone, not on the number of
+    processes. Also saves `samples.png` to look at.
 
     Raises:
       ConfigError: a setting has a value that it cannot have.
       FileExistsError: `directory` holds something else; nothing is overwritten.
+      ChildProcessError: a process died; nothing is kept.
     """
     check_embedded(config)
     directory = Path(directory).absolute()
@@ -60,13 +65,25 @@ def generate(directory: str | os.PathLike[str], config: EmbeddedData, *, progres
     people = config.train_identities + config.test_identities
     _log.info("generating embedded heads of %d people in %s", people, directory)
     directory.parent.mkdir(parents=True, exist_ok=True)
-    temporary = directory.with_name(f".{directory.name}.{os.getpid()}.tmp")
+    temporary = directory.with_name(f".{directory.name}.{secrets.token_hex(8)}.tmp")
     try:
         _generate_into(temporary, config, progress=progress)
-        temporary.replace(directory)
+        _publish(temporary, directory, config)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return directory
+
+
+def _publish(temporary: Path, directory: Path, config: EmbeddedData) -> None:
+    """Give finished heads their name, unless another process has made the same ones meanwhile: those are taken."""
+    try:
+        temporary.replace(directory)
+    except OSError as error:
+        if not directory.exists():
+            raise
+        if not _finished(directory, config):
+            raise FileExistsError(f"{directory} {_what_else(directory)}") from error
+        _log.info("another process has made the embedded heads in %s meanwhile: they are taken", directory)
 
 
 def generator_settings(config: EmbeddedData) -> dict[str, Any]:
@@ -138,11 +155,14 @@ def film_people(config: EmbeddedData, model: MorphableModel) -> Iterator[tuple[F
 
     Args:
       model: of `load_people(config.people)`.
+
+    Raises:
+      ChildProcessError: a process died, mostly since the system was short of memory.
     """
     inputs = _WorkerInputs(model, build_scene_meshes(model), config)
     sizes = {"train": config.train_identities, "test": config.test_identities}
-    places = ((split, number) for split, count in sizes.items() for number in range(count))
-    processes = config.processes or min(os.cpu_count() or 1, 8)
+    places = [(split, number) for split, count in sizes.items() for number in range(count)]
+    processes = min(config.processes or min(os.cpu_count() or 1, 8), len(places))
     if processes == 1:
         yield from (_film_one(place, inputs) for place in places)
         return
@@ -151,10 +171,23 @@ def film_people(config: EmbeddedData, model: MorphableModel) -> Iterator[tuple[F
     cores = context.SimpleQueue()
     for number in range(processes):
         cores.put(number)
-    with _for_many_processes():
-        pool = context.Pool(processes, _start_worker, (inputs, cores))
-    with pool:
-        yield from pool.imap(_film_in_worker, places, chunksize=1)
+    others = multiprocessing.active_children()
+    # multiprocessing.Pool would wait for ever for the work of a process that was killed.
+    pool = ProcessPoolExecutor(processes, context, _start_worker, (inputs, cores))
+    try:
+        with _for_many_processes():  # they start as soon as there is work
+            filmed = pool.map(_film_in_worker, places)
+        yield from filmed
+    except BrokenProcessPool as error:
+        raise ChildProcessError(
+            "a process that generates heads died; mostly the system is short of memory: lower "
+            f"config.data.embedded.processes, which is {processes} here. Nothing was kept, the same command begins anew"
+        ) from error
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for child in multiprocessing.active_children():
+            if child not in others:  # one that waits for a dead one would stay behind
+                child.terminate()
 
 
 @contextlib.contextmanager

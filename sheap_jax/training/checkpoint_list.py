@@ -1,0 +1,60 @@
+"""Which checkpoints a run directory has, which of them is the best, and which are kept."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+BEST = "best.json"
+
+
+class Best(NamedTuple):
+    """The checkpoint with the best score on held-out pairs."""
+
+    step: int
+    score: float  # the smaller the better
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint that could not be written or read; the message says what is left and what to do."""
+
+
+def read_best(directory: str | Path) -> Best | None:
+    """The best checkpoint of a run, if the run was scored and the checkpoint is there."""
+    try:
+        stored = json.loads((Path(directory) / BEST).read_text())
+        best = Best(int(stored["step"]), float(stored["score"]))
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError, KeyError) as error:
+        raise CheckpointError(f"{Path(directory) / BEST} cannot be read ({error}): remove it") from error
+    return best if best.step in finished_steps(directory) else None
+
+
+def best_step(directory: str | Path) -> int:
+    """The step of the best checkpoint of a run. Raises CheckpointError if none is known."""
+    best = read_best(directory)
+    if best is None:
+        raise CheckpointError(
+            f"{directory} has no best checkpoint: its training was not scored (config.log.validate_every); there are "
+            f"the steps {finished_steps(directory)}"
+        )
+    return best.step
+
+
+def finished_steps(directory: str | Path) -> list[int]:
+    """Steps of the checkpoints in a run directory, ascending."""
+    return sorted(int(path.name) for path in (Path(directory) / "checkpoints").glob("*") if path.name.isdecimal())
+
+
+class NewestAndBest:
+    """Which checkpoints Orbax keeps: so many newest ones, and the best."""
+
+    def __init__(self, keep: int, *, best: Callable[[], Best | None]):
+        self._keep, self._best = keep, best
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        """In ascending order of their steps."""
+        del context
+        best, newest = self._best(), len(checkpoints) - self._keep
+        return [k >= newest or (best is not None and one.step == best.step) for k, one in enumerate(checkpoints)]
