@@ -9,21 +9,21 @@ import math
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, BinaryIO
 
 import numpy as np
 
 from sheap_jax.files.archives import open_archive
 from sheap_jax.files.file_kinds import foreign_kind
 from sheap_jax.files.regular import file_size, open_regular
-from sheap_jax.files.safe_pickle import Unpickler, UnsafePickleError, guarded, values_of
+from sheap_jax.files.safe_pickle import Unpickler, UnsafePickleError, guarded, one_line, values_of
 from sheap_jax.files.torch_files import load_torch
 
 _NPY_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 _OLD_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # its magic number, pickled
 _PLAIN_KINDS = "biufcSU"  # numbers, truth values, text
 _PART = 2**24  # bytes that are read at once
-Arrays = dict[str, np.ndarray]
+Arrays = dict[str, Any]  # NumPy arrays by name
 
 
 def load_any(path: str | Path) -> Any:
@@ -43,7 +43,7 @@ def load_any(path: str | Path) -> Any:
         return load_pickle(path)
     names = guarded(path, lambda: _names(path))
     if all(name.endswith(".npy") for name in names):
-        return guarded(path, lambda: _read_npz(path, None, objects=True))
+        return guarded(path, lambda: _npz_with_objects(path))
     if any(name.endswith("/data.pkl") for name in names):
         return load_torch(path)
     raise UnsafePickleError(f"{path} is {foreign_kind(path)}")
@@ -72,7 +72,7 @@ def load_npy(path: str | Path) -> Any:
 def read_npy(path: str | Path) -> np.ndarray:
     """The array of plain numbers or text in an `.npy` file.
 
-    Raises FileNotFoundError; ValueError in one line if the file is no whole .npy, or holds Python objects.
+    Raises OSError if it cannot be opened; ValueError in one line if the file is no whole .npy, or holds Python objects.
     """
 
     def read() -> np.ndarray:
@@ -82,17 +82,25 @@ def read_npy(path: str | Path) -> np.ndarray:
     return guarded(path, read)
 
 
-def read_npz(path: str | Path, names: Iterable[str] | None = None) -> Arrays:
+def read_npz(
+    path: str | Path, names: Iterable[str] | None = None, *, kind: str = ".npz", way_out: str = "fetch it again"
+) -> Arrays:
     """The arrays of plain numbers or text in an `.npz`: all, or those of `names` that are there.
 
-    Raises FileNotFoundError; ValueError in one line if the file is no whole .npz, or holds Python objects.
+    Args:
+      kind: what the file should be, for the message.
+      way_out: what to do if it is not, for the message.
+
+    Raises OSError if it cannot be opened; ValueError in one line if it is no whole .npz, or holds Python objects.
     """
-    return guarded(path, lambda: _read_npz(path, names, objects=False))
-
-
-def npz_names(path: str | Path) -> list[str]:
-    """Names of the arrays in an `.npz`. Errors as `read_npz`."""
-    return [name.removesuffix(".npy") for name in guarded(path, lambda: _names(path))]
+    with open_regular(path) as stream:
+        try:
+            return _read_npz(stream, names, objects=False)
+        except Exception as error:  # zip, zlib and NumPy raise various errors on damaged files
+            found = foreign_kind(path)
+            if found is not None:
+                raise ValueError(f"{path} is {found}") from error
+            raise ValueError(f"{path} is damaged or no {kind} ({one_line(error)}): {way_out}") from error
 
 
 def _names(path: str | Path) -> list[str]:
@@ -100,8 +108,13 @@ def _names(path: str | Path) -> list[str]:
         return archive.namelist()
 
 
-def _read_npz(path: str | Path, names: Iterable[str] | None, *, objects: bool) -> dict[str, Any]:
-    with open_regular(path) as stream, open_archive(stream) as archive:
+def _npz_with_objects(path: str | Path) -> dict[str, Any]:
+    with open_regular(path) as stream:
+        return _read_npz(stream, None, objects=True)
+
+
+def _read_npz(stream: BinaryIO, names: Iterable[str] | None, *, objects: bool) -> dict[str, Any]:
+    with open_archive(stream) as archive:
         entries = {entry.filename.removesuffix(".npy"): entry for entry in archive.infolist()}
         found = {}
         for name in entries if names is None else [name for name in names if name in entries]:

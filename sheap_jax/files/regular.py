@@ -1,8 +1,8 @@
 """Opening what is a file and nothing else, and how large things may be before memory is taken for them."""
 
+import errno
 import os
 import stat
-from pathlib import Path
 from typing import BinaryIO
 
 MOST_TEXT = 2**31  # bytes of a mesh or table as text, which takes several times that as numbers
@@ -10,7 +10,7 @@ _SPARE = 2**28  # bytes that a file may become, however small it is
 _GROWTH = 8  # times its size that the arrays of a pickle may take
 
 
-def open_regular(path: str | Path) -> BinaryIO:
+def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
     """A file for reading bytes. A pipe or device is none: to read it may wait, or never end.
 
     Raises OSError as `open`; IsADirectoryError for a folder; ValueError for anything else that is no file.
@@ -21,11 +21,11 @@ def open_regular(path: str | Path) -> BinaryIO:
         return os.fdopen(descriptor, "rb")
     os.close(descriptor)
     if stat.S_ISDIR(mode):
-        raise IsADirectoryError(f"{path} is a folder: name a file")
+        raise IsADirectoryError(errno.EISDIR, "Is a directory, not a file", os.fspath(path))
     raise ValueError(f"{path} is a pipe or a device: name a file, copy what it gives into one")
 
 
-def why_not_regular(path: str | Path) -> str | None:
+def why_not_regular(path: str | os.PathLike[str]) -> str | None:
     """Why a path cannot be read as a file, None if it can as far as its kind goes, or if nothing is there."""
     try:
         mode = os.stat(path).st_mode
@@ -36,7 +36,7 @@ def why_not_regular(path: str | Path) -> str | None:
     return "is a folder: name a file" if stat.S_ISDIR(mode) else "is a pipe or a device: name a file"
 
 
-def read_whole(path: str | Path, *, most: int = MOST_TEXT) -> bytes:
+def read_whole(path: str | os.PathLike[str], *, most: int = MOST_TEXT) -> bytes:
     """All bytes of a file of at most `most`. ValueError that names the file if it has more, or is no file."""
     with open_regular(path) as stream:
         size = file_size(stream)

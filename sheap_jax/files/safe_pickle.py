@@ -37,7 +37,7 @@ from sheap_jax.files.regular import budget_of, file_size, open_regular
 from sheap_jax.files.resolving import Resolver, StandIn, UnsafePickleError
 from sheap_jax.files.torch_standins import STORAGES, Parameter, Storage, StorageType, Tensor
 
-__all__ = ["Unpickler", "UnsafePickleError", "guarded", "load_old_torch", "outline", "values_of"]
+__all__ = ["Unpickler", "UnsafePickleError", "guarded", "load_old_torch", "one_line", "outline", "values_of"]
 
 _MULTIARRAY = ("numpy.core.multiarray", "numpy._core.multiarray")
 _SPARSE = {"csc": Csc, "csr": Csr, "coo": Coo}
@@ -152,7 +152,7 @@ def guarded(path: str | Path, read: Callable[[], Any]) -> Any:
     try:
         return read()
     except UnsafePickleError as error:
-        raise UnsafePickleError(f"{path} was refused: {_line(error)}") from error
+        raise UnsafePickleError(f"{path} was refused: {one_line(error)}") from error
     except OSError as error:
         if error.filename is not None:  # the file cannot be opened
             raise
@@ -165,12 +165,12 @@ def _unreadable(path: str | Path, error: Exception) -> UnsafePickleError:
     kind = foreign_kind(path)
     if kind is not None:
         return UnsafePickleError(f"{path} is {kind}")
-    return UnsafePickleError(
-        f"{path} cannot be read ({type(error).__name__}: {_line(error)}): it is not whole, or of another kind; fetch "
-        "it again"
-    )
+    reason = f"{type(error).__name__}: {one_line(error)}"
+    return UnsafePickleError(f"{path} cannot be read ({reason}): it is not whole, or of another kind; fetch it again")
 
 
-def _line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
     """The message in one line: names in a broken file may hold line breaks."""
-    return " ".join(str(error).split())
+    if isinstance(error, MemoryError):
+        return "there is not enough memory for it"
+    return " ".join(str(error).split()) or type(error).__name__

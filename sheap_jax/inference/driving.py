@@ -11,6 +11,7 @@ from jaxtyping import Float, Int, UInt8
 from sheap_jax.cropping import CropBox, crop_image
 from sheap_jax.data.prepare.clips import DEFAULT_RATE
 from sheap_jax.data.prepare.video import FrameReader, SameSize
+from sheap_jax.files.array_files import read_npz
 from sheap_jax.inference.faces import FaceFinder
 from sheap_jax.inference.inputs import Failure, find_inputs
 from sheap_jax.inference.pipeline import Prediction, predict_clips
@@ -56,13 +57,7 @@ def load_driving(path: str | Path, *, track: int = 0) -> Driving:
     times do not ascend, or nobody has this `track`.
     """
     wanted = (*HeadParams._fields, "track", "frame", "frames", "rate", "times")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {key: file[key] for key in wanted if key in file.files}
-    except FileNotFoundError:
-        raise
-    except Exception as error:  # zip, zlib and NumPy raise various errors on damaged files
-        raise ValueError(f"{path} is damaged or no .npz: {error}") from error
+    arrays = read_npz(path, wanted, way_out="make it again with sheap predict --save params")
     missing = {"expression", "rotations", "translation"} - arrays.keys()
     if missing:
         raise ValueError(f"{path} lacks {', '.join(sorted(missing))}: sheap predict --save params writes such a file")

@@ -7,7 +7,7 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 
-from sheap_jax.files.file_kinds import foreign_kind
+from sheap_jax.files.array_files import read_npz
 from sheap_jax.files.whole_file import whole_file
 from sheap_jax.morphable.model import MorphableModel
 
@@ -39,14 +39,7 @@ def load_model(path: str | os.PathLike[str]) -> MorphableModel:
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist: convert a model with sheap convert ict (or flame)")
-    kind = foreign_kind(path)
-    if kind is not None:
-        raise ValueError(f"{path} is {kind}")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {key: file[key] for key in file.files}
-    except Exception as error:  # zip, zlib and NumPy raise various errors on damaged files
-        raise ValueError(f"{path} is damaged or no .npz ({error}): convert the model again") from error
+    arrays = read_npz(path, way_out="convert the model again")
     _update(path, arrays)
     missing = [f.name for f in dataclasses.fields(MorphableModel) if f.name != "regions" and f.name not in arrays]
     if missing:

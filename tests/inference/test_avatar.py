@@ -121,7 +121,7 @@ def test_files_that_are_no_avatar_are_named(tmp_path):
     (tmp_path / "text.npz").write_text("no avatar")
     np.savez(tmp_path / "other.npz", parent_face=np.zeros(3))
     np.savez(tmp_path / "half.npz", format_version=1, offset=np.zeros((3, 3)))
-    for name, reason in {"text": "damaged", "other": "no avatar of format 1", "half": "lacks"}.items():
+    for name, reason in {"text": "is a text file", "other": "no avatar of format 1", "half": "lacks"}.items():
         with pytest.raises(ValueError, match=f"{name}.npz.*{reason}"):
             load_avatar(tmp_path / f"{name}.npz")
     with pytest.raises(FileNotFoundError, match=r"missing\.npz"):
