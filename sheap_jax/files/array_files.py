@@ -99,7 +99,7 @@ def read_npz(
         except Exception as error:  # zip, zlib and NumPy raise various errors on damaged files
             found = foreign_kind(path)
             if found is not None:
-                raise ValueError(f"{path} is {found}") from error
+                raise ValueError(f"{path} is {found}; expected {kind}") from error
             raise ValueError(f"{path} is damaged or no {kind} ({one_line(error)}): {way_out}") from error
 
 

@@ -42,7 +42,10 @@ def read_whole(path: str | os.PathLike[str], *, most: int = MOST_TEXT) -> bytes:
         size = file_size(stream)
         if size > most:
             raise ValueError(f"{path} has {size} bytes, at most {most} are read of such a file")
-        return stream.read()
+        try:
+            return stream.read()
+        except MemoryError as error:
+            raise ValueError(f"{path}: there is not enough memory for its {size} bytes") from error
 
 
 def file_size(stream: BinaryIO) -> int:
