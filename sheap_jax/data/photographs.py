@@ -34,16 +34,17 @@ def read_photograph(path: str | Path) -> UInt8[np.ndarray, "h w 3"]:
 
     if not Path(path).exists():
         raise FileNotFoundError(f"the photograph {path} is missing")
-    Image.MAX_IMAGE_PIXELS = None  # the limit is ours, below; that of Pillow is less than today's cameras
+    Image.MAX_IMAGE_PIXELS = MOST_PIXELS // 2  # Pillow refuses twice as many, by the header
     # A file, not its path: Pillow 13 maps files of a path, and scrambles uncompressed TIFFs that lie on their side.
     with open_regular(path) as file, contextlib.ExitStack() as turn:
         try:
             with Image.open(file, formats=_FORMATS) as image:
-                reason = _too_large(image)
-                if reason is None:
-                    if image.width * image.height > _LARGE:
-                        turn.enter_context(_large_lock)
-                    reason = _several(image) or _load_upright(image)
+                if image.width * image.height > _LARGE:
+                    turn.enter_context(_large_lock)
+                reason = _several(image) or _load_upright(image)
+        except Image.DecompressionBombError as error:
+            limit = f"{MOST_PIXELS // 10**6} million"
+            raise ValueError(f"{path} states more than {limit} pixels: scale it down, or fetch it again") from error
         except Exception as error:  # the decoders of many formats raise as many errors on damaged files
             raise ValueError(f"{path} is no picture, or a damaged one{_format_hint(file)}") from error
         if reason is not None:
@@ -64,14 +65,6 @@ def _load_upright(image: Any) -> str | None:
     except MemoryError:
         return f"needs more memory for its {image.width} x {image.height} pixels than there is: scale it down"
     return None
-
-
-def _too_large(image: Any) -> str | None:
-    """That a picture states more pixels than are read, before any of them is decoded."""
-    width, height = image.size
-    if width * height <= MOST_PIXELS:
-        return None
-    return f"states {width} x {height} pixels, which is more than {MOST_PIXELS // 10**6} million: scale it down"
 
 
 def _several(image: Any) -> str | None:

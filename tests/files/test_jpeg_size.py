@@ -15,7 +15,10 @@ def test_the_size_is_that_of_the_decoded_picture(options, size):
     assert jpeg_size(stream.getvalue()) == size
 
 
-@pytest.mark.parametrize("data", [b"", b"\xff\xd8", b"\x89PNG" + bytes(20), b"\xff\xd8" + bytes(50), b"\xff\xd8\xff\xe0"])
+START = b"\xff\xd8"
+
+
+@pytest.mark.parametrize("data", [b"", START, b"\x89PNG" + bytes(20), START + bytes(50), START + b"\xff\xe0"])
 def test_what_states_no_size_is_refused(data):
     with pytest.raises(ValueError, match=r"JPEG|states no size"):
         jpeg_size(data)

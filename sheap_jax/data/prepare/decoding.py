@@ -134,8 +134,9 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
             raise PrepareError("is a picture, not a video: give it the suffix of one")
         if stream.codec_context is None:
             raise PrepareError("is of a codec that cannot be decoded here: convert it to H.264")
-        if stream.width * stream.height > _MOST_PIXELS:
-            size = f"{stream.width} x {stream.height} pixels"
+        picture: Any = stream.codec_context
+        if picture.width * picture.height > _MOST_PIXELS:
+            size = f"{picture.width} x {picture.height} pixels"
             raise PrepareError(f"states {size}, more than {_MOST_PIXELS // 10**6} million: scale it down")
         stream.codec_context.options = {"max_pixels": str(_MOST_PIXELS)}  # sizes may change later
         stream.codec_context.thread_type = "AUTO"
