@@ -42,7 +42,7 @@ def read_safetensors(path: str | Path) -> dict[str, Shaped[np.ndarray, "..."]]:
         header, memory = parse_json(data[8 : 8 + length].tobytes()), data[8 + length :]
         entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
         if sum(entry["data_offsets"][1] - entry["data_offsets"][0] for entry in entries.values()) > len(memory):
-            raise ValueError("its tensors overlap")
+            raise ValueError("its tensors have more bytes than it holds")
         return {name: _tensor(memory, entry) for name, entry in entries.items()}
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, MemoryError) as error:
         raise ValueError(f"{path} is no whole .safetensors file ({error}): fetch it again") from error
