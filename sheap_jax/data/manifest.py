@@ -24,7 +24,7 @@ def read_manifest(directory: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise ShardError(f"{path} is missing: prepare the data first, or name the directory of the shards") from error
     except (ValueError, IsADirectoryError) as error:
-        raise ShardError(f"{path} is damaged ({error}): re-copy it or prepare the data again") from error
+        raise ShardError(f"{error}: re-copy it or prepare the data again") from error
     if not _is_manifest(manifest):
         raise ShardError(f"{path} is no manifest of shards: re-copy it or prepare the data again")
     return manifest

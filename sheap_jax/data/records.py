@@ -207,11 +207,15 @@ def _checked(index: SplitIndex) -> SplitIndex:
 
 
 def _read_index(path: Path) -> SplitIndex:
+    way_out = "re-copy it or prepare the data again"
     try:
-        arrays = read_npz(path, SplitIndex._fields)
+        arrays = read_npz(path, SplitIndex._fields, kind="index", way_out=way_out)
+    except (ValueError, OSError) as error:
+        raise ShardError(str(error)) from error
+    try:
         return _checked(SplitIndex(**{name: arrays[name] for name in SplitIndex._fields}))
-    except (ValueError, KeyError, OSError) as error:
-        raise ShardError(f"index {path} is damaged ({error}): re-copy it or prepare the data again") from error
+    except (ValueError, KeyError) as error:
+        raise ShardError(f"index {path} is damaged ({error}): {way_out}") from error
 
 
 class Split:
