@@ -44,6 +44,7 @@ class ObjMesh(NamedTuple):
 
 
 NO_UV = -1
+_MOST_INDEX = 2**31 - 1
 _MOST_XML = 2**20  # bytes of seven picked points
 _MOST_PLY_HEADER = 2**16
 
@@ -97,6 +98,8 @@ def _from_zero(index: int, count: int) -> int:
     """An index that counts from 1, or from the end if it is negative."""
     if index < -count:
         raise ValueError(f"the index {index} lies before the first of {count}")
+    if index > _MOST_INDEX:
+        raise ValueError(f"the index {index} is that of no mesh")
     return index - 1 if index > 0 else count + index
 
 
