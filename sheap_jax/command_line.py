@@ -96,6 +96,11 @@ def run(main: Callable[[list[str]], None], arguments: Sequence[str], expected: t
         if is_verbose(arguments):
             raise
         sys.exit(f"error: {error}")
+    except (MemoryError, RecursionError) as error:
+        if is_verbose(arguments):
+            raise
+        what = "not enough memory" if isinstance(error, MemoryError) else "something is nested too deep"
+        sys.exit(f"error: {what}; -v shows where ({str(error).partition(chr(10))[0] or 'no details'})")
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:  # as of `sheap ... | head`

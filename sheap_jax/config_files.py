@@ -21,6 +21,7 @@ from typing import Any
 from sheap_jax.command_line import make_parser
 from sheap_jax.config import REMOVED_FIELDS, Config
 from sheap_jax.config_fields import describe_fields
+from sheap_jax.files.json_files import read_json
 from sheap_jax.files.whole_file import whole_file
 
 # In an installed package they lie inside it (pyproject.toml), in a checkout beside it.
@@ -174,7 +175,7 @@ def load_json(path: str | Path) -> Config:
     Raises ConfigError as `load_file`, and for a removed field whose value no longer has an effect.
     """
     try:
-        values = json.loads(Path(path).read_text())
+        values = read_json(path)
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path} holds no readable configuration: {error}") from error
     _drop_removed(values, str(path))

@@ -17,7 +17,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from sheap_jax.command_line import make_parser
-from sheap_jax.data.folders import check_writable
+from sheap_jax.data.folders import check_writable, folder_below
 from sheap_jax.data.prepare.clips import DEFAULT_RATE, Clip, PrepareError
 from sheap_jax.inference import smoothing
 from sheap_jax.inference.crops import add_face_options, open_finder
@@ -72,7 +72,10 @@ def gather_inputs(options: argparse.Namespace) -> Inputs:
 
 def blocked_by(output: Path, clip: Clip) -> str | None:
     """Why a clip's results cannot be written, None if they can."""
-    folder = output / clip.name
+    try:
+        folder = folder_below(output, clip.name)
+    except ValueError as error:
+        return f"nothing written: {error}"
     files = [path for path in (folder, *folder.parents) if path.exists() and not path.is_dir()]
     if files:
         return f"nothing written: {files[0]} is a file where a folder has to be: move it"

@@ -71,6 +71,10 @@ def decode_record(data: bytes) -> Record:
     if version != FORMAT_VERSION:
         raise ShardError(f"format version {version}, this code reads {FORMAT_VERSION}: prepare it again")
     try:
+        kinds = {"identity": str, "clip": str, "frame": int, "image": bytes}
+        wrong = [name for name, kind in kinds.items() if type(message[name]) is not kind]
+        if wrong:
+            raise ValueError(f"{wrong[0]} is of another kind")
         return Record(
             identity=message["identity"],
             clip=message["clip"],

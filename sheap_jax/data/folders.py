@@ -1,5 +1,6 @@
 """Folders that results are written to."""
 
+import os
 import tempfile
 from pathlib import Path
 
@@ -14,3 +15,13 @@ def check_writable(folder: str | Path) -> None:
     except OSError as error:
         reason = f"{existing}: {error.strerror}"
         raise OSError(f"{folder} cannot be written to ({reason}): choose another folder") from error
+
+
+def folder_below(folder: Path, name: str) -> Path:
+    """The folder of this name below `folder`. ValueError if the name, or a link on the way, leads out of it."""
+    inner = folder / name
+    lexical = Path(os.path.abspath(inner))
+    for outer, path in ((Path(os.path.abspath(folder)), lexical), (folder.resolve(), inner.resolve())):
+        if path == outer or not path.is_relative_to(outer):
+            raise ValueError(f"{inner} does not lie below {folder}: rename the file, or choose another folder")
+    return inner

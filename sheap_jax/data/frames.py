@@ -10,7 +10,10 @@ from jaxtyping import Bool, Float32, Int32, UInt8
 
 from sheap_jax.data.codec import Record, ShardError
 from sheap_jax.data.records import Split
+from sheap_jax.files.jpeg_size import jpeg_size
 from sheap_jax.types import Frame, RawFrame
+
+_MOST_SIDE = 4096  # pixels of a crop
 
 
 def decode_image(record: Record, out: UInt8[np.ndarray, "s s 3"]) -> int:
@@ -20,12 +23,16 @@ def decode_image(record: Record, out: UInt8[np.ndarray, "s s 3"]) -> int:
       ShardError: the JPEG cannot be decoded or is not square; names the record.
     """
     try:
+        width, height = jpeg_size(record.image)
+        if height != width:
+            raise ShardError(f"record {record.key}: the image has {width} x {height} pixels, crops must be square")
+        if width > _MOST_SIDE:
+            raise ShardError(f"record {record.key}: the image has {width} pixels a side, at most {_MOST_SIDE} are read")
         image = _jpeg_decoder()(record.image, out)
     except ValueError as error:
         raise ShardError(f"record {record.key}: the JPEG cannot be decoded ({error})") from error
-    height, width = image.shape[:2]
-    if height != width:
-        raise ShardError(f"record {record.key}: the image has {width} x {height} pixels, crops must be square")
+    if image.shape[:2] != (height, width):
+        raise ShardError(f"record {record.key}: the JPEG has another size than its header states")
     if width != len(out):
         _resize(image, out)
     return width

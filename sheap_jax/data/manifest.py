@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sheap_jax.data.codec import ShardError
+from sheap_jax.files.json_files import read_json
 from sheap_jax.files.whole_file import whole_file
 
 MANIFEST = "manifest.json"
@@ -19,11 +20,31 @@ def read_manifest(directory: Path) -> dict[str, Any]:
     """
     path = directory / MANIFEST
     try:
-        return json.loads(path.read_text())
+        manifest = read_json(path)
     except FileNotFoundError as error:
         raise ShardError(f"{path} is missing: prepare the data first, or name the directory of the shards") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ShardError(f"{path} is damaged ({error}): re-copy it or prepare the data again") from error
+    except (ValueError, IsADirectoryError) as error:
+        raise ShardError(f"{error}: re-copy it or prepare the data again") from error
+    if not _is_manifest(manifest):
+        raise ShardError(f"{path} is no manifest of shards: re-copy it or prepare the data again")
+    return manifest
+
+
+def _is_manifest(content: Any) -> bool:
+    """Whether it has the entries that are read, and its files lie in its own directory."""
+    try:
+        entries = content["splits"].values()
+        files = [file for entry in entries for file in (*entry["shards"], entry["index"])]
+        return all(_is_file_name(file["file"]) and type(file["bytes"]) is int for file in files) and all(
+            "format_version" in entry for entry in entries
+        )
+    except (AttributeError, KeyError, TypeError):
+        return False
+
+
+def _is_file_name(name: Any) -> bool:
+    """Whether a name is that of a file beside the manifest: those of an old split are deleted."""
+    return isinstance(name, str) and name not in ("", ".", "..") and not set("/\\\0") & set(name)
 
 
 def write_manifest(directory: Path, manifest: dict[str, Any]) -> None:

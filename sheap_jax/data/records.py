@@ -8,7 +8,6 @@ file. The frames of a clip lie together. The index exists so that pairs can be d
 import contextlib
 import os
 import threading
-import zipfile
 from array import array
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -19,6 +18,7 @@ from jaxtyping import Int32, Shaped
 
 from sheap_jax.data.codec import FORMAT_VERSION, Record, ShardError, decode_record, encode_record
 from sheap_jax.data.manifest import MANIFEST, check_size, fingerprint, read_manifest, write_manifest
+from sheap_jax.files.array_files import read_npz
 
 __all__ = ["Record", "ShardError", "Split", "SplitIndex", "decode_record", "encode_record", "write_split"]
 
@@ -193,12 +193,29 @@ def _publish(directory: Path, split: str, entry: dict[str, Any], written: list[P
             path.unlink()
 
 
+def _checked(index: SplitIndex) -> SplitIndex:
+    """The index; ValueError if a record is one of another length, or has a name that is not there."""
+    columns = index.identity, index.clip, index.frame, index.shard, index.offset
+    if any(column.dtype.kind != "i" or column.shape != index.identity.shape for column in columns):
+        raise ValueError("its columns differ in length, or are no whole numbers")
+    if index.identity.ndim != 1 or index.identity_names.ndim != 1 or index.clip_names.ndim != 1:
+        raise ValueError("its columns are no lists")
+    for column, names in ((index.identity, index.identity_names), (index.clip, index.clip_names)):
+        if column.size and not 0 <= column.min() <= column.max() < len(names):
+            raise ValueError("it names a person or clip that it does not list")
+    return index
+
+
 def _read_index(path: Path) -> SplitIndex:
+    way_out = "re-copy it or prepare the data again"
     try:
-        with np.load(path) as index:
-            return SplitIndex(**{name: index[name] for name in SplitIndex._fields})
-    except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
-        raise ShardError(f"index {path} is damaged ({error}): re-copy it or prepare the data again") from error
+        arrays = read_npz(path, SplitIndex._fields, kind="index", way_out=way_out)
+    except (ValueError, OSError) as error:
+        raise ShardError(str(error)) from error
+    try:
+        return _checked(SplitIndex(**{name: arrays[name] for name in SplitIndex._fields}))
+    except (ValueError, KeyError) as error:
+        raise ShardError(f"index {path} is damaged ({error}): {way_out}") from error
 
 
 class Split:

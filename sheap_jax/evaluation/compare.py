@@ -4,13 +4,14 @@ An image is easy or hard for both runs alike, so the difference is taken image b
 independent, so the bootstrap draws people, with all of their images.
 """
 
-import json
 import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
+
+from sheap_jax.files.json_files import read_json
 
 RESAMPLES = 4000
 COVERAGE = 0.95
@@ -80,9 +81,9 @@ def compare_files(first: str | os.PathLike[str], second: str | os.PathLike[str])
 def load_results(path: str | os.PathLike[str]) -> dict[str, dict[str, Any]]:
     """The reports of a results.json, by benchmark. Raises FileNotFoundError or CompareError."""
     try:
-        reports = json.loads(Path(path).read_text())["reports"]
+        reports = read_json(path)["reports"]
         return {report["benchmark"]: report for report in reports}
-    except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise CompareError(
             f"{path} is no results.json that `sheap eval` wrote: give RUN/evaluation/results.json"
         ) from error

@@ -36,6 +36,8 @@ from sheap_jax.evaluation.predictions import (
 )
 from sheap_jax.evaluation.report import BenchmarkReport, PerImage
 from sheap_jax.evaluation.scans import STEERING_POINTS, load_scan
+from sheap_jax.files.array_files import read_npy
+from sheap_jax.files.regular import read_whole
 from sheap_jax.morphable.model import mean_params
 
 KIND = "expressive heads"
@@ -132,7 +134,7 @@ def load_frames(directory: str | Path, *, image_size: int, framing: Framing = "p
     listed = directory / "frames.txt"
     if not listed.exists():
         raise FileNotFoundError(f"{listed} is not there: docs/benchmarks.md describes the folder of this benchmark")
-    names = [line.strip() for line in listed.read_text().splitlines() if line.strip()]
+    names = [line.strip() for line in read_whole(listed).decode(errors="replace").splitlines() if line.strip()]
 
     def load(name: str) -> ScannedFrame | str:
         try:
@@ -153,7 +155,9 @@ def _load_image(directory: Path, name: str, size: int, framing: Framing) -> UInt
     path = _find(directory, "images", name)
     image = read_photograph(path)
     if (directory / "landmarks2d" / f"{name}.npy").exists():
-        points: Float[np.ndarray, "68 2"] = np.load(directory / "landmarks2d" / f"{name}.npy", allow_pickle=False)
+        points: Float[np.ndarray, "68 2"] = read_npy(directory / "landmarks2d" / f"{name}.npy")
+        if points.shape != (68, 2) or points.dtype.kind not in "fiu":
+            raise ValueError(f"{directory / 'landmarks2d' / name}.npy has the shape {points.shape}, expected (68, 2)")
         return crop_image(image, crop_box(points, picture=picture_size(image, framing)), size)
     if image.shape[0] != image.shape[1]:
         raise ValueError(f"{path} is not square and has no landmarks2d: crop it as in training")

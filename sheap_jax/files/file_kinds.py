@@ -3,6 +3,8 @@
 import zipfile
 from pathlib import Path
 
+from sheap_jax.files.regular import open_regular
+
 _AGAIN = "fetch the file itself"
 _STARTS = {  # first bytes, in lower case
     b"version https://git-lfs": f"a Git LFS pointer, not the file: {_AGAIN}, with git lfs pull or from the page",
@@ -27,7 +29,7 @@ _PICKLE_TEXT = (b"(", b"c", b"}", b"]")  # how pickles of protocol 0 start, whic
 
 def foreign_kind(path: str | Path) -> str | None:
     """What a file without arrays is, and what to do. None if its kind is not known."""
-    with open(path, "rb") as stream:
+    with open_regular(path) as stream:
         start = stream.read(400)
     if not start:
         return f"an empty file: {_AGAIN}"

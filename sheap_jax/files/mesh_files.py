@@ -14,6 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
+from sheap_jax.files.array_files import read_npy
+from sheap_jax.files.regular import read_whole
+
 _ply_lock = Lock()  # trimesh's PLY reader compiles the header, which fails in threads on Python 3.11
 
 
@@ -41,6 +44,9 @@ class ObjMesh(NamedTuple):
 
 
 NO_UV = -1
+_MOST_INDEX = 2**31 - 1
+_MOST_XML = 2**20  # bytes of seven picked points
+_MOST_PLY_HEADER = 2**16
 
 
 def parse_obj(text: str, *, with_faces: bool = True, with_uv: bool = False) -> ObjMesh:
@@ -92,6 +98,8 @@ def _from_zero(index: int, count: int) -> int:
     """An index that counts from 1, or from the end if it is negative."""
     if index < -count:
         raise ValueError(f"the index {index} lies before the first of {count}")
+    if index > _MOST_INDEX:
+        raise ValueError(f"the index {index} is that of no mesh")
     return index - 1 if index > 0 else count + index
 
 
@@ -185,12 +193,13 @@ def read_landmarks7(path: str | Path) -> Float[np.ndarray, "7 3"]:
     path = Path(path)
     try:
         if path.suffix == ".npy":
-            points = np.load(path, allow_pickle=False)
+            points = read_npy(path)
         elif path.suffix == ".pp":
-            picked = ElementTree.fromstring(path.read_bytes()).iter("point")
+            picked = _xml(read_whole(path, most=_MOST_XML)).iter("point")
             points = [[float(point.attrib[axis]) for axis in "xyz"] for point in picked]
         else:
-            points = [line.replace(",", " ").split() for line in path.read_text().splitlines() if line.strip()]
+            lines = read_whole(path, most=_MOST_XML).decode().splitlines()
+            points = [line.replace(",", " ").split() for line in lines if line.strip()]
         points = np.asarray(points, np.float64)
     except FileNotFoundError:
         raise
@@ -204,9 +213,9 @@ def read_landmarks7(path: str | Path) -> Float[np.ndarray, "7 3"]:
 def _read(path: Path, *, with_faces: bool) -> MeshFile:
     try:
         if path.suffix.lower() == ".obj":
-            mesh = _read_obj(path.read_text(errors="replace"), with_faces=with_faces)
+            mesh = _read_obj(read_whole(path).decode(errors="replace"), with_faces=with_faces)
         elif path.suffix.lower() == ".ply":
-            mesh = _read_ply(path.read_bytes())
+            mesh = _read_ply(read_whole(path))
         else:
             raise ValueError("meshes are read from .obj and .ply files")
     except FileNotFoundError:
@@ -226,7 +235,25 @@ def _read_obj(text: str, *, with_faces: bool) -> MeshFile:
 def _read_ply(data: bytes) -> MeshFile:
     import trimesh
 
+    _check_ply_counts(data)
     with _ply_lock:
         loaded: Any = trimesh.load(BytesIO(data), file_type="ply", process=False)
     faces = getattr(loaded, "faces", np.zeros((0, 3)))
     return MeshFile(np.asarray(loaded.vertices, np.float64), np.asarray(faces, np.int64))
+
+
+def _check_ply_counts(data: bytes) -> None:
+    """ValueError if a PLY states more vertices or faces than it has bytes: its reader takes their memory first."""
+    header, end, _ = data[:_MOST_PLY_HEADER].partition(b"end_header")
+    if not data.startswith(b"ply") or not end:
+        raise ValueError("it has no header of a PLY mesh")
+    counts = [line.split()[-1] for line in header.splitlines() if line.startswith(b"element ")]
+    if sum(int(count) for count in counts) > len(data) or any(int(count) < 0 for count in counts):
+        raise ValueError(f"it states {b', '.join(counts).decode(errors='replace')} elements in {len(data)} bytes")
+
+
+def _xml(data: bytes) -> ElementTree.Element:
+    """The root of an XML text that defines no entities, with which a short one can grow without end."""
+    if b"<!ENTITY" in data:
+        raise ValueError("it defines entities")
+    return ElementTree.fromstring(data)

@@ -1,164 +1,76 @@
 """Reading the pickles in which FLAME and torch's weights are distributed without running what is in them.
 
-A pickle is a program: `pickle.load` calls whatever it names. Here every name goes through an allow-list of harmless
-constructors; anything else stops the reading with the name in the message. Arrays of NumPy, matrices of SciPy,
-variables of chumpy (pickle_standins.py) and tensors of torch are made by stand-ins, so that none of these packages is
-called. array_files.py opens the files.
+A pickle is a program: `pickle.load` calls whatever it names. Here every name goes through an allow-list of stand-ins
+(pickle_standins.py, torch_standins.py); anything else stops the reading with the name in the message. None of the
+packages NumPy, SciPy, chumpy and torch is called for what a pickle names. pickle_machine.py runs the program,
+resolving.py makes arrays of what it leaves, array_files.py opens the files.
 """
 
 import io
-import math
-import pickle
 import struct
-from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-
-import ml_dtypes
-import numpy as np
-from jaxtyping import Shaped
+from typing import Any, BinaryIO
 
 from sheap_jax.files.file_kinds import foreign_kind
+from sheap_jax.files.pickle_machine import Machine
 from sheap_jax.files.pickle_standins import (
+    AnyObject,
     Array,
+    ArrayOfBuffer,
     ChumpyLeaf,
     ChumpySelect,
     Coo,
     Csc,
     Csr,
     Dtype,
-    StandIn,
-    array_of_buffer,
-    names_only,
-    new_array,
-    resolve,
-    scalar,
+    EmptyBytes,
+    Latin1Bytes,
+    NameSet,
+    NdarrayClass,
+    ObjectClass,
+    OrderedPairs,
+    Reconstructor,
+    Scalar,
 )
+from sheap_jax.files.regular import budget_of, file_size, open_regular
+from sheap_jax.files.resolving import Resolver, StandIn, UnsafePickleError
+from sheap_jax.files.torch_standins import STORAGES, Parameter, Storage, StorageType, Tensor
 
-
-class UnsafePickleError(ValueError):
-    """A file cannot be read: it is damaged, of another kind, or names something outside the allow-list."""
-
-
-class _Storage:
-    """The flat memory of torch tensors."""
-
-    def __init__(self, data: Shaped[np.ndarray, "n"]) -> None:
-        self.data = data
-
-
-_TORCH_DTYPES = {
-    "FloatStorage": np.dtype("<f4"),
-    "DoubleStorage": np.dtype("<f8"),
-    "HalfStorage": np.dtype("<f2"),
-    "BFloat16Storage": np.dtype(ml_dtypes.bfloat16),
-    "LongStorage": np.dtype("<i8"),
-    "IntStorage": np.dtype("<i4"),
-    "ShortStorage": np.dtype("<i2"),
-    "CharStorage": np.dtype("i1"),
-    "ByteStorage": np.dtype("u1"),
-    "BoolStorage": np.dtype("?"),
-}
-
-
-def _rebuild_tensor(
-    storage: _Storage, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any
-) -> Shaped[np.ndarray, "..."]:
-    """A tensor is a strided view of its storage; the bounds are checked, since strides come from the file."""
-    last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
-    if min((offset, *size, *stride), default=0) < 0 or (math.prod(size) and last >= len(storage.data)):
-        raise ValueError("a torch tensor reaches beyond its storage")
-    item = storage.data.itemsize
-    view = np.lib.stride_tricks.as_strided(storage.data[offset:], size, [step * item for step in stride])
-    return view.copy()
-
-
-def _rebuild_parameter(tensor: Shaped[np.ndarray, "..."], *_: Any) -> Shaped[np.ndarray, "..."]:
-    """A torch parameter is a tensor that asks for gradients."""
-    return tensor
-
-
-def load_old_torch(stream: Any) -> Any:
-    """torch's format before 1.6: pickles of magic, version, system, object and keys, then the memory of each.
-
-    Tensors are built from memory that comes after them: the object is read once to learn the storages, then again.
-    """
-    storages: dict[str, _Storage] = {}
-    for _ in range(3):
-        Unpickler(stream).load()
-    start = stream.tell()
-    Unpickler(stream, storages=storages).load()
-    for key in Unpickler(stream).load():
-        (count,) = struct.unpack("<q", stream.read(8))
-        kind = storages[key].data.dtype
-        storages[key].data = np.frombuffer(stream.read(count * kind.itemsize), kind)
-    stream.seek(start)
-    return Unpickler(stream, storages=storages).load()
-
-
-def _storage_from_bytes(data: bytes) -> Any:
-    """A storage within another pickle, in the old format."""
-    return load_old_torch(io.BytesIO(data))
-
-
-def _encode_latin1(text: str, encoding: str) -> bytes:
-    """`bytes` in protocol 2 pickles of Python 3."""
-    if encoding != "latin1":
-        raise UnsafePickleError(f"bytes encoded as {encoding!r}, only latin1 is expected")
-    return text.encode("latin1")
-
-
-def _empty_bytes() -> bytes:
-    """`bytes()`, which those pickles call for no bytes at all."""
-    return b""
-
-
-def _reconstruct_object(cls: type, base: type, state: Any) -> Any:
-    """copyreg._reconstructor, for the stand-ins only."""
-    if not issubclass(cls, StandIn):
-        raise UnsafePickleError(f"a pickled {cls.__name__} is not expected here")
-    return cls.__new__(cls)
-
+__all__ = ["Unpickler", "UnsafePickleError", "guarded", "load_old_torch", "one_line", "outline", "values_of"]
 
 _MULTIARRAY = ("numpy.core.multiarray", "numpy._core.multiarray")
 _SPARSE = {"csc": Csc, "csr": Csr, "coo": Coo}
-_ALLOWED: dict[tuple[str, str], Any] = {
-    **{(module, "_reconstruct"): new_array for module in _MULTIARRAY},
-    **{(module, "scalar"): scalar for module in _MULTIARRAY},
-    **{(f"numpy.{core}.numeric", "_frombuffer"): array_of_buffer for core in ("core", "_core")},
-    ("numpy", "ndarray"): Array,
+_ALLOWED: dict[tuple[str, str], type[StandIn]] = {
+    **{(module, "_reconstruct"): Array for module in _MULTIARRAY},
+    **{(module, "scalar"): Scalar for module in _MULTIARRAY},
+    **{(f"numpy.{core}.numeric", "_frombuffer"): ArrayOfBuffer for core in ("core", "_core")},
+    ("numpy", "ndarray"): NdarrayClass,
     ("numpy", "dtype"): Dtype,
-    ("collections", "OrderedDict"): OrderedDict,
-    ("_codecs", "encode"): _encode_latin1,
-    **{(module, "bytes"): _empty_bytes for module in ("__builtin__", "builtins")},
-    **{(module, "_reconstructor"): _reconstruct_object for module in ("copy_reg", "copyreg")},
-    **{(module, "object"): object for module in ("__builtin__", "builtins")},
-    **{(module, "set"): names_only for module in ("__builtin__", "builtins")},
+    ("collections", "OrderedDict"): OrderedPairs,
+    ("_codecs", "encode"): Latin1Bytes,
+    **{(module, "bytes"): EmptyBytes for module in ("__builtin__", "builtins")},
+    **{(module, "_reconstructor"): Reconstructor for module in ("copy_reg", "copyreg")},
+    **{(module, "object"): ObjectClass for module in ("__builtin__", "builtins")},
+    **{(module, "set"): NameSet for module in ("__builtin__", "builtins")},
     **{(f"scipy.sparse.{kind}", f"{kind}_matrix"): found for kind, found in _SPARSE.items()},  # SciPy before 1.8
     **{(f"scipy.sparse._{kind}", f"{kind}_matrix"): found for kind, found in _SPARSE.items()},
     **{(f"scipy.sparse._{kind}", f"{kind}_array"): found for kind, found in _SPARSE.items()},
     ("chumpy.ch", "Ch"): ChumpyLeaf,
     ("chumpy.reordering", "Select"): ChumpySelect,
-    ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
-    ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
-    ("torch.storage", "_load_from_bytes"): _storage_from_bytes,
-    **{("torch", name): dtype for name, dtype in _TORCH_DTYPES.items()},
+    ("torch._utils", "_rebuild_tensor_v2"): Tensor,
+    ("torch._utils", "_rebuild_parameter"): Parameter,
+    **{("torch", name): kind for name, kind in STORAGES.items()},
 }
 
 
-class Unpickler(pickle.Unpickler):
-    """Resolves names through the allow-list, and torch's persistent ids through `read` or `storages`."""
+class Unpickler(Machine):
+    """Resolves names through the allow-list. `storage` gives torch's memory by the key that names it."""
 
-    def __init__(
-        self,
-        stream: Any,
-        *,
-        read: Callable[[str], bytes] | None = None,
-        storages: dict[str, _Storage] | None = None,
-    ) -> None:
-        super().__init__(stream, encoding="latin1")
-        self._read, self._storages = read, storages
+    def __init__(self, stream: BinaryIO, *, storage: Callable[[str], bytes] | None = None) -> None:
+        super().__init__(stream)
+        self._storage = storage
+        self.storages: dict[str, Storage] = {}  # by key
 
     def find_class(self, module: str, name: str) -> Any:
         try:
@@ -169,56 +81,78 @@ class Unpickler(pickle.Unpickler):
                 "trust it, save its arrays as .npz where it was made"
             ) from None
 
-    def persistent_load(self, identifier: Any) -> _Storage:
-        kind, dtype, key, _, length = identifier[:5]
-        if kind != "storage" or not isinstance(dtype, np.dtype):
-            raise UnsafePickleError(f"unknown persistent object {kind!r}")
-        if self._read is not None:
-            return _Storage(np.frombuffer(self._read(key), dtype))
-        if self._storages is None:
+    def persistent_load(self, pid: Any) -> Storage:
+        if type(pid) is not tuple or len(pid) < 5 or pid[0] != "storage":
+            raise UnsafePickleError("it holds a persistent object of an unknown kind")
+        kind, key = pid[1:3]
+        if self._storage is None:
             raise UnsafePickleError("a torch storage outside a torch file")
-        return self._storages.setdefault(key, _Storage(np.zeros(length, dtype)))
+        if not (isinstance(kind, type) and issubclass(kind, StorageType)) or type(key) is not str:
+            raise UnsafePickleError("it holds a torch storage of an unknown kind")
+        return self.storages.setdefault(key, Storage(kind, key, self._storage))
 
 
-class _Inert(StandIn):
-    """In place of an object whose name is not on the allow-list: ignores whatever the pickle does to it."""
+def load_old_torch(stream: BinaryIO) -> Any:
+    """torch's format before 1.6: pickles of magic, version, system, object and keys, then the memory of each storage.
 
-    def __init__(self, *_: Any, **__: Any) -> None:
-        pass
+    Stand-ins are left in it; they make arrays of the memory that comes after them.
+    """
+    memory: dict[str, bytes] = {}
+    for _ in range(3):
+        Unpickler(stream).load()
+    content = Unpickler(stream, storage=memory.__getitem__)
+    result, size = content.load(), file_size(stream)
+    for key in Unpickler(stream).load():
+        (count,) = struct.unpack("<q", stream.read(8))
+        length = count * content.storages[key].dtype.itemsize
+        if not 0 <= length <= size - stream.tell():
+            raise ValueError(f"a torch storage of {length} bytes, {size - stream.tell()} are left")
+        memory[key] = stream.read(length)
+    return result
 
-    def __setstate__(self, state: Any) -> None:
-        pass
 
-    def dense(self) -> Any:
-        return self
+class NestedStorage(StandIn):
+    """torch.storage._load_from_bytes: a storage within another pickle, in the old format."""
 
-    def __setitem__(self, key: Any, value: Any) -> None:
-        pass
+    def __init__(self, data: Any) -> None:
+        self.data = data
 
-    def extend(self, items: Any) -> None:
-        pass
+    def make(self, resolver: Resolver) -> Any:
+        data = resolver(self.data)
+        if type(data) is not bytes:
+            raise ValueError("a torch storage without its bytes")
+        resolver.spend(len(data))
+        return resolver(load_old_torch(io.BytesIO(data)))
+
+
+_ALLOWED["torch.storage", "_load_from_bytes"] = NestedStorage
 
 
 class _Outliner(Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        return _ALLOWED.get((module, name), _Inert)
+        return _ALLOWED.get((module, name), AnyObject)
+
+
+def values_of(content: Any, *, size: int) -> Any:
+    """The content of a pickle with arrays for stand-ins; `size` is that of the file, in bytes."""
+    return Resolver(budget_of(size))(content)
 
 
 def outline(path: str | Path) -> Any:
     """The content of a refused pickle without what it was refused for, to say what it is. None if even that fails."""
     try:
-        with open(path, "rb") as stream:
-            return resolve(_Outliner(stream).load())
+        with open_regular(path) as stream:
+            return values_of(_Outliner(stream).load(), size=file_size(stream))
     except Exception:  # a broken pickle can fail in any way
         return None
 
 
 def guarded(path: str | Path, read: Callable[[], Any]) -> Any:
-    """What `read` gives, with arrays for stand-ins. Whatever it raises becomes one error that names the file."""
+    """What `read` gives. Whatever it raises becomes one error that names the file."""
     try:
-        return resolve(read())
+        return read()
     except UnsafePickleError as error:
-        raise UnsafePickleError(f"{path} was refused: {_line(error)}") from error
+        raise UnsafePickleError(f"{path} was refused: {one_line(error)}") from error
     except OSError as error:
         if error.filename is not None:  # the file cannot be opened
             raise
@@ -231,12 +165,12 @@ def _unreadable(path: str | Path, error: Exception) -> UnsafePickleError:
     kind = foreign_kind(path)
     if kind is not None:
         return UnsafePickleError(f"{path} is {kind}")
-    return UnsafePickleError(
-        f"{path} cannot be read ({type(error).__name__}: {_line(error)}): it is not whole, or of another kind; fetch "
-        "it again"
-    )
+    reason = f"{type(error).__name__}: {one_line(error)}"
+    return UnsafePickleError(f"{path} cannot be read ({reason}): it is not whole, or of another kind; fetch it again")
 
 
-def _line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
     """The message in one line: names in a broken file may hold line breaks."""
-    return " ".join(str(error).split())
+    if isinstance(error, MemoryError):
+        return "there is not enough memory for it"
+    return " ".join(str(error).split()) or type(error).__name__

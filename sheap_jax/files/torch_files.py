@@ -5,14 +5,29 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from sheap_jax.files.safe_pickle import Unpickler, UnsafePickleError, guarded, load_old_torch
+from sheap_jax.files.archives import open_archive
+from sheap_jax.files.regular import budget_of, file_size, open_regular
+from sheap_jax.files.resolving import Resolver, StandIn
+from sheap_jax.files.safe_pickle import Unpickler, UnsafePickleError, guarded, load_old_torch, values_of
 
 
-class _ScriptObject:
+class _ScriptObject(StandIn):
     """Stand-in for any module of a TorchScript archive: its attributes, without its code."""
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.state = state
+    def make(self, resolver: Resolver) -> Any:
+        if type(self.state) is not dict:
+            raise ValueError("a module without a table of attributes")
+        return resolver(self.state)
+
+
+class _TypedList(StandIn):
+    """TorchScript's typed lists are the lists they are made of."""
+
+    def __init__(self, value: Any, *_: Any) -> None:
+        self.value = value
+
+    def make(self, resolver: Resolver) -> Any:
+        return resolver(self.value)
 
 
 class _ScriptUnpickler(Unpickler):
@@ -24,13 +39,8 @@ class _ScriptUnpickler(Unpickler):
         if module == "torch.jit._pickle":
             typed = {"build_intlist", "build_doublelist", "build_boollist", "build_tensorlist", "restore_type_tag"}
             if name in typed:
-                return _first
+                return _TypedList
         return super().find_class(module, name)
-
-
-def _first(value: Any, *_: Any) -> Any:
-    """TorchScript's typed lists are the lists they are made of."""
-    return value
 
 
 def load_torch(path: str | Path) -> Any:
@@ -43,27 +53,31 @@ def load_torch(path: str | Path) -> Any:
     """
 
     def read() -> Any:
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                return _read_zip(archive)
-        with open(path, "rb") as stream:
-            if stream.read(2) == b"PK":
+        with open_regular(path) as stream:
+            size, start = file_size(stream), stream.read(2)
+            stream.seek(0)
+            if zipfile.is_zipfile(stream):
+                stream.seek(0)
+                with open_archive(stream) as archive:
+                    return _read_zip(archive, size)
+            if start == b"PK":
                 raise zipfile.BadZipFile("the archive has no end")
             stream.seek(0)
-            return load_old_torch(stream)
+            return values_of(load_old_torch(stream), size=size)
 
     return guarded(path, read)
 
 
 def is_torchscript(path: str | Path) -> bool:
     """Whether a file is an archive of torch.jit.save."""
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return any(name.count("/") == 1 and name.endswith("/constants.pkl") for name in archive.namelist())
+    with open_regular(path) as stream:
+        if not zipfile.is_zipfile(stream):
+            return False
+        with zipfile.ZipFile(stream) as archive:
+            return any(name.count("/") == 1 and name.endswith("/constants.pkl") for name in archive.namelist())
 
 
-def _read_zip(archive: zipfile.ZipFile) -> Any:
+def _read_zip(archive: zipfile.ZipFile, size: int) -> Any:
     """The content of `data.pkl` in either kind of archive. Constants of a frozen module have numbers for names."""
     programs = [name for name in archive.namelist() if name.count("/") == 1 and name.endswith("/data.pkl")]
     if len(programs) != 1:
@@ -71,24 +85,24 @@ def _read_zip(archive: zipfile.ZipFile) -> Any:
     program = programs[0]
     folder = program.removesuffix("data.pkl")
     scripted = f"{folder}constants.pkl" in archive.namelist()
-    kind = _ScriptUnpickler if scripted else Unpickler
+    kind, resolver = _ScriptUnpickler if scripted else Unpickler, Resolver(budget_of(size))
 
     def load(part: str) -> Any:
         stream = io.BytesIO(archive.read(f"{folder}{part}.pkl"))
-        return kind(stream, read=lambda key: archive.read(f"{folder}{part}/{key}")).load()
+        return resolver(kind(stream, storage=lambda key: archive.read(f"{folder}{part}/{key}")).load())
 
     content = load("data")
     if not scripted:
         return content
-    return {"constants": dict(enumerate(load("constants")))} | _attributes(content)
+    done: dict[int, Any] = {}
+    return {"constants": dict(enumerate(load("constants")))} | _attributes(content, done)
 
 
-def _attributes(value: Any) -> Any:
-    """Script objects as dicts of their attributes."""
-    if isinstance(value, _ScriptObject):
-        return {name: _attributes(item) for name, item in value.state.items()}
-    if isinstance(value, (list, tuple)):
-        return dict(enumerate(_attributes(item) for item in value))
-    if isinstance(value, dict):
-        return {name: _attributes(item) for name, item in value.items()}
-    return value
+def _attributes(value: Any, done: dict[int, Any]) -> Any:
+    """Script objects as dicts of their attributes; `done` holds those that occur again."""
+    if not isinstance(value, (list, tuple, dict)):
+        return value
+    if id(value) not in done:
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        done[id(value)] = {name: _attributes(item, done) for name, item in items}
+    return done[id(value)]

@@ -22,6 +22,8 @@ from sheap_jax.data.folders import check_writable
 from sheap_jax.data.photographs import read_photograph
 from sheap_jax.data.prepare.clips import VIDEO_SUFFIXES, PrepareError
 from sheap_jax.data.prepare.landmarks import MOST_FACES
+from sheap_jax.files.array_files import read_npz
+from sheap_jax.files.array_shapes import check_arrays
 from sheap_jax.files.whole_file import whole_file
 from sheap_jax.inference.crops import add_face_options, largest_face, open_finder
 from sheap_jax.inference.faces import FaceFinder
@@ -36,6 +38,23 @@ from sheap_jax.types import HeadParams, LocalSurfels, Prototypes
 
 FORMAT_VERSION = 1
 ERRORS = (PrepareError, OSError, RuntimeError, ValueError)  # that the command lines turn into one line
+
+
+_AXES = {
+    "parent_face": "whole n",
+    "barycentric": "number n 3",
+    "offset": "number n 3",
+    "scale": "number n 3",
+    "rotation": "number n 4",
+    "albedo": "number n 3",
+    "opacity": "number n",
+    "light": "number 9 3",
+    "shape": "number s",
+    "expression": "number e",
+    "rotations": "number j 3",
+    "translation": "number 3",
+    "morphable": "text",
+}
 
 
 @flax.struct.dataclass
@@ -132,15 +151,11 @@ def load_avatar(path: str | Path) -> RiggedSurfels:
     Raises FileNotFoundError; ValueError if the file is damaged, of another format, or lacks an array.
     """
     path = Path(path)
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {key: jnp.asarray(file[key]) if file[key].dtype.kind != "U" else file[key] for key in file.files}
-    except FileNotFoundError:
-        raise
-    except Exception as error:  # zip, zlib and NumPy raise various errors on damaged files
-        raise ValueError(f"{path} is damaged or no avatar (.npz): {error}") from error
-    if int(arrays.get("format_version", 0)) != FORMAT_VERSION:
+    found = read_npz(path, kind="avatar (.npz)", way_out="make it again with sheap avatar")
+    if found.get("format_version", np.array(0)).tolist() != FORMAT_VERSION:
         raise ValueError(f"{path} is no avatar of format {FORMAT_VERSION}: make it with `sheap avatar`")
+    check_arrays(path, found, _AXES, way_out="make the avatar again")
+    arrays = {key: jnp.asarray(value) if value.dtype.kind in "biuf" else value for key, value in found.items()}
     try:
         return RiggedSurfels(
             parent_face=arrays["parent_face"],

@@ -11,11 +11,26 @@ from jaxtyping import Float, Int, UInt8
 from sheap_jax.cropping import CropBox, crop_image
 from sheap_jax.data.prepare.clips import DEFAULT_RATE
 from sheap_jax.data.prepare.video import FrameReader, SameSize
+from sheap_jax.files.array_files import read_npz
+from sheap_jax.files.array_shapes import check_arrays
 from sheap_jax.inference.faces import FaceFinder
 from sheap_jax.inference.inputs import Failure, find_inputs
 from sheap_jax.inference.pipeline import Prediction, predict_clips
 from sheap_jax.inference.predictor import Predictor
 from sheap_jax.types import HeadParams
+
+_MOST_FRAMES = 10**7  # days of video
+_AXES = {
+    "expression": "number n e",
+    "shape": "number m s",
+    "rotations": "number r j 3",
+    "translation": "number t 3",
+    "track": "number k",
+    "frame": "number l",
+    "frames": "number",
+    "rate": "number",
+    "times": "number x",
+}  # lengths are compared later, by name
 
 
 class Driving(NamedTuple):
@@ -56,16 +71,11 @@ def load_driving(path: str | Path, *, track: int = 0) -> Driving:
     times do not ascend, or nobody has this `track`.
     """
     wanted = (*HeadParams._fields, "track", "frame", "frames", "rate", "times")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {key: file[key] for key in wanted if key in file.files}
-    except FileNotFoundError:
-        raise
-    except Exception as error:  # zip, zlib and NumPy raise various errors on damaged files
-        raise ValueError(f"{path} is damaged or no .npz: {error}") from error
+    arrays = read_npz(path, wanted, way_out="make it again with sheap predict --save params")
     missing = {"expression", "rotations", "translation"} - arrays.keys()
     if missing:
         raise ValueError(f"{path} lacks {', '.join(sorted(missing))}: sheap predict --save params writes such a file")
+    check_arrays(path, arrays, _AXES, way_out="make it again with sheap predict --save params")
     rate = float(arrays.pop("rate", 0.0)) or DEFAULT_RATE
     frames, times = int(arrays.pop("frames", 0)), arrays.pop("times", None)
     count = len(arrays["expression"])
@@ -83,6 +93,8 @@ def load_driving(path: str | Path, *, track: int = 0) -> Driving:
     if frame[0] < 0 or np.any(np.diff(frame) <= 0):
         raise ValueError(f"{path}: frame must ascend from 0 or more within a track")
     frames = max(frames if times is None else times.size - 1, int(frame[-1]) + 1)
+    if frames > _MOST_FRAMES:
+        raise ValueError(f"{path} states {frames} frames, at most {_MOST_FRAMES} are read")
     if times is None:
         times = np.arange(frames + 1) / rate
     if times.shape != (frames + 1,) or not np.isfinite(times).all() or np.any(np.diff(times) <= 0):

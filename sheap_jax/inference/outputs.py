@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sheap_jax.data.folders import folder_below
 from sheap_jax.evaluation.predictions import HeadGeometry
 from sheap_jax.files.mesh_files import MeshFile, TextureChart, glb_bytes, ply_bytes, write_obj
 from sheap_jax.inference import head_geometry, overlays
@@ -29,9 +30,10 @@ def write_outputs(output: Path, model: MorphableModel, prediction: Prediction, k
     Files are made in a folder aside and moved once all are there; until then the old ones stay. Files that are not
     `is_output` always stay.
 
-    Raises OSError if something cannot be written, PrepareError if the clip cannot be read again for its pictures.
+    Raises OSError if something cannot be written, ValueError if the folder would lie outside `output`, PrepareError if
+    the clip cannot be read again for its pictures.
     """
-    folder = output / prediction.footage.clip.name
+    folder = folder_below(output, prediction.footage.clip.name)
     folder.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder))
     try:

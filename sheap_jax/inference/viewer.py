@@ -10,6 +10,7 @@ Serves http://127.0.0.1:8080; --host 0.0.0.0 opens it to the network. Needs vise
 import argparse
 import contextlib
 import io
+import re
 import sys
 import tempfile
 import threading
@@ -32,6 +33,7 @@ from sheap_jax.morphable.model import mean_params
 CLAY = (140, 184, 217)
 CAMERA = (0.0, 0.0, 72.0)  # centimetres, in front of the face
 FIELD_OF_VIEW = 0.5  # radians
+PATIENCE = 30.0  # seconds that a page has to answer
 
 
 MakeAvatar = Callable[[Path], RiggedSurfels]  # from a photograph; one of ERRORS if there is no face
@@ -50,11 +52,11 @@ class Viewer:
         port: int = 8080,
     ):
         """Serves at once, at the next free port if `port` is taken. `make_avatar` is for photos that are uploaded."""
-        import viser
+        from sheap_jax.inference.viewer_server import LocalServer
 
         self.model, self.rigged = model, None
-        self._moved = threading.Event()
-        self.server = viser.ViserServer(host=host, port=port, label="SHeaP", verbose=False)
+        self._moved, self._reading = threading.Event(), threading.Lock()
+        self.server = LocalServer(host, port, label="SHeaP", verbose=False)
         self.server.gui.configure_theme(control_layout="fixed", show_logo=False, show_share_button=False)
         self.server.scene.set_up_direction("+y")
         camera = self.server.initial_camera
@@ -89,17 +91,20 @@ class Viewer:
         self.splats.visible = self.controls.surfels.value
 
     def run(self) -> None:
-        """Draw until the program ends."""
+        """Draw until the program ends. What one page sends wrong is said, and does not end it for the others."""
         while True:
             self._moved.wait()
             self._moved.clear()
-            self.draw()
+            try:
+                self.draw()
+            except Exception as error:
+                print(f"not drawn: {type(error).__name__}: {error}", file=sys.stderr)
 
     def screenshot(self, client: Any, *, height: int = 720, width: int = 720) -> bytes:
         """What a browser shows, as PNG."""
         import cv2
 
-        pixels = client.get_render(height=height, width=width, transport_format="png")
+        pixels = client.get_render(height=height, width=width, transport_format="png", timeout=PATIENCE)
         return cv2.imencode(".png", cv2.cvtColor(pixels, cv2.COLOR_RGBA2BGRA))[1].tobytes()
 
     def _add_buttons(self, make_avatar: MakeAvatar | None) -> None:
@@ -113,13 +118,35 @@ class Viewer:
         client.send_file_download("head.png", self.screenshot(client))
 
     def _load_photo(self, client: Any, file: Any, make_avatar: MakeAvatar) -> None:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / Path(file.name).name
-            path.write_bytes(file.content)
-            try:
+        """Show the person of an uploaded photograph; one at a time, each takes much memory."""
+        name = file_name(file.name)
+        if not self._reading.acquire(blocking=False):
+            client.add_notification(name, "Another photograph is being read: try it again in a moment.", color="red")
+            return
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / name
+                path.write_bytes(file.content)
                 self.show_avatar(make_avatar(path))
-            except ERRORS as error:
-                client.add_notification(path.name, str(error), color="red")
+        except ERRORS as error:
+            client.add_notification(name, without_folders(str(error)), color="red")
+        except Exception as error:
+            print(f"{name}: {type(error).__name__}: {error}", file=sys.stderr)
+            client.add_notification(name, "It cannot be read; the terminal of the viewer says why.", color="red")
+        finally:
+            self._reading.release()
+
+
+def file_name(name: str) -> str:
+    """A name that others gave to a file, as one that can be written: a folder in it is left out."""
+    last = str(name).replace("\\", "/").rpartition("/")[2]
+    kept = "".join(letter for letter in last if letter.isprintable()).lstrip(".")[-100:]
+    return kept or "photo"
+
+
+def without_folders(text: str) -> str:
+    """A message for the page: files of this machine by their names alone."""
+    return re.sub(r"(?:[A-Za-z]:)?(?<![\w.])[\\/](?:[^\s'\":,;()\\/]+[\\/])*", "", text)
 
 
 def main(arguments: list[str]) -> None:

@@ -58,16 +58,16 @@ class Controls:
     def params(self) -> HeadParams:
         """The head that the sliders describe."""
         shape, expression = self._rest.shape.copy(), self._rest.expression.copy()
-        shape[: len(self._shape)] = [slider.value for slider in self._shape]
-        expression[: len(self._expression)] = [slider.value for slider in self._expression]
+        shape[: len(self._shape)] = [_value(slider) for slider in self._shape]
+        expression[: len(self._expression)] = [_value(slider) for slider in self._expression]
         rotations = np.zeros_like(self._rest.rotations)
         if self._jaw:
             jaw = self._model.joint_names.index("jaw")
-            rotations[jaw, : len(self._jaw)] = np.radians([slider.value for slider in self._jaw])
+            rotations[jaw, : len(self._jaw)] = np.radians([_value(slider) for slider in self._jaw])
         return HeadParams(*map(jnp.asarray, (shape, expression, rotations, np.zeros(3, np.float32))))
 
     def light(self) -> LightChange:
-        return LightChange(*(jnp.float32(slider.value) for slider in self._light))
+        return LightChange(*(jnp.float32(_value(slider)) for slider in self._light))
 
     def _neutral(self) -> HeadParams:
         return jax.tree.map(np.zeros_like, self._rest)._replace(shape=self.params().shape)
@@ -82,3 +82,11 @@ class Controls:
     def _watch(self, control: Any) -> Any:
         control.on_update(lambda _: self._moved())
         return control
+
+
+def _value(slider: Any) -> float:
+    """Where a slider stands, within its ends: a page can send anything for it."""
+    value = slider.value
+    if not isinstance(value, (int, float)) or not np.isfinite(value):
+        return float(np.clip(0.0, slider.min, slider.max))
+    return float(np.clip(value, slider.min, slider.max))

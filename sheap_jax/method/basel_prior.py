@@ -5,11 +5,11 @@ The archive is a folder with one JSON file per fitted photograph, `parameters/*.
 components: they are fitted here.
 """
 
-import json
 from pathlib import Path
 
 import numpy as np
 
+from sheap_jax.files.json_files import read_json
 from sheap_jax.method.lighting import HARMONICS, LightPrior, fit_light_prior
 
 
@@ -30,8 +30,8 @@ def load_basel_prior(folder: str | Path, components: int) -> LightPrior:
 def _read_coefficients(file: Path) -> np.ndarray:
     """Harmonics [9, 3] of one parameter file."""
     try:
-        values = np.asarray(json.loads(file.read_text())["environmentMap"]["coefficients"], np.float64)
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
+        values = np.asarray(read_json(file)["environmentMap"]["coefficients"], np.float64)
+    except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{file}: no readable environmentMap.coefficients ({error}); unpack the archive again"
         ) from error

@@ -10,7 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from sheap_jax.files.file_kinds import check_npz_output, foreign_kind
+from sheap_jax.files.array_files import read_npz
+from sheap_jax.files.file_kinds import check_npz_output
+from sheap_jax.files.json_files import parse_json
 from sheap_jax.files.whole_file import whole_file
 
 FORMAT_VERSION = 1
@@ -56,18 +58,14 @@ def load_weights(path: str | Path, *networks: str, arrays: bool = True) -> Netwo
             f"the weights {path} do not exist: make them with sheap convert "
             f"{' or '.join(networks)} IN {path}, or leave the path empty to do without"
         )
-    kind = foreign_kind(path)
-    if kind is not None:
-        raise ValueError(f"{path} is {kind}")
+    how, kind = f"make it with sheap convert {' or '.join(networks)} IN OUT.npz", "converted weights"
+    found = read_npz(path, None if arrays else [_METADATA], kind=kind, way_out=how)
     try:
-        with np.load(path, allow_pickle=False) as file:
-            metadata = json.loads(str(file[_METADATA]))
-            version, network, architecture = (metadata[key] for key in ("format_version", "network", "architecture"))
-            names = [name for name in file.files if name != _METADATA] if arrays else []
-            params = unflatten({name: file[name] for name in names})
-    except Exception as error:  # zip, zlib, JSON and NumPy raise various errors on damaged files
-        how = f"make it with sheap convert {' or '.join(networks)} IN OUT.npz"
-        raise ValueError(f"{path} is damaged or no converted weights ({error}): {how}") from error
+        metadata = parse_json(str(found.pop(_METADATA)))
+        version, network, architecture = (metadata[key] for key in ("format_version", "network", "architecture"))
+        params = unflatten(found)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ValueError(f"{path} is damaged or no {kind} ({error}): {how}") from error
     if version != FORMAT_VERSION:
         raise ValueError(f"{path} has format {version}, not {FORMAT_VERSION}: convert it again")
     if network not in networks:

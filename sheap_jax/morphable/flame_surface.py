@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 
 from sheap_jax.files.file_kinds import foreign_kind
 from sheap_jax.files.mesh_files import NO_UV, TextureChart, parse_obj
+from sheap_jax.files.regular import open_regular, read_whole
 from sheap_jax.morphable.flame_files import NAMES, read_content, unexpected
 
 EYELID_NAMES = ("eyelid_right", "eyelid_left")  # channels of eyelids.pt
@@ -25,7 +26,7 @@ def read_uv(path: Path | None, faces: Int[np.ndarray, "f 3"]) -> TextureChart:
     """
     if path is None:
         return TextureChart(np.zeros((0, 2)), np.zeros((0, 3), np.int64))
-    with open(path, "rb") as stream:
+    with open_regular(path) as stream:
         binary = b"\0" in stream.read(4096)
     chart = _read_space(path, faces) if binary else _read_template(path, faces)
     if not np.isfinite(chart.uv).all():
@@ -47,7 +48,7 @@ def _read_space(path: Path, faces: Int[np.ndarray, "f 3"]) -> TextureChart:
 
 def _read_template(path: Path, faces: Int[np.ndarray, "f 3"]) -> TextureChart:
     try:
-        mesh = parse_obj(path.read_text(encoding="utf-8", errors="replace"), with_uv=True)
+        mesh = parse_obj(read_whole(path).decode("utf-8", errors="replace"), with_uv=True)
     except ValueError as error:
         raise ValueError(f"{path}, {error}") from error
     if not mesh.polygons:

@@ -5,15 +5,17 @@ The model (github.com/ICT-VGL/ICT-FaceKit, USC Institute for Creative Technologi
 topology, beside `vertex_indices.json`. Lengths are centimetres; +x the subject's left, +y up, +z out of the face.
 """
 
-import json
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float32, Int32
 from tqdm import tqdm
 
+from sheap_jax.files.array_files import read_npz as read_arrays
+from sheap_jax.files.json_files import read_json
 from sheap_jax.files.mesh_files import ObjMesh, parse_obj, triangle_fans
+from sheap_jax.files.regular import read_whole
 
 # First vertex and first polygon after each part, from the topology table in ICT-FaceKit's README. The parts after the
 # eyeballs (tear film, eye occlusion, lashes) are shells for renderers and are left out.
@@ -66,13 +68,13 @@ def read_source(path: str | Path) -> IctSource:
 
 def read_npz(path: Path) -> IctSource:
     """Read the arrays from an `.npz` (keys vertices, faces, uv, uv_faces, the two bases, names, landmark68)."""
-    with np.load(path, allow_pickle=False) as arrays:
-        wanted = ("vertices", "faces", "uv", "uv_faces", "identity_basis", "expression_basis", "expression_names")
-        missing = [key for key in (*wanted, "landmark68") if key not in arrays.files]
-        if missing:
-            raise ValueError(f"{path} is not an ICT face model: it lacks {', '.join(missing)}")
-        values = {key: arrays[key] for key in wanted}
-        landmarks = arrays["landmark68"]
+    arrays = read_arrays(path, way_out="give a clone of https://github.com/ICT-VGL/ICT-FaceKit")
+    wanted = ("vertices", "faces", "uv", "uv_faces", "identity_basis", "expression_basis", "expression_names")
+    missing = [key for key in (*wanted, "landmark68") if key not in arrays]
+    if missing:
+        raise ValueError(f"{path} is not an ICT face model: it lacks {', '.join(missing)}")
+    values: dict[str, Any] = {key: arrays[key] for key in wanted}
+    landmarks = arrays["landmark68"]
     names = tuple(str(name) for name in values.pop("expression_names"))
     return IctSource(**values, expression_names=names, landmarks=landmarks)
 
@@ -84,8 +86,10 @@ def read_checkout(path: Path) -> IctSource:
         if not (folder / name).exists():
             raise FileNotFoundError(f"{folder / name} is missing: {path} is not a complete clone of ICT-FaceKit")
     neutral = _read_obj(folder / "generic_neutral_mesh.obj", with_faces=True)
-    indices = json.loads((folder / "vertex_indices.json").read_text())
-    expressions = tuple(indices["expressions"])
+    indices = read_json(folder / "vertex_indices.json")
+    if not isinstance(indices, dict) or not {"expressions", "idx_to_landmark_verts"} <= set(indices):
+        raise ValueError(f"{folder / 'vertex_indices.json'} lacks the expressions or landmarks: clone it again")
+    expressions = tuple(map(str, indices["expressions"]))
     identities = sorted(folder.glob("identity[0-9][0-9][0-9].obj"))
     meshes = [*identities, *(folder / f"{name}.obj" for name in expressions)]
     files = tqdm(meshes, desc="reading OBJ", unit="file")
@@ -107,7 +111,7 @@ def _read_obj(path: Path, *, with_faces: bool = False) -> ObjMesh:
     if not path.exists():
         raise FileNotFoundError(f"{path} is missing: the clone of ICT-FaceKit is not complete")
     try:
-        mesh = parse_obj(path.read_text(), with_faces=with_faces, with_uv=with_faces)
+        mesh = parse_obj(read_whole(path).decode(errors="replace"), with_faces=with_faces, with_uv=with_faces)
     except ValueError as error:
         raise ValueError(f"{path} has broken vertices or faces ({error}): truncated?") from error
     if len(mesh.vertices) < NUM_VERTICES:

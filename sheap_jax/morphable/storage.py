@@ -7,11 +7,31 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 
-from sheap_jax.files.file_kinds import foreign_kind
+from sheap_jax.files.array_files import read_npz
+from sheap_jax.files.array_shapes import check_arrays
 from sheap_jax.files.whole_file import whole_file
 from sheap_jax.morphable.model import MorphableModel
 
 FORMAT_VERSION = 2  # 1 did not say whether joints follow the expression
+_AXES = {
+    "template": "number v 3",
+    "identity_basis": "number s v 3",
+    "expression_names": "text e",
+    "expression_basis": "number e v 3",
+    "pose_basis": "number p v 3",
+    "parents": "whole j",
+    "joint_names": "text j",
+    "joint_regressor": "number j v",
+    "skinning_weights": "number v j",
+    "faces": "whole f 3",
+    "uv": "number u 2",
+    "landmark_faces": "whole 68",
+    "landmark_barycentrics": "number 68 3",
+    "contour_faces": "whole r 17",
+    "contour_barycentrics": "number r 17 3",
+    "name": "text",
+    "joints_follow_expression": "whole",
+}
 _REGION = "region/"  # prefix of the arrays of `regions`
 
 
@@ -39,18 +59,13 @@ def load_model(path: str | os.PathLike[str]) -> MorphableModel:
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist: convert a model with sheap convert ict (or flame)")
-    kind = foreign_kind(path)
-    if kind is not None:
-        raise ValueError(f"{path} is {kind}")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {key: file[key] for key in file.files}
-    except Exception as error:  # zip, zlib and NumPy raise various errors on damaged files
-        raise ValueError(f"{path} is damaged or no .npz ({error}): convert the model again") from error
+    arrays = read_npz(path, way_out="convert the model again")
     _update(path, arrays)
     missing = [f.name for f in dataclasses.fields(MorphableModel) if f.name != "regions" and f.name not in arrays]
     if missing:
         raise ValueError(f"{path} lacks {', '.join(missing)}: convert the model again")
+    check_arrays(path, arrays, _AXES, way_out="convert the model again")
+    _check_indices(path, arrays)
     regions = {
         key.removeprefix(_REGION): jnp.asarray(arrays.pop(key)) for key in list(arrays) if key.startswith(_REGION)
     }
@@ -66,10 +81,25 @@ def load_model(path: str | os.PathLike[str]) -> MorphableModel:
     return model
 
 
+def _check_indices(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """ValueError if a face, landmark or joint names what is not there."""
+    limits = {
+        "faces": len(arrays["template"]),
+        "uv_faces": len(arrays["uv"]),
+        "landmark_faces": len(arrays["faces"]),
+        "contour_faces": len(arrays["faces"]),
+        "parents": len(arrays["parents"]),
+    }
+    for name, limit in limits.items():
+        least = -1 if name == "parents" else 0
+        if arrays[name].size and not least <= arrays[name].min() <= arrays[name].max() < limit:
+            raise ValueError(f"{path}: {name} names what is not among {limit}: convert the model again")
+
+
 def _update(path: Path, arrays: dict[str, np.ndarray]) -> None:
     """Bring the arrays of an older file to today's format, or raise ValueError."""
     version = arrays.pop("format_version", None)
-    if version is None or int(version) not in (1, FORMAT_VERSION):
+    if version is None or version.shape != () or version.dtype.kind not in "iu" or version not in (1, FORMAT_VERSION):
         raise ValueError(f"{path} is no morphable model of format {FORMAT_VERSION}: convert the model again")
     if int(version) == 1:
         if str(arrays.get("name")) == "flame":

@@ -263,3 +263,12 @@ def test_trials(shared_trials):
     # The second has half the columns: alike up to what lies between two of them.
     square, squeezed = (cv2.blur(frame.image, (9, 9)).astype(int) for frame in frames)
     assert np.abs(square - squeezed).mean() < 2
+
+
+def test_frames_of_more_pixels_than_are_read_are_refused_by_the_header(tmp_path, monkeypatch):
+    path = write_frames(tmp_path / "a.mkv", np.arange(3) / 25)
+    clip = Clip("a", "a", (path,), is_video=True)
+    assert len(list(FrameReader(clip))) == 3
+    monkeypatch.setattr("sheap_jax.data.prepare.decoding._MOST_PIXELS", WIDTH * HEIGHT - 1)
+    with pytest.raises(PrepareError, match=rf"states {WIDTH} x {HEIGHT} pixels, more than"):
+        list(FrameReader(clip))

@@ -66,11 +66,20 @@ def wide_jpeg() -> bytes:
     return cv2.imencode(".jpg", np.zeros((8, 12, 3), np.uint8))[1].tobytes()
 
 
+def jpeg_that_states(side: int) -> bytes:
+    """A small JPEG whose header asks for the memory of a large one."""
+    data = bytearray(cv2.imencode(".jpg", np.zeros((8, 8, 3), np.uint8))[1].tobytes())
+    start = data.index(b"\xff\xc0") + 5
+    data[start : start + 4] = side.to_bytes(2, "big") * 2
+    return bytes(data)
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
         ({"image": make_record("ann", "a0", 0).image[:60]}, "cannot be decoded"),
         ({"image": wide_jpeg()}, "12 x 8 pixels, crops must be square"),
+        ({"image": jpeg_that_states(60_000)}, "60000 pixels a side, at most 4096 are read"),
         ({"landmarks": np.full((68, 2), np.nan, np.float32)}, "not finite"),
         ({"weights": np.full(68, np.inf, np.float32)}, "not finite"),
     ],

@@ -13,6 +13,7 @@ import pytest
 from tiny_clips import make_record, make_records
 
 from sheap_jax.data import records as records_module
+from sheap_jax.data.manifest import remove_split
 from sheap_jax.data.records import ShardError, Split, decode_record, encode_record, write_split
 
 
@@ -242,6 +243,52 @@ def extend(path):
 def test_damaged_file_is_named_at_opening(folder, name, damage, words):
     damage(folder / name)
     with pytest.raises(ShardError, match=f"{name}.*{words}"):
+        Split(folder, "train")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[" * 100_000,
+        "[]",
+        "{}",
+        '{"splits": []}',
+        '{"splits": {"train": {"shards": [], "index": {}, "format_version": 1}}}',
+        '{"splits": {"train": {"shards": [{"file": "../x", "bytes": 1}], "index": {"file": "i", "bytes": 1}}}}',
+    ],
+)
+def test_what_is_no_manifest_is_refused_and_deletes_nothing(folder, content):
+    """A manifest names the files that its split loses: none may lie elsewhere."""
+    (folder / "manifest.json").write_text(content)
+    (folder.parent / "x").write_text("mine")
+    for use in (lambda: Split(folder, "train"), lambda: remove_split(folder, "train")):
+        with pytest.raises(ShardError, match=r"manifest\.json is (damaged|no manifest)"):
+            use()
+    assert (folder.parent / "x").exists()
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("identity", np.full(3, 99, np.int32), "differ in length"),
+        ("frame", np.zeros(9), "no whole numbers"),
+        ("identity_names", np.array(["ann"]), "does not list"),
+        ("clip", None, "clip"),
+    ],
+)
+def test_an_index_that_does_not_fit_is_named(folder, field, value, words):
+    with np.load(folder / "train-index.npz") as file:
+        arrays = {name: file[name] for name in file.files}
+    arrays[field] = value
+    if value is None:
+        del arrays[field]
+    elif field == "frame":
+        arrays[field] = np.zeros(len(arrays["identity"]))
+    np.savez(folder / "train-index.npz", **arrays)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["splits"]["train"]["index"]["bytes"] = (folder / "train-index.npz").stat().st_size
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ShardError, match=rf"index.*is damaged.*{words}"):
         Split(folder, "train")
 
 

@@ -121,7 +121,11 @@ def test_files_that_are_no_avatar_are_named(tmp_path):
     (tmp_path / "text.npz").write_text("no avatar")
     np.savez(tmp_path / "other.npz", parent_face=np.zeros(3))
     np.savez(tmp_path / "half.npz", format_version=1, offset=np.zeros((3, 3)))
-    for name, reason in {"text": "damaged", "other": "no avatar of format 1", "half": "lacks"}.items():
+    np.savez(tmp_path / "odd.npz", format_version=1, parent_face=np.zeros((3, 3)))
+    np.savez(tmp_path / "list.npz", format_version=[1, 1])
+    reasons = {"text": "is a text file", "other": "no avatar of format 1", "half": "lacks"}
+    reasons |= {"odd": "parent_face has shape", "list": "no avatar of format 1"}
+    for name, reason in reasons.items():
         with pytest.raises(ValueError, match=f"{name}.npz.*{reason}"):
             load_avatar(tmp_path / f"{name}.npz")
     with pytest.raises(FileNotFoundError, match=r"missing\.npz"):

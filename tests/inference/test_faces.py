@@ -130,7 +130,11 @@ def test_missing_and_damaged_files_of_faces_are_named(tmp_path):
             read(tmp_path)
     np.savez(tmp_path / "l.npz", sets=["p"], p_files=[b"a.jpg"], p_lmk68=np.zeros((1, 68, 2)))
     whole = (tmp_path / "l.npz").read_bytes()
-    for content, words in ((b"file,left", "is no .npz"), (whole[:-40], "is damaged"), (whole, "p_files must be")):
+    for content, words in (
+        (b"file,left", "is a text file"),
+        (whole[:-40], "is damaged"),
+        (whole, "p_files must be"),
+    ):
         (tmp_path / "l.npz").write_bytes(content)
         with pytest.raises(ValueError, match=rf"l\.npz.*{words}"):
             NpzLandmarks(tmp_path / "l.npz")

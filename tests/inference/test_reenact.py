@@ -47,6 +47,9 @@ def test_a_track_of_a_parameter_file_drives(tmp_path):
         ({"expression": np.full((5, 2), np.nan)}, "expression of frame 0 is not finite"),
         ({"track": np.full(5, 3)}, "nobody has the track 0"),
         ({"frame": np.array([0, 0, 4, 4, 2])}, "frame must ascend"),
+        ({"frames": np.array(2**50)}, "states 1125899906842624 frames"),
+        ({"expression": np.array(3.0)}, r"expression has shape \(\) of float64, expected \[n, e\] of numbers"),
+        ({"rate": np.array("fast")}, "rate has shape"),
         ({"times": np.array([0.0, 0.2, 0.1, 0.4])}, "times must be 4 ascending numbers"),
     ],
 )

@@ -108,3 +108,21 @@ def test_a_model_without_texture_coordinates(tmp_path):
     save_model(head.replace(uv_faces=head.uv_faces[:0]), tmp_path / "b.npz")
     with pytest.raises(ValueError, match=r"b\.npz: uv_faces has shape"):
         load_model(tmp_path / "b.npz")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"format_version": np.array([2, 2])}, "is no morphable model"),
+        ({"format_version": np.array("2")}, "is no morphable model"),
+        ({"parents": np.array("root")}, r"parents has shape \(\) of <U4, expected \[j\] of whole numbers"),
+        ({"joint_names": np.arange(3)}, "joint_names has shape"),
+        ({"template": np.zeros(3)}, r"template has shape \(3,\)"),
+        ({"faces": np.full((4, 3), 10**6)}, "faces names what is not among"),
+        ({"landmark_faces": np.full(68, -1)}, "landmark_faces names what is not among"),
+    ],
+)
+def test_arrays_of_another_kind_are_named(stored, tmp_path, changes, words):
+    path = _rewritten(stored, tmp_path, lambda arrays: arrays.update(changes))
+    with pytest.raises(ValueError, match=rf"changed\.npz.* {words}.*convert the model again"):
+        load_model(path)

@@ -7,6 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float32, Int32
 
+from sheap_jax.files.array_files import read_npz
+
 LANDMARKS_7 = (36, 39, 42, 45, 33, 48, 54)  # of the 68: eye corners, base of the nose, mouth corners (NoW order)
 
 
@@ -37,11 +39,11 @@ def load_truth(directory: str | os.PathLike[str], split: str) -> Truth:
     path = truth_path(directory, split)
     if not path.exists():
         raise FileNotFoundError(f"{path}: no ground truth; generate with {split!r} in EmbeddedData.truth_splits")
-    with np.load(path) as data:
-        missing = set(Truth._fields) - set(data.files)
-        if missing:
-            raise ValueError(f"{path} lacks {sorted(missing)}: generate the data set again")
-        return Truth(**{name: data[name] for name in Truth._fields})
+    data = read_npz(path, Truth._fields, way_out="generate the data set again")
+    missing = set(Truth._fields) - set(data)
+    if missing:
+        raise ValueError(f"{path} lacks {sorted(missing)}: generate the data set again")
+    return Truth(**data)
 
 
 def save_truth(directory: Path, split: str, truth: Truth) -> None:

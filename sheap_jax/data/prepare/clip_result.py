@@ -19,6 +19,8 @@ from sheap_jax.data.prepare.clips import Clip, PrepareError
 from sheap_jax.data.prepare.convert import ConvertedClip, convert_clip
 from sheap_jax.data.prepare.landmarks import LandmarkSource
 from sheap_jax.data.prepare.quality import Quality
+from sheap_jax.files.json_files import read_json
+from sheap_jax.files.regular import read_whole
 from sheap_jax.files.whole_file import whole_file
 
 RULES_VERSION = 2  # of what makes records of a clip: with another one, clips are converted again
@@ -103,8 +105,8 @@ def load_status(clip: Clip, conversion: ClipConversion) -> Status | None:
 def load_row(clip: Clip, conversion: ClipConversion) -> dict[str, Any] | None:
     """Everything stored about a clip: where it and the crops of its frames come from. None if there is nothing."""
     try:
-        return json.loads(_path(clip, conversion, ".json").read_text())
-    except (FileNotFoundError, json.JSONDecodeError):
+        return read_json(_path(clip, conversion, ".json"))
+    except (FileNotFoundError, ValueError):
         return None
 
 
@@ -116,7 +118,7 @@ def load_records(clip: Clip, status: Status, conversion: ClipConversion) -> list
     """
     path = _path(clip, conversion, ".part")
     try:
-        part = path.read_bytes()
+        part = read_whole(path)
         if hashlib.sha256(part).hexdigest() != status.part:
             raise ShardError("wrong checksum")
         return [decode_record(message) for message in msgpack.unpackb(part)]

@@ -11,9 +11,11 @@ from jaxtyping import UInt8
 from sheap_jax.data.photographs import over_black
 from sheap_jax.data.prepare.clips import DEFAULT_RATE, PrepareError
 from sheap_jax.data.prepare.truncation import ends_in_zeros, missing_bytes
+from sheap_jax.files.regular import why_not_regular
 
 _STATES_LENGTH = ("mov", "matroska", "avi")  # formats whose header states a length; elsewhere it is a guess
 _RESTART = 1.0  # seconds that a stamp must lie behind the one before to mean that the clock was set back
+_MOST_PIXELS = 2**26  # of a frame: twice those of 8K
 _MAX_ASPECT = 4.0  # of a pixel; wide-screen formats go up to 2.2
 _BAD_SHARE = 0.05  # packets that may fail to decode
 _SAME_SHAPE = 0.02  # relative change of the aspect ratio up to which it is the same picture in another size
@@ -107,6 +109,9 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
     from av.error import FFmpegError
     from av.stream import Disposition
 
+    reason = why_not_regular(path)
+    if reason is not None:
+        raise PrepareError(reason)
     if path.is_file() and not path.stat().st_size:
         raise PrepareError("is empty: 0 bytes")
     try:
@@ -129,6 +134,11 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
             raise PrepareError("is a picture, not a video: give it the suffix of one")
         if stream.codec_context is None:
             raise PrepareError("is of a codec that cannot be decoded here: convert it to H.264")
+        picture: Any = stream.codec_context
+        if picture.width * picture.height > _MOST_PIXELS:
+            size = f"{picture.width} x {picture.height} pixels"
+            raise PrepareError(f"states {size}, more than {_MOST_PIXELS // 10**6} million: scale it down")
+        stream.codec_context.options = {"max_pixels": str(_MOST_PIXELS)}  # sizes may change later
         stream.codec_context.thread_type = "AUTO"
         yield container, stream
 

@@ -13,6 +13,7 @@ from sheap_jax.data.manifest import fingerprint
 from sheap_jax.data.prepare.clips import Clip, PrepareError
 from sheap_jax.data.prepare.face_files import entry_of, path_key, read_arrays
 from sheap_jax.data.prepare.face_search import FaceSearch
+from sheap_jax.files.regular import why_not_regular
 
 # Vertices of MediaPipe's 478-point mesh for each iBUG landmark: the mean of the pair. The jaw points are fixed places
 # on the mesh, not the visible outline.
@@ -142,6 +143,9 @@ class FaceLandmarker:
         """
         if not model.exists():
             raise ValueError(f"{model} does not exist: download face_landmarker.task from MediaPipe's model page")
+        reason = why_not_regular(model)
+        if reason is not None:
+            raise ValueError(f"{model} {reason}")
         try:
             import mediapipe
             from mediapipe.tasks.python import BaseOptions, vision

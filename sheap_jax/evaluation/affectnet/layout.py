@@ -7,7 +7,6 @@
 Both have 68 landmarks in pixels of the image: x1, y1, x2, y2 ... , in the tables with semicolons between.
 """
 
-import csv
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -15,10 +14,14 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
+from sheap_jax.files.array_files import read_npy
+from sheap_jax.files.tables import read_table
+
 CLASSES = ("neutral", "happy", "sad", "surprise", "fear", "disgust", "anger", "contempt")  # 0-7; others are dropped
 NO_VALUE = -2.0  # valence or arousal that nobody gave
 FOLDERS = {"train": "train_set", "validation": "val_set"}
 TABLES = {"train": "training.csv", "validation": "validation.csv"}
+COLUMNS = ("subDirectory_filePath", "facial_landmarks", "expression", "valence", "arousal")
 IMAGES = "Manually_Annotated_Images"
 
 
@@ -80,22 +83,20 @@ def _rows_of_folder(folder: Path) -> Iterator[_Row]:
         for name in ("exp", "val", "aro", "lnd"):
             file = Path(f"{stem}_{name}.npy")
             try:
-                values[name] = np.load(file, allow_pickle=False).astype(np.float64)  # some are text
-            except (ValueError, EOFError) as error:
+                values[name] = read_npy(file).astype(np.float64)  # some are text
+            except ValueError as error:
                 raise ValueError(f"{file} cannot be read ({error}): damaged?") from error
         yield _row(path, values["lnd"].ravel(), values["exp"].item(), values["val"].item(), values["aro"].item())
 
 
 def _rows_of_table(table: Path, images: Path) -> Iterator[_Row]:
-    with open(table, newline="") as stream:
-        for number, row in enumerate(csv.DictReader(stream), 2):
-            try:
-                points = np.array(row["facial_landmarks"].split(";"), np.float64)
-                expression, valence, arousal = (float(row[name]) for name in ("expression", "valence", "arousal"))
-                path = images / row["subDirectory_filePath"]
-            except (KeyError, ValueError, TypeError, AttributeError) as error:
-                raise ValueError(f"{table}, line {number}: {error!r}") from error
-            yield _row(path, points, expression, valence, arousal)
+    for row in read_table(table, columns=[name.lower() for name in COLUMNS]):
+        try:
+            points = np.array(row.cells["facial_landmarks"].split(";"), np.float64)
+            expression, valence, arousal = (row.number(name) for name in ("expression", "valence", "arousal"))
+        except ValueError as error:
+            raise ValueError(f"{table}, line {row.line}: {error}") from error
+        yield _row(images / row.cells["subdirectory_filepath"], points, expression, valence, arousal)
 
 
 def _row(path: Path, points: Float[np.ndarray, "136"], expression: float, valence: float, arousal: float) -> _Row:

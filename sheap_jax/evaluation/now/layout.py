@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from sheap_jax.evaluation.geometry_scores import Scan
 from sheap_jax.evaluation.scans import load_scan
+from sheap_jax.files.regular import read_whole
 
 RELEASE = Path("NoW_Dataset/final_release_version")
 CHALLENGES = {
@@ -75,7 +76,8 @@ class NowFolder:
         path = self.directory / f"imagepaths{split}.txt"
         if not path.exists():
             raise FileNotFoundError(f"{path} is not there: {directory} should be the folder of the NoW benchmark")
-        self.images = [_parse(line, path) for line in path.read_text().splitlines() if line.strip()]
+        lines = read_whole(path).decode(errors="replace").splitlines()
+        self.images = [_parse(line, path) for line in lines if line.strip()]
         if not self.images:
             raise ValueError(f"{path} lists no image")
 

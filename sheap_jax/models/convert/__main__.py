@@ -13,6 +13,7 @@ from pathlib import Path
 
 from sheap_jax import command_line
 from sheap_jax.files.file_kinds import check_npz_output
+from sheap_jax.files.regular import why_not_regular
 from sheap_jax.files.torch_files import is_torchscript
 from sheap_jax.models.convert.dinov2 import convert_dinov2
 from sheap_jax.models.convert.farl import convert_farl
@@ -84,10 +85,12 @@ def convert(network: str, source: Path, output: Path, *, vgg: Path | None) -> Co
 
 
 def _check_sources(network: str, *paths: Path | None) -> None:
-    """FileNotFoundError, with where they come from, if files are not there."""
+    """FileNotFoundError, with where they come from, if files are not there; ValueError for what is no file."""
     for path in paths:
         if path is not None and not path.exists():
             raise FileNotFoundError(f"{path} does not exist. Fetch it from its owner: {SOURCES[network]}")
+        if path is not None and not path.is_dir() and (reason := why_not_regular(path)) is not None:
+            raise ValueError(f"{path} {reason}")
 
 
 def _hint(network: str, source: Path, tensors: Tensors) -> str:

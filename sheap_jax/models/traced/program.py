@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Shaped
 
-from sheap_jax.files.file_kinds import foreign_kind
+from sheap_jax.files.array_files import read_npz
+from sheap_jax.files.json_files import parse_json
 from sheap_jax.files.whole_file import whole_file
 
 FORMAT_VERSION = 1
@@ -112,13 +113,11 @@ def load_program(path: str | Path) -> tuple[Program, ProgramWeights, dict[str, A
       ValueError: the file is another one or damaged; the message names it.
     """
     path = Path(path)
-    kind = foreign_kind(path)
-    if kind is not None:
-        raise ValueError(f"{path} is {kind}")
+    kind, how = "converted release", "convert it again"
+    arrays = read_npz(path, kind=kind, way_out=how)
     try:
-        with np.load(path, allow_pickle=False) as file:
-            content = json.loads(str(file[_METADATA]))
-            weights = {name.removeprefix(_WEIGHT): file[name] for name in file.files if name != _METADATA}
+        content = parse_json(str(arrays.pop(_METADATA)))
+        weights = {name.removeprefix(_WEIGHT): array for name, array in arrays.items()}
         version = content["format_version"]
         steps = [
             ProgramStep(operation, {k: _argument(v) for k, v in arguments.items()}, tuple(results))
@@ -126,10 +125,8 @@ def load_program(path: str | Path) -> tuple[Program, ProgramWeights, dict[str, A
         ]
         outputs = {name: _argument(value) for name, value in content["outputs"].items()}
         facts = content["facts"]
-    except FileNotFoundError:
-        raise
-    except Exception as error:  # zip, zlib, JSON and NumPy raise various errors on damaged files
-        raise ValueError(f"{path} is damaged or no converted release ({error}): convert it again") from error
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged or no {kind} ({error}): {how}") from error
     if version != FORMAT_VERSION:
         raise ValueError(f"{path} has format {version}, not {FORMAT_VERSION}: convert the release again")
     return Program(tuple(steps), outputs), weights, facts

@@ -1,0 +1,34 @@
+"""What every command does with the errors of its work."""
+
+import pytest
+
+from sheap_jax import command_line
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (ValueError("a.jpg is odd"), "ValueError: a.jpg is odd"),
+        (MemoryError("Unable to allocate 32.0 GiB\nfor an array"), "MemoryError: not enough memory"),
+        (MemoryError(), "MemoryError: not enough memory"),
+        (RecursionError("maximum recursion depth exceeded"), "RecursionError: something is nested too deep"),
+    ],
+)
+def test_expected_errors_and_those_of_size_are_one_line(error, words):
+    def main(arguments):
+        raise error
+
+    with pytest.raises(SystemExit) as stopped:
+        command_line.run(main, [], (ValueError,))
+    assert str(stopped.value).startswith(words)
+    assert "\n" not in str(stopped.value)
+    with pytest.raises(type(error)):
+        command_line.run(main, ["-v"], (ValueError,))
+
+
+def test_other_errors_are_shown_whole():
+    def main(arguments):
+        raise KeyError("a fault of ours")
+
+    with pytest.raises(KeyError):
+        command_line.run(main, [], (ValueError,))
