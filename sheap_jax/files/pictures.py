@@ -90,10 +90,12 @@ def _caption_strip(captions: Sequence[str], *, column: int, width: int) -> UInt8
     from PIL import Image, ImageDraw, ImageFont
 
     room = column - 2 * GAP
-    for size in range(LARGEST_CAPTION, SMALLEST_CAPTION - 1, -1):
-        font = ImageFont.load_default(size)
-        if max(font.getlength(caption) for caption in captions) <= room:
+    size, font = SMALLEST_CAPTION, ImageFont.load_default(SMALLEST_CAPTION)
+    for larger in range(SMALLEST_CAPTION + 1, LARGEST_CAPTION + 1):
+        wanted = ImageFont.load_default(larger)
+        if max(wanted.getlength(caption) for caption in captions) > room:
             break
+        size, font = larger, wanted
     strip = Image.new("RGB", (width, size + size // 2), "white")
     for place, caption in enumerate(captions):
         while caption and font.getlength(caption) > room:
