@@ -8,10 +8,10 @@ from sheap_jax import command_line
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        (ValueError("a.jpg is odd"), "ValueError: a.jpg is odd"),
-        (MemoryError("Unable to allocate 32.0 GiB\nfor an array"), "MemoryError: not enough memory"),
-        (MemoryError(), "MemoryError: not enough memory"),
-        (RecursionError("maximum recursion depth exceeded"), "RecursionError: something is nested too deep"),
+        (ValueError("a.jpg is odd"), "error: a.jpg is odd"),
+        (MemoryError("Unable to allocate 32.0 GiB\nfor an array"), "error: not enough memory"),
+        (MemoryError(), "error: not enough memory"),
+        (RecursionError("maximum recursion depth exceeded"), "error: something is nested too deep"),
     ],
 )
 def test_expected_errors_and_those_of_size_are_one_line(error, words):
