@@ -99,7 +99,7 @@ EMPTY = call(name("numpy._core.multiarray", "_reconstruct"), name("numpy", "ndar
 BYTES = b"B" + struct.pack("<I", 16) + bytes(16)
 REAL_ARRAY = call(name("numpy._core.numeric", "_frombuffer"), BYTES, dtype("f8"), b"K\2\x85", text("C"))
 OBJECTS_IN_BYTES = b"(K\3" + text("|") + b"NNNK\x08K\1K\x3ft"
-DEEP = 2_000_000
+DEEP = 400_000  # Python crashes from 200,000 on
 FLOATS = name("torch", "FloatStorage")
 
 CRASHES = {
