@@ -232,7 +232,7 @@ def containers(values: st.SearchStrategy[bytes]) -> st.SearchStrategy[bytes]:
 PROGRAMS = st.recursive(PLAIN, containers, max_leaves=25).map(lambda program: b"Nq\x000" + program + b".")
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 @given(program=PROGRAMS)
 def test_no_program_of_allowed_names_ends_the_reader(reader, program):
     answer, words = reader.read(program)
