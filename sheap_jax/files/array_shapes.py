@@ -28,7 +28,8 @@ def check_arrays(
                 if not axis.isdecimal():
                     lengths.setdefault(axis, length)
         expected = [int(axis) if axis.isdecimal() else lengths.get(axis) for axis in axes]
-        if dtype.kind not in _KINDS[kind] or list(shape) != expected:
+        fits = dtype.kind in _KINDS[kind] or arrays[name].size == 0  # NumPy gives what is empty any kind
+        if not fits or list(shape) != expected:
             pairs = zip(axes, expected, strict=True)
             shown = ", ".join(axis if length is None else str(length) for axis, length in pairs)
             kinds = {"number": "numbers", "whole": "whole numbers", "text": "texts"}[kind]

@@ -61,10 +61,9 @@ def load_model(path: str | os.PathLike[str]) -> MorphableModel:
         raise FileNotFoundError(f"{path} does not exist: convert a model with sheap convert ict (or flame)")
     arrays = read_npz(path, way_out="convert the model again")
     _update(path, arrays)
-    missing = [f.name for f in dataclasses.fields(MorphableModel) if f.name != "regions" and f.name not in arrays]
-    if missing:
-        raise ValueError(f"{path} lacks {', '.join(missing)}: convert the model again")
-    check_arrays(path, arrays, _AXES, way_out="convert the model again")
+    _check_names(path, arrays)
+    masks = {key: "number v" for key in arrays if key.startswith(_REGION)}
+    check_arrays(path, arrays, _AXES | masks, way_out="convert the model again")
     _check_indices(path, arrays)
     regions = {
         key.removeprefix(_REGION): jnp.asarray(arrays.pop(key)) for key in list(arrays) if key.startswith(_REGION)
@@ -79,6 +78,17 @@ def load_model(path: str | os.PathLike[str]) -> MorphableModel:
     model = MorphableModel(**{key: jnp.asarray(array) for key, array in arrays.items()}, regions=regions, **static)
     _check_sizes(path, model)
     return model
+
+
+def _check_names(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """ValueError if an array is missing, or is none of a model."""
+    known = [field.name for field in dataclasses.fields(MorphableModel) if field.name != "regions"]
+    missing = [name for name in known if name not in arrays]
+    if missing:
+        raise ValueError(f"{path} lacks {', '.join(missing)}: convert the model again")
+    unknown = [key for key in arrays if key not in known and not key.startswith(_REGION)]
+    if unknown:
+        raise ValueError(f"{path} holds {', '.join(unknown[:4])}, which no model has: convert the model again")
 
 
 def _check_indices(path: Path, arrays: dict[str, np.ndarray]) -> None:

@@ -120,6 +120,8 @@ def test_a_model_without_texture_coordinates(tmp_path):
         ({"template": np.zeros(3)}, r"template has shape \(3,\)"),
         ({"faces": np.full((4, 3), 10**6)}, "faces names what is not among"),
         ({"landmark_faces": np.full(68, -1)}, "landmark_faces names what is not among"),
+        ({"region/face": np.array("all")}, "region/face has shape"),
+        ({"colour": np.zeros(3)}, "holds colour, which no model has"),
     ],
 )
 def test_arrays_of_another_kind_are_named(stored, tmp_path, changes, words):
