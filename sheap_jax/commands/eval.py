@@ -19,10 +19,10 @@ from typing import Literal
 from tqdm import tqdm
 
 from sheap_jax.command_line import make_parser
-from sheap_jax.data.folders import check_writable
 from sheap_jax.evaluation.benchmarks import BENCHMARKS, RENDERED, Task, check_benchmark, run_benchmark
 from sheap_jax.evaluation.compare import compare_files
 from sheap_jax.evaluation.report import BenchmarkReport, short_table, write_reports
+from sheap_jax.files.places import check_writable
 from sheap_jax.inference.predictor import Predictor
 from sheap_jax.models import official
 from sheap_jax.training.checkpoint_list import best_step

@@ -17,8 +17,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from sheap_jax.command_line import make_parser
-from sheap_jax.data.folders import check_writable, folder_below
 from sheap_jax.data.prepare.clips import DEFAULT_RATE, Clip, PrepareError
+from sheap_jax.files.places import check_writable, folder_below
 from sheap_jax.inference import smoothing
 from sheap_jax.inference.crops import add_face_options, open_finder
 from sheap_jax.inference.inputs import WEBCAM, Failure, Inputs, find_inputs, record_webcam

@@ -2,7 +2,6 @@
 
 import contextlib
 import threading
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -116,15 +115,3 @@ def _format_hint(file: BinaryIO) -> str:
     if start[4:8] == b"ftyp":
         return ": it is HEIC, AVIF or a video by its content; convert it to JPEG"
     return ""
-
-
-def first_existing(stem: str | Path, suffixes: Iterable[str]) -> Path:
-    """The first of the files `stem` + suffix that is there (a dot in the stem is no suffix).
-
-    Raises FileNotFoundError that names them all.
-    """
-    paths = [Path(f"{stem}{suffix}") for suffix in suffixes]
-    for path in paths:
-        if path.exists():
-            return path
-    raise FileNotFoundError(f"there is no {' or '.join(map(str, paths))}")

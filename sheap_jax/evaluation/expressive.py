@@ -22,7 +22,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from sheap_jax.cropping import Framing, crop_box, crop_image, picture_size
-from sheap_jax.data.photographs import first_existing, read_photograph
+from sheap_jax.data.photographs import read_photograph
 from sheap_jax.evaluation.geometry_report import geometry_comparisons, geometry_curves, values_per_image
 from sheap_jax.evaluation.geometry_scores import Scan, ScanErrors, errors_of_all, in_threads
 from sheap_jax.evaluation.predictions import (
@@ -37,6 +37,7 @@ from sheap_jax.evaluation.predictions import (
 from sheap_jax.evaluation.report import BenchmarkReport, PerImage
 from sheap_jax.evaluation.scans import STEERING_POINTS, load_scan
 from sheap_jax.files.array_files import read_npy
+from sheap_jax.files.places import first_existing
 from sheap_jax.files.regular import read_whole
 from sheap_jax.morphable.model import mean_params
 

@@ -18,12 +18,12 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from sheap_jax import command_line
-from sheap_jax.data.folders import check_writable
 from sheap_jax.data.photographs import read_photograph
 from sheap_jax.data.prepare.clips import VIDEO_SUFFIXES, PrepareError
 from sheap_jax.data.prepare.landmarks import MOST_FACES
 from sheap_jax.files.array_files import read_npz
 from sheap_jax.files.array_shapes import check_arrays
+from sheap_jax.files.places import check_writable
 from sheap_jax.files.whole_file import whole_file
 from sheap_jax.inference.crops import add_face_options, largest_face, open_finder
 from sheap_jax.inference.faces import FaceFinder

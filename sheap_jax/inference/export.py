@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from sheap_jax import command_line
-from sheap_jax.data.folders import check_writable
+from sheap_jax.files.places import check_writable
 from sheap_jax.files.whole_file import whole_file
 from sheap_jax.inference.avatar import ERRORS
 from sheap_jax.inference.predictor import Predictor

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from sheap_jax.data.folders import folder_below
 from sheap_jax.evaluation.predictions import HeadGeometry
 from sheap_jax.files.mesh_files import MeshFile, TextureChart, glb_bytes, ply_bytes, write_obj
+from sheap_jax.files.places import folder_below
 from sheap_jax.inference import head_geometry, overlays
 from sheap_jax.inference.pipeline import Prediction
 from sheap_jax.models import official

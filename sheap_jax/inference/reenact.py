@@ -18,9 +18,9 @@ from jaxtyping import Float, UInt8
 from tqdm import tqdm
 
 from sheap_jax import command_line
-from sheap_jax.data.folders import check_writable
 from sheap_jax.data.prepare.clips import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from sheap_jax.files.pictures import save_picture
+from sheap_jax.files.places import check_writable
 from sheap_jax.inference.avatar import ERRORS, RiggedSurfels, check_fits, load_avatar, load_model_of
 from sheap_jax.inference.avatar_renderer import WHITE, AvatarRenderer
 from sheap_jax.inference.crops import add_face_options, open_finder

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from sheap_jax.commands import predict as command
-from sheap_jax.data.folders import folder_below
 from sheap_jax.data.photographs import MOST_PIXELS, read_photograph
+from sheap_jax.files.places import folder_below
 from tests.files.odd_files import write_npz_that_asks, write_pipe, write_png_header
 from tests.inference.fake_predictor import FakePredictor, write_face
 

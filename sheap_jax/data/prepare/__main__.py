@@ -16,7 +16,6 @@ from pathlib import Path
 from tqdm import tqdm
 
 from sheap_jax import command_line
-from sheap_jax.data.folders import check_writable
 from sheap_jax.data.prepare.clip_result import ClipConversion, Settings, load_status
 from sheap_jax.data.prepare.clips import Clip, PrepareError, find_clips
 from sheap_jax.data.prepare.engines import convert_here, convert_with_beam
@@ -24,6 +23,7 @@ from sheap_jax.data.prepare.landmarks import FaceLandmarker, LandmarkSource, Npz
 from sheap_jax.data.prepare.layouts import LAYOUTS, Layout
 from sheap_jax.data.prepare.pack import HOLD_OUT_RULES, HoldOut, PreparationReport, check_kept, pack, summary
 from sheap_jax.data.prepare.quality import Quality
+from sheap_jax.files.places import check_writable
 
 ERRORS = (OSError, ValueError, RuntimeError, PrepareError)
 LOCAL = "local"

@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sheap_jax.data.photographs import first_existing
 from sheap_jax.evaluation.geometry_report import geometry_comparisons, geometry_curves, values_per_image
 from sheap_jax.evaluation.geometry_scores import Mesh, Scan, ScanErrors, in_threads, scan_errors
 from sheap_jax.evaluation.now.doubts import doubts
@@ -16,6 +15,7 @@ from sheap_jax.evaluation.predictions import OURS
 from sheap_jax.evaluation.report import BenchmarkReport, PerImage
 from sheap_jax.evaluation.scans import STEERING_POINTS
 from sheap_jax.files.mesh_files import MeshFile, read_landmarks7, read_mesh
+from sheap_jax.files.places import first_existing
 
 MESH_SUFFIXES = (".obj", ".ply")
 LANDMARK_SUFFIXES = (".npy", ".txt")

@@ -1,7 +1,8 @@
-"""Folders that results are written to."""
+"""Folders that results are written to, and files that may have one of several names."""
 
 import os
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -25,3 +26,15 @@ def folder_below(folder: Path, name: str) -> Path:
         if path == outer or not path.is_relative_to(outer):
             raise ValueError(f"{inner} does not lie below {folder}: rename the file, or choose another folder")
     return inner
+
+
+def first_existing(stem: str | Path, suffixes: Iterable[str]) -> Path:
+    """The first of the files `stem` + suffix that is there (a dot in the stem is no suffix).
+
+    Raises FileNotFoundError that names them all.
+    """
+    paths = [Path(f"{stem}{suffix}") for suffix in suffixes]
+    for path in paths:
+        if path.exists():
+            return path
+    raise FileNotFoundError(f"there is no {' or '.join(map(str, paths))}")
