@@ -34,7 +34,7 @@ from sheap_jax.training.network import CurrentNetwork
 from sheap_jax.training.pictures import make_pictures
 from sheap_jax.training.profile import Profile, StepRange, check_range
 from sheap_jax.training.raster_capacity import GrowingCapacity, first_capacities
-from sheap_jax.training.rows import Growth, log_line, metrics_row
+from sheap_jax.training.rows import Counters, log_line, metrics_row
 from sheap_jax.training.speed import SpeedMeter
 from sheap_jax.training.stages import Stages
 from sheap_jax.training.stall import StallWatch
@@ -112,7 +112,7 @@ def train_in(
         process=Process(jax.process_index(), jax.process_count()),
     )
     watch = StepWatch(run.path, split.key, config.faults, resume_step=first, writes=sharding.leads())
-    schedules, growth = start.build_schedules(config), Growth()
+    schedules, counters = start.build_schedules(config), Counters()
     trace, stop = Profile(profile, run.path, wait=watch.settle), StopSignal()
     speed = SpeedMeter(config.batch_size, step=first)
     stages = Stages(stall, speed, compile_seconds=config.faults.compile_seconds)
@@ -148,19 +148,22 @@ def train_in(
                     scores = validation.score(CurrentNetwork(networks, assets, state, capacity.settings, mesh=mesh))
                     show(scores, done, run.path, writer)
             if finished or stopped or scores or is_due(done, config.log.metrics_every):
-                with stages.stage("metrics to be written", "devices"):
+                with stages.stage("the metrics of a step", "devices"):
                     watch.settle()
                     row = metrics_row(report, state, schedules) | (scores.values if scores else {})
-                    row |= growth.since_last(skipped=watch.skipped, replaced=batches.replaced) | speed.read(done)
+                with stages.stage("metrics to be written"):
+                    row |= counters.since_last(skipped=watch.skipped, replaced=batches.replaced) | speed.read(done)
                     writer.write(done, row)
                     progress.set_postfix(log_line(row))
                 if capacity.grow(done, watch.take_overflow()):
                     full_step = make(capacity.settings, rendered=True)
-            improves = scores is not None and checkpoints.improves(scores.score)
+            # Scores count anew when rendering begins: before, pictures have taught nothing.
+            since = config.geometry_steps if done > config.geometry_steps else 0
+            improves = scores is not None and checkpoints.improves(scores.score, since=since)
             if finished or stopped or improves or is_due(done, config.log.checkpoint_every):
                 with stages.stage("a checkpoint to be written"):
                     watch.settle()
-                    checkpoints.save(state, score=scores.score if scores else None)
+                    checkpoints.save(state, best_score=scores.score if scores and improves else None)
             if finished or is_due(done, config.log.pictures_every):
                 with stages.program((make_pictures, capacity.settings), "pictures"):
                     picture = make_pictures(networks, state, assets, batch, capacity.settings, mesh=mesh)

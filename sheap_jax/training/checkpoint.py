@@ -20,7 +20,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 
 from sheap_jax.files.whole_file import whole_file
 from sheap_jax.training import sharding
@@ -45,7 +44,7 @@ class Checkpoints:
         self.root, self.damaged = self.run / "checkpoints", self.run / "damaged"
         self._args: Any = ocp.args
         self._pending: int | None = None
-        self._pending_score: float | None = None
+        self._pending_best: Best | None = None
         self.best = read_best(self.run)
         try:
             self._manager = ocp.CheckpointManager(
@@ -65,14 +64,15 @@ class Checkpoints:
         """Steps of the finished checkpoints, ascending."""
         return sorted(self._manager.all_steps())
 
-    def improves(self, score: float) -> bool:
-        """Whether a score is better, that is smaller, than that of every checkpoint so far."""
-        return self.best is None or score < self.best.score
+    def improves(self, score: float, *, since: int = 0) -> bool:
+        """Whether a score is better, that is smaller, than that of the best checkpoint after step `since`."""
+        best = self._pending_best or self.best
+        return best is None or best.step <= since or score < best.score
 
-    def save(self, state: TrainState, *, score: float | None = None) -> None:
+    def save(self, state: TrainState, *, best_score: float | None = None) -> None:
         """Start writing `state`. An error of the previous write is raised here or in `finish`.
 
-        If its `score` is the best so far, the checkpoint is kept beside the newest ones once it is complete.
+        With a `best_score` the checkpoint is the best from now on. Once it is complete, it is kept beside the newest.
 
         Raises CheckpointError when the disk is full; earlier checkpoints stay whole.
         """
@@ -89,24 +89,25 @@ class Checkpoints:
             self._manager.save(step, args=self._args.StandardSave(state), force=True)
         except Exception as error:
             raise self._failure(step, error) from error
-        self._pending, self._pending_score = step, score
+        self._pending, self._pending_best = step, None if best_score is None else Best(step, best_score)
 
     def finish(self) -> None:
         """Wait for the write in progress and store its checksums."""
         if self._pending is None:
             return
-        (step, score), self._pending = (self._pending, self._pending_score), None
+        step, self._pending = self._pending, None
+        best, self._pending_best = self._pending_best, None
         try:
             self._manager.wait_until_finished()
             if sharding.leads():
                 write_checksums(self.root / str(step), self._checksum_file(step))
         except Exception as error:
             raise self._failure(step, error) from error
-        if score is not None and self.improves(score):
-            self.best = Best(step, score)
+        if best is not None:
+            self.best = best
             if sharding.leads():
                 with whole_file(self.run / BEST) as temporary:
-                    temporary.write_text(json.dumps(self.best._asdict()) + "\n")
+                    temporary.write_text(json.dumps(best._asdict()) + "\n")
         if not sharding.leads():
             return
         for old in self.root.glob("*.sha256.json"):
@@ -280,9 +281,7 @@ def _shown(rows: list[str]) -> str:
 
 def _agreed(answer: bool) -> bool:
     """The first process's answer, on every process."""
-    if jax.process_count() == 1:
-        return answer
-    return bool(multihost_utils.broadcast_one_to_all(np.asarray(answer)))
+    return bool(sharding.as_leader(np.asarray(answer)))
 
 
 def describe(state: TrainState) -> dict[str, list[Any]]:

@@ -50,18 +50,13 @@ class GrowingCapacity:
         fields = ("surfel_capacity", "mesh_capacity")
         grown: dict[str, int] = {}
         for field, missing, current, first in zip(fields, map(int, overflow), before, self._first, strict=True):
-            room = self._room(current, first, missing)
             if not missing:
                 continue
-            if room is None:
-                self._say_full(field, step, missing)
-            else:
+            room = self._room(current, first, missing)
+            if room is not None:
                 grown[field] = room
-                log.warning(
-                    "step %d: the rasteriser had no room for %d entries of one image: %s grows from %d to %d "
-                    "(growth %d of %d), and the step is compiled anew. %s",
-                    step, missing, field, current, room, self._growths + 1, MOST_GROWTHS, ADVICE,
-                )  # fmt: skip
+            if self._writes:
+                self._say(field, step, missing, current, room)
         if not grown:
             return False
         self._growths += 1
@@ -79,15 +74,18 @@ class GrowingCapacity:
         room = min(tileraster.grow_capacity(current, np.array([missing])), MOST_TIMES * first)
         return room if room > current else None
 
-    def _say_full(self, field: str, step: int, missing: int) -> None:
-        """Once in a start."""
-        if field not in self._said:
-            self._said.add(field)
-            log.error(
-                "step %d: the rasteriser had no room for %d entries of one image, and %s grows no more: parts of the "
-                "pictures are missing. %s",
-                step, missing, field, ADVICE,
+    def _say(self, field: str, step: int, missing: int, current: int | None, room: int | None) -> None:
+        """Each growth; that there is none any more once in a start."""
+        what = f"step {step}: the rasteriser had no room for {missing} entries of one image"
+        if room is not None:
+            growth = f"growth {self._growths + 1} of {MOST_GROWTHS}"
+            log.warning(
+                "%s: %s grows from %s to %d (%s), and the step is compiled anew. %s",
+                what, field, current, room, growth, ADVICE,
             )  # fmt: skip
+        elif field not in self._said:
+            self._said.add(field)
+            log.error("%s, and %s grows no more: parts of the pictures are missing. %s", what, field, ADVICE)
 
 
 def first_capacities(settings: RenderSettings, *, surfels: int, faces: int) -> Capacities:

@@ -28,14 +28,14 @@ def metrics_row(report: StepReport, state: TrainState, schedules: Mapping[str, o
     return values
 
 
-class Growth:
-    """Counters of a start as growth from one row to the next: rows then do not depend on where a run was resumed."""
+class Counters:
+    """Counts of a start, as differences from row to row: these do not depend on where a run was resumed."""
 
     def __init__(self) -> None:
         self._before: dict[str, int] = {}
 
     def since_last(self, **counts: int) -> dict[str, float]:
-        """By how much each has grown since the last call."""
+        """By how much each count has risen since the last call."""
         before, self._before = self._before, counts
         return {name: float(count - before.get(name, 0)) for name, count in counts.items()}
 

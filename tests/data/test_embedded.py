@@ -63,20 +63,21 @@ def test_same_seed_gives_the_same_bytes_in_several_processes(generated, tmp_path
     assert digest(again) == digest(generated)
 
 
-def test_a_killed_process_ends_the_generation_and_is_named(tmp_path, monkeypatch):
-    """Within a limit: a pool that waits for the dead one's work would wait for ever. It dies before it films."""
+def test_killed_processes_end_the_generation_and_are_named(tmp_path, monkeypatch):
+    """Within a limit: a pool that waits for their work would wait for ever. They die before they film."""
     for name in ("load_people", "build_scene_meshes"):
         monkeypatch.setattr(dataset, name, lambda *_: None)
 
-    def kill_one() -> None:
-        while not multiprocessing.active_children():
+    def kill_both() -> None:
+        while len(multiprocessing.active_children()) < 2:
             time.sleep(0.01)
-        os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
+        for child in multiprocessing.active_children():
+            os.kill(child.pid, signal.SIGKILL)
 
     def refuse(number, frame):
         raise AssertionError("still waiting for a process that is dead")
 
-    killer = threading.Thread(target=kill_one)
+    killer = threading.Thread(target=kill_both)
     before = signal.signal(signal.SIGALRM, refuse)
     signal.alarm(120)
     try:

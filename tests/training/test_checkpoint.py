@@ -288,7 +288,8 @@ def test_architecture_file_lists_every_array(saved):
 def save_scored(run, scores: dict[int, float | None]) -> None:
     checkpoints = Checkpoints(run, keep=2)
     for step, score in scores.items():
-        checkpoints.save(make_state(step), score=score)
+        improves = score is not None and checkpoints.improves(score)
+        checkpoints.save(make_state(step), best_score=score if improves else None)
     checkpoints.close()
 
 
@@ -317,7 +318,9 @@ def test_a_best_checkpoint_that_is_damaged_is_the_best_no_more(tmp_path):
 
 def test_an_unfinished_checkpoint_is_not_yet_the_best(tmp_path):
     checkpoints = Checkpoints(tmp_path)
-    checkpoints.save(make_state(1), score=1.0)
+    checkpoints.save(make_state(1), best_score=1.0)
+    assert not checkpoints.improves(1.5)  # it is known already
+    assert checkpoints.improves(1.5, since=1)
     assert read_best(tmp_path) is None
     checkpoints.finish()
     assert read_best(tmp_path) == (1, 1.0)

@@ -8,7 +8,7 @@ import optax
 import pytest
 
 from sheap_jax.training.optimizer import make_optimizer
-from sheap_jax.training.rows import Growth, log_line, metrics_row
+from sheap_jax.training.rows import Counters, log_line, metrics_row
 
 
 def test_rates_are_those_of_the_last_update():
@@ -37,10 +37,10 @@ def test_rates_are_those_of_the_last_update():
     assert (row["loss"], row["active_prototypes"]) == (0.5, 2.0)
 
 
-def test_counters_grow_from_row_to_row():
-    growth = Growth()
-    assert growth.since_last(skipped=2, replaced=0) == {"skipped": 2.0, "replaced": 0.0}
-    assert growth.since_last(skipped=2, replaced=3) == {"skipped": 0.0, "replaced": 3.0}
+def test_counts_are_given_from_row_to_row():
+    counters = Counters()
+    assert counters.since_last(skipped=2, replaced=0) == {"skipped": 2.0, "replaced": 0.0}
+    assert counters.since_last(skipped=2, replaced=3) == {"skipped": 0.0, "replaced": 3.0}
 
 
 def test_the_log_line_names_faults_and_memory_where_there_are_any():

@@ -97,7 +97,7 @@ def test_a_run_on_landmarks_alone_is_scored_traced_and_predicts(tiny_config):
     assert list(scored) == [2, 4, 6, 8]
     assert len(list((run / "pictures").glob("held-out-*.png"))) == 4
     best = best_step(run)
-    assert scored[best] == min(scored.values())
+    assert scored[best] == min(scored[step] for step in (4, 6, 8))  # after geometry_steps, which are 2
     predictor = Predictor.from_checkpoint(run, step=best)
     assert int(predictor.parts().state.step) == best
     pairs = load_held_out_pairs(config.data.directory, image_size=config.image_size)
