@@ -20,7 +20,7 @@ import numpy as np
 from timing import report
 from tqdm import tqdm
 
-from sheap_jax.models.estimator import Estimator
+from sheap_jax.models.estimator import HeadEstimator
 from sheap_jax.models.transformer import FARL
 
 BATCHES = (1, 8)
@@ -91,7 +91,7 @@ def torch_estimator(params: dict[str, Any]):
     return run
 
 
-def random_params(estimator: Estimator) -> dict[str, Any]:
+def random_params(estimator: HeadEstimator) -> dict[str, Any]:
     """Weights of which no output is zero."""
     shapes: Any = jax.eval_shape(estimator.init, jax.random.key(0), jnp.zeros((1, SIZE, SIZE, 3)))["params"]
     rng = np.random.default_rng(0)
@@ -133,7 +133,7 @@ def main() -> None:
     import torch
 
     torch.set_num_threads(options.cores)
-    estimator = Estimator(300, 100, 16, 5, style=FARL)
+    estimator = HeadEstimator(300, 100, 16, 5, style=FARL)
     params = random_params(estimator)
     reference = torch_estimator(params)
     forward = jax.jit(lambda params, images: estimator.apply({"params": params}, images))

@@ -19,7 +19,7 @@ import numpy as np
 from estimator_cpu import random_params, torch_estimator
 from timing import environment, report, wait_for_turn
 
-from sheap_jax.models.estimator import Estimator
+from sheap_jax.models.estimator import HeadEstimator
 from sheap_jax.models.transformer import FARL
 
 SIZE = 224
@@ -82,8 +82,8 @@ def main() -> None:
     parser.add_argument("--mode", default="max-autotune", help="of torch.compile; reduce-overhead compiles sooner")
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
-    estimator = Estimator(300, 100, 16, 5, style=FARL, dtype=jnp.bfloat16)
-    params = random_params(Estimator(300, 100, 16, 5, style=FARL))
+    estimator = HeadEstimator(300, 100, 16, 5, style=FARL, dtype=jnp.bfloat16)
+    params = random_params(HeadEstimator(300, 100, 16, 5, style=FARL))
     # Weights in the type that products are taken in: nothing is converted at every call.
     own = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.bfloat16), params)
     forward = jax.jit(lambda params, images: estimator.apply({"params": params}, images))

@@ -43,7 +43,7 @@ from sheap_jax.morphable import MorphableModel
 from sheap_jax.morphable.embedded.head import embedded_person
 from sheap_jax.morphable.model import mean_params, neutral_vertices
 from sheap_jax.morphable.registry import load_morphable
-from sheap_jax.types import Batch, Estimate, HeadParams, Prototypes
+from sheap_jax.types import Batch, Estimate, HeadParams, PrototypeState
 
 Variables = dict[str, dict[str, Array]]  # {"estimator": ..., "regressor": ...}, as the networks' parameters
 MOTION = ("expression", "rotations", "translation")
@@ -82,7 +82,7 @@ class Fit(NamedTuple):
     config: Config
     networks: Networks
     assets: Assets
-    prototypes: Prototypes
+    prototypes: PrototypeState
 
 
 def make_fit(config: Config, model: MorphableModel) -> Fit:

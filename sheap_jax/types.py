@@ -58,7 +58,7 @@ class Surfels(NamedTuple):
 MAX_PER_FACE = 6  # active prototypes on a face, at the start and ever after (the paper's bound)
 
 
-class Prototypes(NamedTuple):
+class PrototypeState(NamedTuple):
     """State of the Gaussian prototypes at fixed capacity N; embeddings are parameters of the regressor."""
 
     parent_face: Int[Array, "n"]

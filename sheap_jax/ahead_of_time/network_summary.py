@@ -27,7 +27,7 @@ from sheap_jax.models.perceptual import Lpips
 from sheap_jax.models.regressor import OUTPUTS
 from sheap_jax.models.uv_generator import UvGenerator
 from sheap_jax.morphable.registry import load_morphable
-from sheap_jax.types import Prototypes
+from sheap_jax.types import PrototypeState
 
 ERRORS = (OSError, ValueError)
 FLAME = build.HeadSizes(
@@ -140,11 +140,11 @@ def part(name: str, module: Any, *inputs: Any) -> Part:
     return Part(name, module.apply, jax.eval_shape(module.init, jax.random.key(0), *inputs), inputs)
 
 
-def prototype_shapes(count: int) -> Prototypes:
+def prototype_shapes(count: int) -> PrototypeState:
     number, flag = jax.ShapeDtypeStruct((count,), jnp.float32), jax.ShapeDtypeStruct((count,), jnp.bool_)
     parent, corners = jax.ShapeDtypeStruct((count,), jnp.int32), jax.ShapeDtypeStruct((count, 3), jnp.float32)
     shapes: Any = (parent, corners, flag, number, number)
-    return Prototypes(*shapes)
+    return PrototypeState(*shapes)
 
 
 def shapes_of(tree: Any) -> Any:

@@ -34,7 +34,7 @@ from sheap_jax.method.reanimation import Avatar
 from sheap_jax.morphable import MorphableModel, forward
 from sheap_jax.morphable.model import mean_params
 from sheap_jax.morphable.registry import load_morphable
-from sheap_jax.types import HeadParams, LocalSurfels, Prototypes
+from sheap_jax.types import HeadParams, LocalSurfels, PrototypeState
 
 FORMAT_VERSION = 1
 ERRORS = (PrepareError, OSError, RuntimeError, ValueError)  # that the command lines turn into one line
@@ -120,7 +120,7 @@ def avatar_of_photo(
 def pose_surfels(rigged: RiggedSurfels, model: MorphableModel, params: HeadParams) -> Avatar:
     """The avatar's surfels on the head of `params` (no batch axis), in the world and lit."""
     count = rigged.parent_face.shape[0]
-    prototypes = Prototypes(
+    prototypes = PrototypeState(
         rigged.parent_face,
         rigged.barycentric,
         active=jnp.ones(count, bool),

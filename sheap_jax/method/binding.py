@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from sheap_jax.geometry import matrix_to_quaternion, normalize, quaternion_multiply
-from sheap_jax.types import LocalSurfels, Prototypes, Surfels
+from sheap_jax.types import LocalSurfels, PrototypeState, Surfels
 
 # Triangles with a side or height below one micrometre have no direction of their own there: a fixed axis serves.
 MIN_LENGTH = 1e-6
@@ -46,7 +46,7 @@ def triangle_frames(corners: Float[Array, "*b 3 3"]) -> TriangleFrames:
 
 def bind(
     local: LocalSurfels,
-    prototypes: Prototypes,
+    prototypes: PrototypeState,
     vertices: Float[Array, "*b v 3"],
     faces: Int[Array, "f 3"],
     *,

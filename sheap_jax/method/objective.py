@@ -17,7 +17,7 @@ from sheap_jax.method.losses.weighting import LossTerm, masked_mean, over_device
 from sheap_jax.method.reanimation import Assets, Avatar, EstimatedPair, Networks, PosedHead, Rendering
 from sheap_jax.method.rendering import SCALED_AXES, Primitive
 from sheap_jax.morphable import MorphableModel
-from sheap_jax.types import Batch, Frame, Prototypes
+from sheap_jax.types import Batch, Frame, PrototypeState
 
 DEPTH_SCALE = 0.01  # metres that count as 1 in the depth term
 DEPTH_CUTOFF = 0.03  # metres beyond which a difference is a silhouette, not an error
@@ -73,7 +73,7 @@ def full_objective(
     screen_probe: Float[Array, "b n 2"],
     networks: Networks,
     assets: Assets,
-    prototypes: Prototypes,
+    prototypes: PrototypeState,
     batch: Batch,
     weights: LossWeights,
     settings: RenderSettings,
@@ -157,7 +157,7 @@ def _consistency_terms(
     avatar: Avatar,
     head: PosedHead,
     assets: Assets,
-    prototypes: Prototypes,
+    prototypes: PrototypeState,
     weights: LossWeights,
 ) -> dict[str, LossTerm]:
     """Surfels and mesh tell the same geometry: this is how pictures teach the mesh."""
@@ -173,7 +173,7 @@ def _consistency_terms(
 
 
 def _surfel_terms(
-    avatar: Avatar, prototypes: Prototypes, weights: LossWeights, primitive: Primitive
+    avatar: Avatar, prototypes: PrototypeState, weights: LossWeights, primitive: Primitive
 ) -> dict[str, LossTerm]:
     sizes = avatar.local.scale[..., : SCALED_AXES[primitive]]
     active = prototypes.active[None, :, None]

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from sheap_jax.types import MAX_PER_FACE, Prototypes
+from sheap_jax.types import MAX_PER_FACE, PrototypeState
 
 # Anchors of k prototypes on one face (barycentric), distinct and interior. Two stand side by side along v1 - v0,
 # the first axis of the triangle's frame.
@@ -33,14 +33,14 @@ assert max(_ANCHORS) == MAX_PER_FACE
 class Densified(NamedTuple):
     """Result of one round of densification."""
 
-    prototypes: Prototypes
+    prototypes: PrototypeState
     embedding: Float[Array, "n d"]
     moments: Any  # the pytree given, with the rows of new prototypes at zero
     source: Int[Array, "n"]  # slot that each slot's prototype comes from; its own index unless new
     fresh: Bool[Array, "n"]  # which slots hold a new prototype
 
 
-def init_prototypes(num_faces: int, *, per_face: int = 2, capacity: int | None = None) -> Prototypes:
+def init_prototypes(num_faces: int, *, per_face: int = 2, capacity: int | None = None) -> PrototypeState:
     """`per_face` active prototypes on each of `num_faces` faces, then inactive slots up to `capacity`.
 
     Raises ValueError if `per_face` is not 1 to MAX_PER_FACE or `capacity` is too small.
@@ -54,7 +54,7 @@ def init_prototypes(num_faces: int, *, per_face: int = 2, capacity: int | None =
     spare = capacity - count
     anchors = np.concatenate([np.tile(_ANCHORS[per_face], (num_faces, 1)), np.tile(_CENTROID, (spare, 1))])
     parent_face = np.concatenate([np.repeat(np.arange(num_faces), per_face), np.zeros(spare)])
-    return Prototypes(
+    return PrototypeState(
         parent_face=jnp.asarray(parent_face, jnp.int32),
         barycentric=jnp.asarray(anchors, jnp.float32),
         active=jnp.arange(capacity) < count,
@@ -64,12 +64,12 @@ def init_prototypes(num_faces: int, *, per_face: int = 2, capacity: int | None =
 
 
 def update_statistics(
-    prototypes: Prototypes,
+    prototypes: PrototypeState,
     opacities: Float[Array, "b n"],
     screen_gradients: Float[Array, "b n 2"],
     *,
     decay: float = 0.99,
-) -> Prototypes:
+) -> PrototypeState:
     """Running means of the opacity and of the norm of the loss gradient at the surfel's screen position."""
     norms = jnp.mean(jnp.linalg.norm(screen_gradients, axis=-1), axis=0)
     return prototypes._replace(
@@ -79,7 +79,7 @@ def update_statistics(
 
 
 def densify_and_prune(
-    prototypes: Prototypes,
+    prototypes: PrototypeState,
     embedding: Float[Array, "n d"],
     moments: Any,
     key: Key[Array, ""],
@@ -113,7 +113,7 @@ def densify_and_prune(
     spread = noise * jnp.sqrt(jnp.mean(embedding**2))
     copied = embedding[source] + spread * jax.random.normal(embedding_key, embedding.shape, embedding.dtype)
     return Densified(
-        prototypes=Prototypes(
+        prototypes=PrototypeState(
             parent_face=prototypes.parent_face[source],
             barycentric=jnp.where(fresh[:, None], moved, prototypes.barycentric),
             active=active | fresh,
@@ -127,12 +127,12 @@ def densify_and_prune(
     )
 
 
-def active_per_face(prototypes: Prototypes, num_faces: int) -> Int[Array, "f"]:
+def active_per_face(prototypes: PrototypeState, num_faces: int) -> Int[Array, "f"]:
     """Number of active prototypes on each face."""
     return jax.ops.segment_sum(prototypes.active.astype(jnp.int32), prototypes.parent_face, num_faces)
 
 
-def _select_parents(prototypes: Prototypes, count: int, max_per_face: int) -> Bool[Array, "n"]:
+def _select_parents(prototypes: PrototypeState, count: int, max_per_face: int) -> Bool[Array, "n"]:
     """The (at most) `count` active prototypes of largest gradient whose faces have room for a duplicate of each."""
     # Every face has a prototype, so there are no more faces than slots.
     occupied = active_per_face(prototypes, prototypes.active.shape[0])
@@ -141,7 +141,7 @@ def _select_parents(prototypes: Prototypes, count: int, max_per_face: int) -> Bo
     return _smallest(jnp.where(eligible, -prototypes.gradient_norm, jnp.inf), count)
 
 
-def _select_victims(prototypes: Prototypes, parents: Bool[Array, "n"], min_per_face: int) -> Bool[Array, "n"]:
+def _select_victims(prototypes: PrototypeState, parents: Bool[Array, "n"], min_per_face: int) -> Bool[Array, "n"]:
     """As many of the least opaque prototypes as `parents` lack free slots, the most opaque of each face excepted."""
     needed = jnp.sum(parents) - jnp.sum(~prototypes.active)
     spare = _rank_on_face(prototypes, -prototypes.opacity_mean) >= min_per_face
@@ -149,7 +149,7 @@ def _select_victims(prototypes: Prototypes, parents: Bool[Array, "n"], min_per_f
     return _smallest(jnp.where(eligible, prototypes.opacity_mean, jnp.inf), needed)
 
 
-def _rank_on_face(prototypes: Prototypes, value: Float[Array, "n"]) -> Int[Array, "n"]:
+def _rank_on_face(prototypes: PrototypeState, value: Float[Array, "n"]) -> Int[Array, "n"]:
     """Position of each active prototype among the active ones of its face, smallest value first."""
     capacity = value.shape[0]
     face = jnp.where(prototypes.active, prototypes.parent_face, jnp.iinfo(jnp.int32).max)

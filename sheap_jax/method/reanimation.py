@@ -17,20 +17,20 @@ from sheap_jax.method.binding import bind
 from sheap_jax.method.lighting import LightPrior
 from sheap_jax.method.source_colors import seen_colors
 from sheap_jax.models.dinov2 import patch_features
-from sheap_jax.models.estimator import Estimator, EstimatorOutput
+from sheap_jax.models.estimator import EstimatorOutput, HeadEstimator
 from sheap_jax.models.graph_network import FaceNeighbourhood
 from sheap_jax.models.perceptual import Lpips
 from sheap_jax.models.regressor import GaussianRegressor
 from sheap_jax.models.vit import Vit
 from sheap_jax.morphable import MorphableModel, forward, landmarks
 from sheap_jax.morphable.model import points_on_faces
-from sheap_jax.types import Camera, Estimate, HeadParams, LocalSurfels, Prototypes, Surfels
+from sheap_jax.types import Camera, Estimate, HeadParams, LocalSurfels, PrototypeState, Surfels
 
 
 class Networks(NamedTuple):
     """The modules without their parameters: static under jit."""
 
-    estimator: Estimator
+    estimator: HeadEstimator
     regressor: GaussianRegressor
     dinov2: Vit | None = None  # frozen, as the next one: their parameters are in Assets.frozen
     lpips: Lpips | None = None
@@ -137,7 +137,7 @@ def share_mean(model: MorphableModel, head: PosedHead, share: float, axes: tuple
 
 
 def build_avatar(
-    networks: Networks, params: dict[str, Any], assets: Assets, prototypes: Prototypes, pair: EstimatedPair
+    networks: Networks, params: dict[str, Any], assets: Assets, prototypes: PrototypeState, pair: EstimatedPair
 ) -> Avatar:
     """Gaussians of the source person on the target's mesh, with their colours in the source's light."""
     with jax.named_scope("regressor"):
@@ -162,7 +162,7 @@ def build_avatar(
 @jax.named_scope("binding")
 def pose_avatar(
     local: LocalSurfels,
-    prototypes: Prototypes,
+    prototypes: PrototypeState,
     vertices: Float[Array, "*b v 3"],
     faces: Int[Array, "f 3"],
     light: Float[Array, "*b 9 3"],
@@ -175,7 +175,7 @@ def pose_avatar(
     return Avatar(local, surfels, normals, surfels.albedo * lighting.shade(normals, light))
 
 
-def uv_anchors(model: MorphableModel, prototypes: Prototypes) -> Float[Array, "n 2"]:
+def uv_anchors(model: MorphableModel, prototypes: PrototypeState) -> Float[Array, "n 2"]:
     """Where each prototype sits in the UV chart; all at zero in a model without one, for regressors without maps."""
     if not model.uv.shape[0]:
         return jnp.zeros((*prototypes.parent_face.shape, 2))

@@ -12,7 +12,7 @@ from sheap_jax import geometry
 from sheap_jax.method.losses.consistency import face_normals
 from sheap_jax.morphable import MorphableModel
 from sheap_jax.morphable.model import points_on_faces
-from sheap_jax.types import Camera, Prototypes, SeenColors
+from sheap_jax.types import Camera, PrototypeState, SeenColors
 
 FULLY_SEEN = 0.3  # cosine between normal and viewing direction from which a colour counts whole
 
@@ -21,7 +21,7 @@ def seen_colors(
     image: Float[Array, "b h w 3"],
     vertices: Float[Array, "b v 3"],
     model: MorphableModel,
-    prototypes: Prototypes,
+    prototypes: PrototypeState,
     camera: Camera,
 ) -> SeenColors:
     """Colours of a source image at the prototypes on its head. No gradient flows through them.
@@ -43,7 +43,7 @@ def seen_colors(
     return SeenColors(colors, jnp.clip(facing / FULLY_SEEN, 0.0, 1.0))
 
 
-def unseen(prototypes: Prototypes) -> SeenColors:
+def unseen(prototypes: PrototypeState) -> SeenColors:
     """Colours of one image that shows no prototype."""
     count = prototypes.parent_face.shape[0]
     return SeenColors(jnp.zeros((1, count, 3)), jnp.zeros((1, count)))

@@ -10,7 +10,7 @@ import numpy as np
 
 from sheap_jax.config import Config
 from sheap_jax.models.dinov2 import dinov2_network
-from sheap_jax.models.estimator import Estimator
+from sheap_jax.models.estimator import HeadEstimator
 from sheap_jax.models.perceptual import Lpips
 from sheap_jax.models.positions import resize_positions
 from sheap_jax.models.regressor import GaussianRegressor
@@ -39,7 +39,7 @@ def head_sizes(model: MorphableModel) -> HeadSizes:
     return HeadSizes(model.identity_basis.shape[0], model.expression_names, model.joint_names, model.name)
 
 
-def build_estimator(config: Config, head: HeadSizes) -> Estimator:
+def build_estimator(config: Config, head: HeadSizes) -> HeadEstimator:
     """The estimator, sized for the morphable model.
 
     Raises ValueError for joints that the model cannot have, an unknown style, or weights that the settings cannot take.
@@ -51,7 +51,7 @@ def build_estimator(config: Config, head: HeadSizes) -> Estimator:
     if config.weights.estimator and (size.style != "farl" or size.from_scratch):
         raise ValueError("config.weights.estimator needs config.estimator.style='farl' and from_scratch=False")
     eyelids = tuple(i for i, name in enumerate(head.expression_names) if name.startswith("eyelid"))
-    return Estimator(
+    return HeadEstimator(
         num_shape=head.shapes,
         num_expression=len(head.expression_names),
         num_light=size.light_components,

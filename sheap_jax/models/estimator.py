@@ -19,7 +19,7 @@ class EstimatorOutput(NamedTuple):
     patch_tokens: Float[Array, "b t d"]  # context for the Gaussian regressor where no DINOv2 is used
 
 
-class Estimator(nn.Module):
+class HeadEstimator(nn.Module):
     """A ViT with five learnable tokens (shape, expression, pose, light, features) and an MLP head on each.
 
     The last layers of the heads start at zero, except that of the features: the first prediction is the mean head,

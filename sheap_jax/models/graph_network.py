@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from sheap_jax.models.transformer import Dtype, gelu
-from sheap_jax.types import MAX_PER_FACE, Prototypes
+from sheap_jax.types import MAX_PER_FACE, PrototypeState
 
 
 @flax.struct.dataclass
@@ -68,7 +68,7 @@ class FaceSlots(NamedTuple):
     active: Bool[Array, "n"]
 
 
-def face_slots(prototypes: Prototypes, faces: int, *, most: int) -> FaceSlots:
+def face_slots(prototypes: PrototypeState, faces: int, *, most: int) -> FaceSlots:
     """The slots of each of `faces` faces, which has at most `most` active prototypes; more would be left out."""
     capacity = prototypes.parent_face.shape[0]
     face = jnp.where(prototypes.active, prototypes.parent_face, faces)
@@ -90,7 +90,7 @@ class GraphNetwork(nn.Module):
 
     @nn.compact
     def __call__(
-        self, nodes: Float[Array, "n b w"], prototypes: Prototypes, neighbourhood: FaceNeighbourhood
+        self, nodes: Float[Array, "n b w"], prototypes: PrototypeState, neighbourhood: FaceNeighbourhood
     ) -> Float[Array, "n b o"]:
         """One row of outputs per prototype and image, float32; those of inactive prototypes mean nothing.
 

@@ -12,7 +12,7 @@ from sheap_jax.models.ablation import PrototypeMlp, UvCnn
 from sheap_jax.models.graph_network import FaceNeighbourhood, GraphNetwork
 from sheap_jax.models.transformer import Dtype
 from sheap_jax.models.uv_generator import UvGenerator, sample_uv
-from sheap_jax.types import MAX_PER_FACE, LocalSurfels, Prototypes, SeenColors
+from sheap_jax.types import MAX_PER_FACE, LocalSurfels, PrototypeState, SeenColors
 
 KINDS = ("graph", "mlp", "cnn")
 OUTPUTS = 14  # offset 3, scale 3, rotation 4, albedo 3, opacity 1
@@ -50,7 +50,7 @@ class GaussianRegressor(nn.Module):
         self,
         features: Float[Array, "b d"],
         context: Float[Array, "b t e"],
-        prototypes: Prototypes,
+        prototypes: PrototypeState,
         uv_anchor: Float[Array, "n 2"],
         neighbourhood: FaceNeighbourhood,
         colors: SeenColors | None = None,
@@ -97,7 +97,7 @@ class GaussianRegressor(nn.Module):
         return generator(features, context)
 
     def activate(
-        self, raw: Float[Array, "b n 14"], prototypes: Prototypes, colors: SeenColors | None = None
+        self, raw: Float[Array, "b n 14"], prototypes: PrototypeState, colors: SeenColors | None = None
     ) -> LocalSurfels:
         """Bounded local surfels of the network's outputs; zeros give the initial surfel."""
         start = 0.0 if colors is None else _start_logit(colors)

@@ -16,7 +16,7 @@ from sheap_jax.method.reanimation import Assets, Networks
 from sheap_jax.morphable import MorphableModel
 from sheap_jax.training import sharding
 from sheap_jax.training.state import Params, TrainState
-from sheap_jax.types import HeadParams, Prototypes
+from sheap_jax.types import HeadParams, PrototypeState
 
 
 class CurrentNetwork:
@@ -74,7 +74,7 @@ def _estimate(networks: Networks, mesh: Mesh | None):
 @functools.cache
 def _reanimate(networks: Networks, settings: RenderSettings, mesh: Mesh | None):
     def render(
-        params: Params, prototypes: Prototypes, assets: Assets, source: Float[Array, "b h w 3"], target: Any
+        params: Params, prototypes: PrototypeState, assets: Assets, source: Float[Array, "b h w 3"], target: Any
     ) -> Float[Array, "b h w 3"]:
         pair = reanimation.estimate_pair(networks, params, assets, source, target)
         avatar = reanimation.build_avatar(networks, params, assets, prototypes, pair)

@@ -15,7 +15,7 @@ from sheap_jax.method.objective import RenderSettings
 from sheap_jax.method.reanimation import Assets, Networks, Rendering
 from sheap_jax.training import sharding
 from sheap_jax.training.state import Params, TrainState
-from sheap_jax.types import Batch, Prototypes
+from sheap_jax.types import Batch, PrototypeState
 
 ROWS = 6
 
@@ -35,7 +35,7 @@ def make_pictures(
 def _render(networks: Networks, settings: RenderSettings, mesh: Mesh | None):
     """The jitted re-animation, compiled once per run; every device renders its share of the batch."""
 
-    def render(params: Params, prototypes: Prototypes, assets: Assets, batch: Batch) -> Rendering:
+    def render(params: Params, prototypes: PrototypeState, assets: Assets, batch: Batch) -> Rendering:
         pair = reanimation.estimate_pair(networks, params, assets, batch.source.image, batch.target.image)
         avatar = reanimation.build_avatar(networks, params, assets, prototypes, pair)
         background = reanimation.border_color(batch.target.image)

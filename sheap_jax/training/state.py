@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Int, Key
 
-from sheap_jax.types import Prototypes
+from sheap_jax.types import PrototypeState
 
 Params = dict[str, Any]  # {"estimator": ..., "regressor": ...}
 Optimizers = dict[str, optax.GradientTransformation]  # one for each network
@@ -20,11 +20,11 @@ class TrainState:
     step: Int[Array, ""]  # steps done
     params: Params
     opt_state: dict[str, optax.OptState]  # by network
-    prototypes: Prototypes
+    prototypes: PrototypeState
     key: Key[Array, ""]  # never used itself: step k uses fold_in(key, k)
 
 
-def init_state(params: Params, prototypes: Prototypes, optimizers: Optimizers, key: Key[Array, ""]) -> TrainState:
+def init_state(params: Params, prototypes: PrototypeState, optimizers: Optimizers, key: Key[Array, ""]) -> TrainState:
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,

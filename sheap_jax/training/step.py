@@ -17,7 +17,7 @@ from sheap_jax.method.objective import Objective, RenderSettings, full_objective
 from sheap_jax.method.reanimation import Assets, Networks
 from sheap_jax.training import sharding
 from sheap_jax.training.state import Optimizers, Params, TrainState
-from sheap_jax.types import Batch, Prototypes
+from sheap_jax.types import Batch, PrototypeState
 
 
 class StepReport(NamedTuple):
@@ -76,7 +76,7 @@ def make_step(
     axes = () if mesh is None else sharding.AXES
     cut = None if shardings is None else shardings.params
 
-    def both_ways(params: Params, prototypes: Prototypes, assets: Assets, batch: Batch) -> Pass:
+    def both_ways(params: Params, prototypes: PrototypeState, assets: Assets, batch: Batch) -> Pass:
         """On one device's share of the batch, up to the sums over all devices."""
         whole = sharding.gather(params, cut)
 
@@ -126,7 +126,7 @@ def make_step(
 
 def _full_pass(
     params: Params,
-    prototypes: Prototypes,
+    prototypes: PrototypeState,
     networks: Networks,
     assets: Assets,
     batch: Batch,

@@ -15,7 +15,7 @@ from sheap_jax import config, config_files
 from sheap_jax.commands.train import train
 from sheap_jax.data.augment import _crop
 from sheap_jax.evaluation.predictions import pose_heads
-from sheap_jax.models.estimator import Estimator
+from sheap_jax.models.estimator import HeadEstimator
 from sheap_jax.morphable.embedded.head import embedded_head
 from sheap_jax.morphable.model import mean_params
 from sheap_jax.morphable.storage import save_model
@@ -222,8 +222,8 @@ def test_loader(run, load, tiny_run):
 
 def test_predict_throughput(run, load, monkeypatch):
     script = load("predict_throughput")
-    tiny = config.Estimator(patch=16, width=16, depth=1, heads=2, head_width=16, feature_dim=16)
-    monkeypatch.setattr(script, "Estimator", lambda style: tiny)
+    tiny = config.HeadEstimator(patch=16, width=16, depth=1, heads=2, head_width=16, feature_dim=16)
+    monkeypatch.setattr(script, "HeadEstimator", lambda style: tiny)
     assert run("predict_throughput", "--images", 2, "--rounds", 1)["pipeline_images_per_s"] > 0
 
 
@@ -232,12 +232,12 @@ def test_estimator_on_cpu(run, load, monkeypatch):
     script = load("estimator_cpu")
     monkeypatch.setattr(script, "DEPTH", 1)
     monkeypatch.setattr(script, "BATCHES", (1,))
-    monkeypatch.setattr(script, "Estimator", lambda *sizes, style: _shallow(*sizes, style=style))
+    monkeypatch.setattr(script, "HeadEstimator", lambda *sizes, style: _shallow(*sizes, style=style))
     assert run("estimator_cpu", "--rounds", 1)["batch_1"]["relative_difference"] < 1e-4
 
 
 def _shallow(*sizes, style):
-    return Estimator(*sizes, style=style, depth=1)
+    return HeadEstimator(*sizes, style=style, depth=1)
 
 
 def test_point_to_surface(run, load, monkeypatch, tmp_path, capsys):

@@ -19,7 +19,7 @@ from sheap_jax.method import prototypes
 from sheap_jax.morphable.model import mean_params
 from sheap_jax.morphable.storage import load_model
 from sheap_jax.training.start import initial_state
-from sheap_jax.types import LocalSurfels, Prototypes
+from sheap_jax.types import LocalSurfels, PrototypeState
 from tests.training.conftest import make_config
 
 SIZE = 32  # pixels of the run's images
@@ -61,6 +61,6 @@ def tiny_avatar() -> RiggedSurfels:
     )
 
 
-def _prototypes(faces: int) -> Prototypes:
+def _prototypes(faces: int) -> PrototypeState:
     """One active on each face, and inactive slots."""
     return prototypes.init_prototypes(faces, per_face=1, capacity=round(1.5 * faces))

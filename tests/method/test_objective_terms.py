@@ -24,7 +24,7 @@ from sheap_jax.method.prototypes import init_prototypes
 from sheap_jax.method.reanimation import Assets, Avatar, EstimatedPair, Networks, Rendering
 from sheap_jax.models.estimator import EstimatorOutput
 from sheap_jax.morphable.model import mean_params
-from sheap_jax.types import Batch, Estimate, Frame, LocalSurfels, Prototypes
+from sheap_jax.types import Batch, Estimate, Frame, LocalSurfels, PrototypeState
 from tests.training.conftest import ellipsoid
 
 SIZE, PAIRS = 32, 2
@@ -63,7 +63,7 @@ class Scene(NamedTuple):
     params: dict[str, Any]
     networks: Networks
     assets: Assets
-    prototypes: Prototypes
+    prototypes: PrototypeState
     batch: Batch
 
 

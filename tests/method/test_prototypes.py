@@ -14,7 +14,7 @@ from sheap_jax.method.prototypes import (
     init_prototypes,
     update_statistics,
 )
-from sheap_jax.types import Prototypes
+from sheap_jax.types import PrototypeState
 
 FACES = 12
 CAPACITY = 40
@@ -22,7 +22,7 @@ COUNT = 9
 
 
 @jax.jit
-def densify(prototypes: Prototypes, embedding, moments, seed) -> Densified:
+def densify(prototypes: PrototypeState, embedding, moments, seed) -> Densified:
     return densify_and_prune(prototypes, embedding, moments, jax.random.key(seed), count=COUNT)
 
 
@@ -32,7 +32,7 @@ def rows(seed: int) -> tuple[np.ndarray, dict]:
     return embedding, {"mu": rng.normal(size=(CAPACITY, 5)), "nu": rng.uniform(1, 2, CAPACITY)}
 
 
-def random_state(seed: int) -> Prototypes:
+def random_state(seed: int) -> PrototypeState:
     """One to six active prototypes per face in random slots, random statistics."""
     rng = np.random.default_rng(seed)
     counts = np.ones(FACES, int)
@@ -42,7 +42,7 @@ def random_state(seed: int) -> Prototypes:
     slots = rng.permutation(CAPACITY)[: len(parent_face)]
     parents, active = np.zeros(CAPACITY, np.int32), np.zeros(CAPACITY, bool)
     parents[slots], active[slots] = parent_face, True
-    return Prototypes(
+    return PrototypeState(
         parent_face=jnp.asarray(parents),
         barycentric=jnp.asarray(rng.dirichlet(np.ones(3), CAPACITY), jnp.float32),
         active=jnp.asarray(active),

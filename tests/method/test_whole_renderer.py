@@ -20,7 +20,7 @@ from sheap_jax.method.losses.photometric import gradient_error, l1_error, ssim_e
 from sheap_jax.method.prototypes import init_prototypes
 from sheap_jax.morphable import MorphableModel, forward
 from sheap_jax.morphable.model import mean_params
-from sheap_jax.types import Camera, HeadParams, LocalSurfels, Prototypes
+from sheap_jax.types import Camera, HeadParams, LocalSurfels, PrototypeState
 from tests.training.conftest import ellipsoid
 
 
@@ -28,7 +28,7 @@ class Head(NamedTuple):
     """A head of surfels whose colours vary smoothly, in a light from one side: every parameter shows."""
 
     model: MorphableModel
-    prototypes: Prototypes
+    prototypes: PrototypeState
     local: LocalSurfels
     light: Float[Array, "9 3"]
 

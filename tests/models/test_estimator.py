@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sheap_jax.models.estimator import Estimator, nonnegative
+from sheap_jax.models.estimator import HeadEstimator, nonnegative
 
-ESTIMATOR = Estimator(
+ESTIMATOR = HeadEstimator(
     num_shape=6,
     num_expression=5,
     num_light=4,
@@ -95,7 +95,7 @@ def test_bfloat16_gives_float32_outputs_close_to_float32(trained):
 
 def test_the_papers_size_has_the_papers_parameters():
     """ViT-B/16 at 224 pixels: 85.8 million parameters without its class token, plus five tokens and heads."""
-    paper = Estimator(num_shape=300, num_expression=100, num_light=16, num_joints=5)
+    paper = HeadEstimator(num_shape=300, num_expression=100, num_light=16, num_joints=5)
     shapes = jax.eval_shape(paper.init, jax.random.key(0), jnp.zeros((1, 224, 224, 3)))["params"]
     count = sum(x.size for x in jax.tree.leaves(shapes["vit"]))
     encoder = 12 * (4 * 768 * 769 + 768 * 3072 * 2 + 3072 + 768 + 4 * 768) + 2 * 768

@@ -17,7 +17,7 @@ from sheap_jax.models.graph_network import (
     read_faces,
     sum_on_faces,
 )
-from sheap_jax.types import Prototypes
+from sheap_jax.types import PrototypeState
 from tests.models.random_params import random_params
 
 
@@ -32,9 +32,9 @@ FACES = grid_faces(4)
 NEIGHBOURHOOD = face_neighbourhood(FACES)
 
 
-def random_prototypes(capacity: int = 90) -> Prototypes:
+def random_prototypes(capacity: int = 90) -> PrototypeState:
     rng = np.random.default_rng(0)
-    return Prototypes(
+    return PrototypeState(
         parent_face=jnp.asarray(rng.integers(0, len(FACES), capacity)),
         barycentric=jnp.full((capacity, 3), 1 / 3),
         active=jnp.asarray(rng.uniform(size=capacity) < 0.7),

@@ -17,7 +17,7 @@ from sheap_jax.training.checkpoint import CheckpointError, Checkpoints, read_che
 from sheap_jax.training.checkpoint_list import best_step, read_best
 from sheap_jax.training.optimizer import make_optimizer
 from sheap_jax.training.state import TrainState, init_state
-from sheap_jax.types import Prototypes
+from sheap_jax.types import PrototypeState
 
 
 def make_state(step: int, *, width: int = 4) -> TrainState:
@@ -26,7 +26,7 @@ def make_state(step: int, *, width: int = 4) -> TrainState:
         "estimator": {"kernel": jnp.asarray(rng.normal(size=(3, width)), jnp.float32), "bias": jnp.zeros(width)},
         "regressor": {"embedding": jnp.asarray(rng.normal(size=(5, 2)), jnp.float32)},
     }
-    prototypes = Prototypes(
+    prototypes = PrototypeState(
         parent_face=jnp.asarray(rng.integers(0, 9, 5), jnp.int32),
         barycentric=jnp.asarray(rng.dirichlet([1, 1, 1], 5), jnp.float32),
         active=jnp.asarray(rng.random(5) > 0.5),
@@ -233,7 +233,7 @@ def test_reading_takes_what_was_trained_and_changes_nothing(saved):
     like = placed(make_state(0)).replace(opt_state={"estimator": jax.ShapeDtypeStruct((), jnp.int32)})
     found = read_checkpoint(saved, like)
     assert_same(found, make_state(2).replace(opt_state={}))
-    assert type(found.prototypes) is Prototypes
+    assert type(found.prototypes) is PrototypeState
     assert_same(read_checkpoint(saved, like, step=1), make_state(1).replace(opt_state={}))
     with pytest.raises(CheckpointError, match=r"no checkpoint of step 7, only of \[1, 2\]"):
         read_checkpoint(saved, like, step=7)

@@ -48,7 +48,7 @@ class Head(NamedTuple):
 
 
 def convert_sheap(tensors: Tensors, *, size: VitSize = VIT_B16) -> Conversion:
-    """Parameters of `Estimator` in the style FARL, those that were recognised.
+    """Parameters of `HeadEstimator` in the style FARL, those that were recognised.
 
     Raises ConversionError if not even the transformer can be found.
     """

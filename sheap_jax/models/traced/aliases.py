@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sheap_jax.models.traced.program import Argument, ProgramStep, Result, read_results
+from sheap_jax.models.traced.program import Argument, ProgramStep, StepResult, read_results
 
 # Operations whose results may share memory with their first argument.
 _MEMORY_SHARED = (
@@ -27,8 +27,8 @@ def overwritten(steps: Sequence[ProgramStep], outputs: Sequence[Argument]) -> st
     for place, step in enumerate(steps):
         changes = step.operation.endswith("_") and not step.operation.endswith("__")
         first = next(iter(step.arguments.values()), None)
-        shared = isinstance(first, Result) and (changes or step.operation in _VIEWS)
-        memory = owner.get(first.number, first.number) if isinstance(first, Result) and shared else None
+        shared = isinstance(first, StepResult) and (changes or step.operation in _VIEWS)
+        memory = owner.get(first.number, first.number) if isinstance(first, StepResult) and shared else None
         if changes:
             names = [number for number, whose in owner.items() if whose == memory]
             if memory is None or any(last.get(number, -1) > place for number in [memory, *names]):

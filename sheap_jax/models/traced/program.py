@@ -20,7 +20,7 @@ INPUT = 0  # number of the program's only input, images [n, 3, h, w]
 ProgramWeights = dict[str, Shaped[np.ndarray, "..."]]
 
 
-class Result(NamedTuple):
+class StepResult(NamedTuple):
     """The value that a step made, by its number."""
 
     number: int
@@ -32,7 +32,7 @@ class Weight(NamedTuple):
     name: str
 
 
-# What a step reads: a Result, a Weight, or a constant (None, bool, number, text, or a list of what a step can read).
+# What a step reads: a StepResult, a Weight, or a constant (None, bool, number, text, or a list of such).
 Argument = Any
 
 
@@ -69,7 +69,7 @@ def read_results(arguments: list[Argument]) -> list[int]:
     """Numbers of the results among arguments, also those in lists."""
     found = []
     for value in arguments:
-        if isinstance(value, Result):
+        if isinstance(value, StepResult):
             found.append(value.number)
         elif isinstance(value, list):
             found += read_results(value)
@@ -133,12 +133,12 @@ def load_program(path: str | Path) -> tuple[Program, ProgramWeights, dict[str, A
 
 
 def _plain(value: Argument) -> Any:
-    if isinstance(value, Result | Weight):
+    if isinstance(value, StepResult | Weight):
         return value._asdict()
     return [_plain(item) for item in value] if isinstance(value, list) else value
 
 
 def _argument(value: Any) -> Argument:
     if isinstance(value, dict):
-        return Result(**value) if "number" in value else Weight(**value)
+        return StepResult(**value) if "number" in value else Weight(**value)
     return [_argument(item) for item in value] if isinstance(value, list) else value

@@ -13,7 +13,7 @@ from sheap_jax.models.traced.program import (
     Program,
     ProgramStep,
     ProgramWeights,
-    Result,
+    StepResult,
     Weight,
     read_weights,
     without_the_rest,
@@ -102,7 +102,7 @@ def _leaves(value: Any, prefix: str = "") -> dict[str, Any]:
     """Tensors in nested dicts, tuples and lists by their dotted names."""
     if isinstance(value, dict):
         items = value.items()
-    elif isinstance(value, tuple | list) and not isinstance(value, Result | Weight):
+    elif isinstance(value, tuple | list) and not isinstance(value, StepResult | Weight):
         items = enumerate(value)
     else:
         return {prefix.removesuffix(".") or "output": value}
@@ -124,7 +124,7 @@ def _translate(torch: Any, graph: Any, module: Any) -> tuple[Program, ProgramWei
         raise TraceError(f"the trace takes {len(inputs) - 1} inputs, expected one: a batch of images")
     translation = _Translation(torch)
     translation.modules[inputs[0].debugName()] = ("", module)
-    translation.values[inputs[1].debugName()] = Result(INPUT)
+    translation.values[inputs[1].debugName()] = StepResult(INPUT)
     for node in graph.nodes():
         translation.add(node)
     output, *more = graph.outputs()
@@ -165,7 +165,7 @@ class _Translation:
         else:
             first = len(self.values) + 1
             results = tuple(range(first, first + len(outputs)))
-            self.values |= {name: Result(number) for name, number in zip(outputs, results, strict=True)}
+            self.values |= {name: StepResult(number) for name, number in zip(outputs, results, strict=True)}
             self.steps.append(ProgramStep(node.kind(), self._arguments(node, inputs), results))
 
     def _arguments(self, node: Any, inputs: list[str]) -> dict[str, Argument]:

@@ -10,7 +10,7 @@ from sheap_jax.models.traced.attention import ATTENTION
 from sheap_jax.models.traced.elementwise import ELEMENTWISE
 from sheap_jax.models.traced.layers import LAYERS
 from sheap_jax.models.traced.making import MAKING
-from sheap_jax.models.traced.program import INPUT, Argument, Program, Result, Weight
+from sheap_jax.models.traced.program import INPUT, Argument, Program, StepResult, Weight
 from sheap_jax.models.traced.reductions import REDUCTIONS
 from sheap_jax.models.traced.resizing import RESIZING
 from sheap_jax.models.traced.shapes import SHAPES
@@ -30,7 +30,7 @@ def run_program(
     values: dict[int, Any] = {INPUT: images}
 
     def value_of(argument: Argument) -> Any:
-        if isinstance(argument, Result):
+        if isinstance(argument, StepResult):
             return values[argument.number]
         if isinstance(argument, Weight):
             return weights[argument.name]

@@ -11,7 +11,7 @@ from sheap_jax.models.convert.lpips import convert_lpips
 from sheap_jax.models.convert.mapping import ConversionError
 from sheap_jax.models.convert.sheap import convert_sheap
 from sheap_jax.models.convert.vit_tables import VitSize
-from sheap_jax.models.estimator import Estimator
+from sheap_jax.models.estimator import HeadEstimator
 from sheap_jax.models.perceptual import Lpips
 from sheap_jax.models.transformer import FARL, STYLES
 from sheap_jax.models.vit import Vit
@@ -102,7 +102,7 @@ def sheap_release(*, width: int = 768, depth: int = 12, grid: int = 14, hidden: 
 
 def test_sheap_as_far_as_it_is_recognised():
     params, result = params_of(convert_sheap, specs(sheap_release()))
-    estimator = Estimator(300, 100, 16, 5, head_width=768, style=FARL)
+    estimator = HeadEstimator(300, 100, 16, 5, head_width=768, style=FARL)
     ours = shapes_of(estimator, jnp.zeros((1, 224, 224, 3)))
     assert {name: ours[name] for name in params} == params
     assert {name.split("/")[0] for name in params} == {"vit", "shape_head", "expression_head", "light_head"}
