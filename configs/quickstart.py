@@ -11,12 +11,12 @@ from sheap_jax.config import Config, Data, EmbeddedData, Estimator, Log, LossWei
 def get_config() -> Config:
     return Config(
         name="quickstart",
-        steps=2060,
-        geometry_steps=2000,
+        steps=3300,
+        geometry_steps=3000,
         batch_size=8,
         image_size=96,
         morphable="embedded:coarse",
-        data=Data(embedded=EmbeddedData(train_identities=800, clips_per_identity=1, frames_per_clip=2)),
+        data=Data(embedded=EmbeddedData(train_identities=800, clips_per_identity=1, frames_per_clip=2, image_size=96)),
         estimator=Estimator(
             patch=16,
             from_scratch=True,
@@ -27,9 +27,20 @@ def get_config() -> Config:
             feature_dim=64,
             light_components=9,
         ),
-        regressor=Regressor(uv_size=32, uv_channels=24, embedding_dim=16, graph_width=32, graph_depth=2),
+        regressor=Regressor(uv_size=32, uv_channels=24, embedding_dim=16, graph_width=32, graph_depth=2, source_colors=True),
         prototypes=Prototypes(per_face=1, capacity_per_face=1.0, densify_every=0),
-        losses=LossWeights(landmarks=20.0, shape=0.05, expression=0.01),
-        optimizer=Optimizer(learning_rate=1.5e-3, regressor_learning_rate=5e-3, warmup_steps=50, muon=True),
+        losses=LossWeights(
+            landmarks=20.0,
+            l1=0.5,
+            ssim=1.5,
+            gradient=2.0,
+            depth=0.05,
+            shape=0.05,
+            expression=0.01,
+            mean_share=0.0,
+        ),
+        optimizer=Optimizer(
+            learning_rate=1.5e-3, regressor_learning_rate=5e-3, warmup_steps=50, rendered_share=0.05, muon=True
+        ),
         log=Log(metrics_every=20, pictures_every=0, checkpoint_every=500),
     )
