@@ -69,6 +69,7 @@ class FreeRegressor(NamedTuple):
     """Stands in for the regressor: its 14 outputs per prototype are the variables."""
 
     isotropic: bool = False
+    source_colors: bool = False
 
     def apply(self, variables: dict[str, dict[str, Array]], features: Array, context: Array, prototypes, *_: Any):
         return GaussianRegressor().apply(

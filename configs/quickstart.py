@@ -27,7 +27,9 @@ def get_config() -> Config:
             feature_dim=64,
             light_components=9,
         ),
-        regressor=Regressor(uv_size=32, uv_channels=24, embedding_dim=16, graph_width=32, graph_depth=2, source_colors=True),
+        regressor=Regressor(
+            uv_size=32, uv_channels=24, embedding_dim=16, graph_width=32, graph_depth=2, source_colors=True
+        ),
         prototypes=Prototypes(per_face=1, capacity_per_face=1.0, densify_every=0),
         losses=LossWeights(
             landmarks=20.0,

@@ -11,27 +11,27 @@ import os
 from pathlib import Path
 
 LARGE = 1.8 * 2**30  # bytes; from here on memory is given back
-GROWN = 0.1 * 2**30  # bytes more than after the last time: giving back takes tens of milliseconds
+GROWN = 0.1 * 2**30  # bytes more than after the last time, which is not done at every test
 
 
 class Memory:
     """What is done about the memory of this process between tests."""
 
     def __init__(self) -> None:
-        self._after = 0.0  # bytes, when memory was last given back
+        self._trimmed = self._cleared = 0.0  # bytes that were left, each time it was last done
 
     def give_back(self, *, file_ends: bool) -> None:
         """Where this process is large: free pieces go back, and compiled programs where a file of tests ends."""
-        if resident() < max(LARGE, self._after + GROWN):
-            return
-        trim()
-        if file_ends and resident() > LARGE:
+        if resident() > max(LARGE, self._trimmed + GROWN):
+            trim()
+            self._trimmed = resident()
+        if file_ends and resident() > max(LARGE, self._cleared + GROWN):
             import jax
 
             jax.clear_caches()
             gc.collect()
             trim()
-        self._after = resident()
+            self._trimmed = self._cleared = resident()
 
 
 def resident() -> float:

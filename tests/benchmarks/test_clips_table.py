@@ -37,7 +37,7 @@ def test_runs_on_other_frames_and_other_reports_are_refused(tmp_path):
     first = _write(tmp_path / "a", 0.0)
     with pytest.raises(ValueError, match="different frames: clips-1, clips-2"):
         clips_table.collect({"a": first, "b": _write(tmp_path / "b", 0.0, version="clips-2")})
-    with pytest.raises(ValueError, match=r"no report of the benchmark clips: run eval\.py"):
+    with pytest.raises(ValueError, match=r"no report of the benchmark clips: run `sheap eval"):
         clips_table.collect({"c": _write(tmp_path / "c", 0.0, benchmark="now")})
 
 

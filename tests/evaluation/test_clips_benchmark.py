@@ -127,7 +127,9 @@ def test_re_animation_is_scored_beside_the_first_training_frame(predictor, truth
     report = evaluate_clips(copied, tmp_path, image_size=SIZE)
     assert _row(report, "re-animation, face, PSNR", "source image").ratio == pytest.approx(1.0)
     assert report.samples is not None
-    assert report.samples.shape == (2 * SIZE + 2, 5 * SIZE + 8, 3)
+    height, width = report.samples.shape[:2]
+    assert width == 5 * SIZE + 8
+    assert 2 * SIZE + 2 < height < 3 * SIZE  # captions above
 
 
 def test_frames_without_landmarks_do_not_count(predictor, truth, tmp_path):

@@ -43,6 +43,7 @@ class Constant:
     """A network whose output is its parameters."""
 
     isotropic = False
+    source_colors = False
 
     def apply(self, variables: Any, *_: Any) -> Any:
         return variables["params"]
