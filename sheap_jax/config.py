@@ -164,6 +164,7 @@ class Faults:
     window: Count = 1000
     explosion: Annotated[float, Range(1, above=True)] = 20.0  # a loss that many times its running mean is not applied
     stall_seconds: Positive = 600.0  # a stage (input, step, checkpoint) that takes longer ends the process
+    list_growths: Whole = 4  # times that the rasteriser's lists may grow where entries find no room; 0: never
     compile_seconds: Positive = 7200.0  # the same for compiling a program: half an hour for a step on a pod
 
 

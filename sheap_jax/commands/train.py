@@ -96,7 +96,14 @@ def train_in(
     make = functools.partial(make_step, networks, optimizers, config.losses, accumulate=accumulate, shardings=shardings)
     prototypes, faces = state.prototypes.active.shape[0], assets.model.faces.shape[0]
     lists = first_capacities(settings, surfels=prototypes, faces=faces)
-    capacity = GrowingCapacity(run.path, settings, lists, resume_step=first, writes=sharding.leads())
+    capacity = GrowingCapacity(
+        run.path,
+        settings,
+        lists,
+        most_growths=config.faults.list_growths,
+        resume_step=first,
+        writes=sharding.leads(),
+    )
     geometry_step, full_step = (make(capacity.settings, rendered=rendered) for rendered in (False, True))
     densify = make_densify(share=config.prototypes.densify_share, shardings=shardings)
 
@@ -142,7 +149,7 @@ def train_in(
                 stopped = stop.stops(done)
             finished = done == config.steps
             scores = None
-            if validation.is_due(done):
+            if validation.is_due(done) and (finished or not stopped):
                 with stages.program((validation, capacity.settings), "the scores of held-out pairs"):
                     watch.settle()
                     scores = validation.score(CurrentNetwork(networks, assets, state, capacity.settings, mesh=mesh))
@@ -155,7 +162,7 @@ def train_in(
                     row |= counters.since_last(skipped=watch.skipped, replaced=batches.replaced) | speed.read(done)
                     writer.write(done, row)
                     progress.set_postfix(log_line(row))
-                if capacity.grow(done, watch.take_overflow()):
+                if not stopped and capacity.grow(done, watch.take_overflow()):
                     full_step = make(capacity.settings, rendered=True)
             # Scores count anew when rendering begins: before, pictures have taught nothing.
             since = config.geometry_steps if done > config.geometry_steps else 0
@@ -164,7 +171,7 @@ def train_in(
                 with stages.stage("a checkpoint to be written"):
                     watch.settle()
                     checkpoints.save(state, best_score=scores.score if scores and improves else None)
-            if finished or is_due(done, config.log.pictures_every):
+            if finished or (is_due(done, config.log.pictures_every) and not stopped):
                 with stages.program((make_pictures, capacity.settings), "pictures"):
                     picture = make_pictures(networks, state, assets, batch, capacity.settings, mesh=mesh)
                     if sharding.leads():

@@ -20,7 +20,9 @@ class Validation:
     """The held-out pairs of a run, and when they are scored."""
 
     def __init__(self, config: Config, directory: Path):
-        self._pairs = _open_pairs(config, directory)
+        pairs = _open_pairs(config, directory)
+        # Scoring is the work of all processes together: where one has no pairs, none scores.
+        self._pairs = pairs if sharding.on_all(pairs is not None) else None
         self._every, self._steps = config.log.validate_every, config.steps
 
     def is_due(self, step: int) -> bool:

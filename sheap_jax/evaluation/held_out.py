@@ -39,6 +39,7 @@ class HeldOutPairs(NamedTuple):
     target: Float[np.ndarray, "p h w 3"]
     landmarks: Float[np.ndarray, "p 68 2"]  # of the targets: true where the truth is known, else detected
     seen: Bool[np.ndarray, "p 68"]
+    face: Bool[np.ndarray, "p h w"]  # hull of the landmarks
     scans: list[Scan] | None  # of the targets' people at rest, where the truth is known
 
 
@@ -60,50 +61,58 @@ def load_held_out_pairs(directory: str | os.PathLike[str], *, image_size: int, c
     split = Split(directory, SPLIT)
     truth = load_truth(directory, SPLIT) if truth_path(directory, SPLIT).exists() else None
     pairs = evaluation_pairs(split, per_identity=1)
-    frames, kept = [], []
+    found, kept = [], []
     for source, target in pairs[spread(len(pairs), count)]:
         first, second = (decode_frame(split[int(record)], image_size=image_size) for record in (source, target))
-        if truth is None and np.count_nonzero(second.landmark_weight) < FEWEST_LANDMARKS:
-            continue
-        frames.append((first, second))
-        kept.append(int(target))
-    if not frames:
+        points, seen = np.asarray(second.landmarks), np.asarray(second.landmark_weight) > 0
+        if truth is not None:
+            points = truth.landmarks2d[target] * (image_size / split.manifest["settings"]["image_size"])
+            seen = np.ones(len(points), bool)
+        face = _face(points[seen], image_size)
+        if face is not None:
+            found.append((np.asarray(first.image), np.asarray(second.image), points, seen, face))
+            kept.append(int(target))
+    if not found:
         raise ValueError(f"{split.directory}, split {SPLIT!r}: no pair of frames has landmarks in its second frame")
-    source, target = (np.stack([np.asarray(pair[side].image) for pair in frames]) for side in range(2))
-    if truth is None:
-        landmarks, weights = (np.stack([np.asarray(pair[1][k]) for pair in frames]) for k in (1, 2))
-        return HeldOutPairs(source, target, landmarks, weights > 0, None)
-    records = np.array(kept)
-    landmarks = truth.landmarks2d[records] * (image_size / split.manifest["settings"]["image_size"])
-    seen = np.ones(landmarks.shape[:2], bool)
-    return HeldOutPairs(source, target, landmarks, seen, _scans(truth, records))
+    source, target, landmarks, seen, face = (np.stack(column) for column in zip(*found, strict=True))
+    scans = None if truth is None else _scans(truth, np.array(kept))
+    return HeldOutPairs(source, target, landmarks, seen, face, scans)
+
+
+def _face(points: Float[np.ndarray, "l 2"], size: int) -> Bool[np.ndarray, "h w"] | None:
+    """The hull of the landmarks seen; None if it has no pixel: they are few, on a line, or outside the picture."""
+    from scipy.spatial import QhullError
+
+    if len(points) < FEWEST_LANDMARKS:
+        return None
+    try:
+        mask = image_scores.hull_mask(points, height=size, width=size)
+    except (QhullError, ValueError):
+        return None
+    return mask if mask.any() else None
 
 
 def score_pairs(network: NetworkUnderTest, pairs: HeldOutPairs) -> HeldOutScores:
-    """Score a network on the pairs, and picture the first of them."""
+    """Score a network on the pairs, and picture the first of them. Without finite predictions the score is infinite."""
     count, size = len(pairs.source), pairs.source.shape[1]
     images = np.concatenate([pairs.source, pairs.target])
     params = HeadParams._make(np.asarray(leaf) for leaf in network(images))  # pyright: ignore[reportArgumentType]
     rendered = np.asarray(network.reanimate(pairs.source, pairs.target))  # pyright: ignore[reportArgumentType]
     own = jax.tree.map(lambda leaf: leaf[count:], params)
     points = project_landmarks(pose_heads(network.model, own), image_size=size)
-    face = np.stack(
-        [
-            image_scores.hull_mask(one[seen], height=size, width=size)
-            for one, seen in zip(pairs.landmarks, pairs.seen, strict=True)
-        ]
-    )
+    shown = np.stack([np.arange(count), count + np.arange(count)], axis=-1)[:PICTURED]
+    picture = sample_grid(network.model, params, shown, images, rendered[: len(shown)])
+    if not all(np.isfinite(leaf).all() for leaf in (*params, rendered)):
+        return HeldOutScores({}, np.inf, picture)
     values = {
         LANDMARKS: float(np.linalg.norm(points - pairs.landmarks, axis=-1)[pairs.seen].mean()),
-        "held_out/psnr_face_db": float(image_scores.psnr(rendered, pairs.target, face).mean()),
-        "held_out/ssim_face": float(image_scores.ssim(rendered, pairs.target, face).mean()),
+        "held_out/psnr_face_db": float(image_scores.psnr(rendered, pairs.target, pairs.face).mean()),
+        "held_out/ssim_face": float(image_scores.ssim(rendered, pairs.target, pairs.face).mean()),
     }
     if pairs.scans is not None:
         meshes = pose_heads(network.model, neutral(network.model, own)).meshes()
         errors = errors_of_all(list(zip(pairs.scans, meshes, strict=True)), np.asarray(network.model.faces))
         values[GEOMETRY] = statistics(pool(errors).similarity).median
-    shown = np.stack([np.arange(count), count + np.arange(count)], axis=-1)[:PICTURED]
-    picture = sample_grid(network.model, params, shown, images, rendered[: len(shown)])
     return HeldOutScores(values, values.get(GEOMETRY, values[LANDMARKS]), picture)
 
 

@@ -13,6 +13,7 @@ Layout of a run directory:
 import dataclasses
 import json
 import logging
+import math
 import os
 import shutil
 from pathlib import Path
@@ -44,8 +45,7 @@ class Checkpoints:
         self.root, self.damaged = self.run / "checkpoints", self.run / "damaged"
         self._args: Any = ocp.args
         self._pending: int | None = None
-        self._pending_best: Best | None = None
-        self.best = read_best(self.run)
+        self.best = _best_of_leader(self.run)
         try:
             self._manager = ocp.CheckpointManager(
                 self.root,
@@ -66,13 +66,13 @@ class Checkpoints:
 
     def improves(self, score: float, *, since: int = 0) -> bool:
         """Whether a score is better, that is smaller, than that of the best checkpoint after step `since`."""
-        best = self._pending_best or self.best
-        return best is None or best.step <= since or score < best.score
+        return math.isfinite(score) and (self.best is None or self.best.step <= since or score < self.best.score)
 
     def save(self, state: TrainState, *, best_score: float | None = None) -> None:
         """Start writing `state`. An error of the previous write is raised here or in `finish`.
 
-        With a `best_score` the checkpoint is the best from now on. Once it is complete, it is kept beside the newest.
+        With a `best_score` the checkpoint is the best from now on, and kept beside the newest. It is waited for: a kill
+        before the next checkpoint would lose the score.
 
         Raises CheckpointError when the disk is full; earlier checkpoints stay whole.
         """
@@ -89,25 +89,25 @@ class Checkpoints:
             self._manager.save(step, args=self._args.StandardSave(state), force=True)
         except Exception as error:
             raise self._failure(step, error) from error
-        self._pending, self._pending_best = step, None if best_score is None else Best(step, best_score)
+        self._pending = step
+        if best_score is not None:
+            self.finish()
+            self.best = Best(step, best_score)
+            if sharding.leads():
+                with whole_file(self.run / BEST) as temporary:
+                    temporary.write_text(json.dumps(self.best._asdict()) + "\n")
 
     def finish(self) -> None:
         """Wait for the write in progress and store its checksums."""
         if self._pending is None:
             return
         step, self._pending = self._pending, None
-        best, self._pending_best = self._pending_best, None
         try:
             self._manager.wait_until_finished()
             if sharding.leads():
                 write_checksums(self.root / str(step), self._checksum_file(step))
         except Exception as error:
             raise self._failure(step, error) from error
-        if best is not None:
-            self.best = best
-            if sharding.leads():
-                with whole_file(self.run / BEST) as temporary:
-                    temporary.write_text(json.dumps(best._asdict()) + "\n")
         if not sharding.leads():
             return
         for old in self.root.glob("*.sha256.json"):
@@ -293,3 +293,10 @@ def describe(state: TrainState) -> dict[str, list[Any]]:
 def _abstract(state: TrainState) -> TrainState:
     """Shapes, dtypes and shardings, for Orbax to restore onto."""
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
+
+
+def _best_of_leader(run: Path) -> Best | None:
+    """The best checkpoint that the first process knows: on all, since they decide by it what is saved."""
+    best = read_best(run) if sharding.leads() else None
+    step, score = sharding.as_leader(np.array([-1.0, 0.0] if best is None else [float(best.step), best.score]))
+    return None if step < 0 else Best(int(step), float(score))

@@ -79,13 +79,10 @@ class Profile:
             return
         self._tracing = False
         folder = trace_folder(self._run, self._wanted)
-        self._wait()
         try:
-            jax.profiler.stop_trace()
-        except (OSError, RuntimeError) as error:
-            log.warning("the trace could not be written to %s (%s); the training goes on", folder, error)
-        else:
-            log.info("a trace of the steps is in %s: xprof --logdir %s", folder, folder)
+            self._wait()
+        finally:  # a step that stops the training is what one wants to see
+            _stop_trace(folder)
 
     def _begin(self, wanted: StepRange) -> None:
         self._wait()
@@ -93,3 +90,12 @@ class Profile:
         options.python_tracer_level = 0  # every call of Python would make a trace that no browser opens
         jax.profiler.start_trace(str(trace_folder(self._run, wanted)), profiler_options=options)
         self._tracing = True
+
+
+def _stop_trace(folder: Path) -> None:
+    try:
+        jax.profiler.stop_trace()
+    except (OSError, RuntimeError) as error:
+        log.warning("the trace could not be written to %s (%s); the training goes on", folder, error)
+    else:
+        log.info("a trace of the steps is in %s: xprof --logdir %s", folder, folder)

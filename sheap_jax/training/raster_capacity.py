@@ -20,7 +20,6 @@ from sheap_jax.training.metrics import drop_lines_after, read_metrics
 log = logging.getLogger(__name__)
 
 FILE = "capacity.jsonl"  # a line for each growth: {"step": ..., "surfels": ..., "mesh": ...}
-MOST_GROWTHS = 4  # of a run
 MOST_TIMES = 16  # as long as at first: scales that explode would else take all memory
 ADVICE = "Such sizes come from a training that diverges: lower the learning rates or raise config.losses.scale"
 
@@ -29,16 +28,26 @@ class GrowingCapacity:
     """How targets are rendered, with lists that grow. All processes must decide alike: they are told the same."""
 
     def __init__(
-        self, run: Path, settings: RenderSettings, first: Capacities, *, resume_step: int = 0, writes: bool = True
+        self,
+        run: Path,
+        settings: RenderSettings,
+        first: Capacities,
+        *,
+        most_growths: int,
+        resume_step: int = 0,
+        writes: bool = True,
     ):
-        self._file, self._writes, self._first = run / FILE, writes, first
+        self._file, self._writes, self._first, self._most = run / FILE, writes, first, most_growths
         if writes:
             drop_lines_after(self._file, resume_step)
         rows = read_metrics(self._file) if writes and self._file.exists() else []
         last = rows[-1] if rows else {"surfels": settings.surfel_capacity, "mesh": settings.mesh_capacity}
         known = sharding.as_leader(np.array([len(rows), last["surfels"] or 0, last["mesh"] or 0], np.int32))
         self._growths, surfels, mesh = map(int, known)
-        self.settings = settings._replace(surfel_capacity=surfels or None, mesh_capacity=mesh or None)
+        # Another device or rasteriser counts otherwise: its first length may be larger, or there is no list at all.
+        surfels = None if first.surfels is None else max(surfels, first.surfels) if surfels else None
+        mesh = None if first.mesh is None else max(mesh, first.mesh) if mesh else None
+        self.settings = settings._replace(surfel_capacity=surfels, mesh_capacity=mesh)
         self._said: set[str] = set()
 
     def grow(self, step: int, overflow: Int[np.ndarray, "2"]) -> bool:
@@ -69,7 +78,7 @@ class GrowingCapacity:
 
     def _room(self, current: int | None, first: int | None, missing: int) -> int | None:
         """The next length; None where it cannot grow any more."""
-        if current is None or first is None or self._growths >= MOST_GROWTHS:
+        if current is None or first is None or self._growths >= self._most:
             return None
         room = min(tileraster.grow_capacity(current, np.array([missing])), MOST_TIMES * first)
         return room if room > current else None
@@ -78,7 +87,7 @@ class GrowingCapacity:
         """Each growth; that there is none any more once in a start."""
         what = f"step {step}: the rasteriser had no room for {missing} entries of one image"
         if room is not None:
-            growth = f"growth {self._growths + 1} of {MOST_GROWTHS}"
+            growth = f"growth {self._growths + 1} of {self._most}"
             log.warning(
                 "%s: %s grows from %s to %d (%s), and the step is compiled anew. %s",
                 what, field, current, room, growth, ADVICE,

@@ -102,8 +102,8 @@ def _lock(file: IO[str]) -> None:
 
 def _lives(holder: Holder) -> bool:
     """Whether a process of this host is still there. Of another host nobody can tell."""
-    if holder.host != socket.gethostname():
-        return False
+    if holder.host != socket.gethostname() or holder.process == os.getpid() or os.name == "nt":
+        return False  # this process's number: it had it before a restart of the container
     try:
         os.kill(holder.process, 0)
     except ProcessLookupError:

@@ -79,6 +79,11 @@ def as_leader(values: np.ndarray) -> np.ndarray:
     return values if jax.process_count() == 1 else np.asarray(multihost_utils.broadcast_one_to_all(values))
 
 
+def on_all(value: bool) -> bool:
+    """Whether something holds on every process. All of them must ask."""
+    return value if jax.process_count() == 1 else bool(multihost_utils.process_allgather(np.array(value)).all())
+
+
 @contextlib.contextmanager
 def failing_together(expected: tuple[type[Exception], ...] = ()) -> Iterator[None]:
     """Around the work of one process of several: if it fails, it ends at once, and the others notice and stop.

@@ -49,6 +49,23 @@ def test_errors_are_those_that_were_made(pairs, tiny_benchmark):
     assert values["held_out/psnr_face_db"] == pytest.approx(np.mean(-20 * np.log10(np.abs(difference))), abs=0.01)
 
 
+def test_predictions_that_are_not_finite_score_worst_and_end_nothing(pairs, tiny_benchmark):
+    params = tiny_benchmark.params
+    broken = params._replace(translation=params.translation * np.float32(np.nan))
+    found = score_pairs(FakePredictor(tiny_benchmark.model, broken), pairs)
+    assert (found.values, found.score) == ({}, np.inf)
+
+
+def test_pairs_whose_face_has_no_pixel_are_left_out(tiny_benchmark, tmp_path):
+    """Landmarks on a line, or outside the picture, as a user's own file may have them."""
+    split = Split(tiny_benchmark.directory, "test")
+    line = np.repeat(np.linspace(1, 20, 68, dtype=np.float32)[:, None], 2, axis=1)
+    records = [split[k]._replace(landmarks=line if k < 3 else split[k].landmarks - 1000) for k in range(6)]
+    write_split(tmp_path / "some", "test", records, settings={})
+    with pytest.raises(ValueError, match="no pair of frames has landmarks"):
+        load_held_out_pairs(tmp_path / "some", image_size=SIZE)
+
+
 def test_without_truth_landmarks_are_the_detected_ones_and_decide(tiny_benchmark, tmp_path):
     split = Split(tiny_benchmark.directory, "test")
     records = [split[k]._replace(weights=np.r_[np.zeros(k + 1), np.ones(67 - k)].astype(np.float32)) for k in range(6)]

@@ -316,12 +316,12 @@ def test_a_best_checkpoint_that_is_damaged_is_the_best_no_more(tmp_path):
         best_step(tmp_path)
 
 
-def test_an_unfinished_checkpoint_is_not_yet_the_best(tmp_path):
+def test_the_best_is_known_as_soon_as_it_is_saved(tmp_path):
+    """A kill before the next checkpoint must not lose the score."""
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save(make_state(1), best_score=1.0)
-    assert not checkpoints.improves(1.5)  # it is known already
-    assert checkpoints.improves(1.5, since=1)
-    assert read_best(tmp_path) is None
-    checkpoints.finish()
     assert read_best(tmp_path) == (1, 1.0)
+    assert not checkpoints.improves(1.5)
+    assert checkpoints.improves(1.5, since=1)
+    assert not checkpoints.improves(float("nan"), since=1)
     checkpoints.close()

@@ -6,13 +6,13 @@ import numpy as np
 
 from sheap_jax.method.objective import RenderSettings
 from sheap_jax.method.rendering import Capacities
-from sheap_jax.training.raster_capacity import FILE, MOST_GROWTHS, MOST_TIMES, GrowingCapacity
+from sheap_jax.training.raster_capacity import FILE, MOST_TIMES, GrowingCapacity
 
-FIRST = Capacities(1024, 512)
+FIRST, MOST_GROWTHS = Capacities(1024, 512), 4
 
 
 def make(folder, first=FIRST, **options) -> GrowingCapacity:
-    return GrowingCapacity(folder, RenderSettings(96), first, **options)
+    return GrowingCapacity(folder, RenderSettings(96), first, most_growths=MOST_GROWTHS, **options)
 
 
 def test_nothing_changes_while_everything_fits(tmp_path):
@@ -66,3 +66,10 @@ def test_a_z_buffer_without_a_list_cannot_grow(tmp_path, caplog):
     capacity = make(tmp_path, Capacities(1024, None))
     assert not capacity.grow(1, np.array([0, 7]))
     assert "no room for 7 entries of one image, and mesh_capacity grows no more" in caplog.text
+
+
+def test_lengths_of_another_rasteriser_are_not_taken_over(tmp_path):
+    """Where there is no list for the mesh, its old length would cut faces off; a first length may be larger."""
+    make(tmp_path).grow(10, np.array([1, 1]))
+    other = make(tmp_path, Capacities(8192, None), resume_step=10)
+    assert other.settings == RenderSettings(96, surfel_capacity=8192)

@@ -67,10 +67,12 @@ def test_where_there_are_no_locks_the_name_decides(tmp_path, monkeypatch, caplog
         raise OSError(95, "Operation not supported")
 
     monkeypatch.setattr(run_lock, "_lock", no_locks)
-    first = RunLock(tmp_path)  # this process lives
-    with pytest.raises(ConfigError, match=f"process {os.getpid()} on"):
+    RunLock(tmp_path)
+    RunLock(tmp_path).close()  # a process of this number was there before: in a container numbers come again
+    living = {"host": socket.gethostname(), "process": os.getppid(), "since": "2026-01-01 00:00:00"}
+    (tmp_path / LOCK).write_text(json.dumps(living))
+    with pytest.raises(ConfigError, match=f"process {os.getppid()} on"):
         RunLock(tmp_path)
-    first.close()
     dead = {"host": socket.gethostname(), "process": 2**22 + 1, "since": "2026-01-01 00:00:00"}
     (tmp_path / LOCK).write_text(json.dumps(dead))
     caplog.clear()
