@@ -3,10 +3,11 @@
     sheap train
     python benchmarks/pictures.py runs/quickstart --output docs/pictures
 
-Writes people.jpg (photograph, predicted mesh over it, predicted head, true head), portraits.jpg, clips.jpg (what the
-training sees) and surfels.jpg (one photograph drawn with 1,500 surfels; no training run behind it). The people are the
-first ones of the embedded benchmark, photographed with more pixels. Portraits, both in the public domain: Eileen
-Collins by NASA, which scikit-image holds; Grace Hopper by James S. Davis, US Navy, which matplotlib holds.
+Writes people.jpg (photograph, predicted mesh over it, predicted head, true head, and the person's surfels moved like
+the next person), portraits.jpg, clips.jpg (what the training sees) and surfels.jpg (one photograph drawn with 1,500
+surfels; no training run behind it). The people are the first ones of the embedded benchmark, photographed with more
+pixels. Portraits, both in the public domain: Eileen Collins by NASA, which scikit-image holds; Grace Hopper by James
+S. Davis, US Navy, which matplotlib holds.
 """
 
 import argparse
@@ -63,8 +64,16 @@ def predicted_views(predictor: Predictor, photographs: Float[np.ndarray, "n h w 
     return head_views(np.asarray(forward(predictor.model, heads)), predictor.model.faces, photographs)
 
 
+def moved_views(predictor: Predictor, photographs: Float[np.ndarray, "n h w 3"]) -> Float[np.ndarray, "n h w 3"]:
+    """Each person's surfels with the pose and expression of the next, drawn with as many pixels as the run knows."""
+    side, size = predictor.config.image_size, photographs.shape[1]
+    seen = np.stack([cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA) for image in photographs])
+    drawn = predictor.reanimate(np.clip(seen, 0.0, 1.0), np.clip(np.roll(seen, -1, axis=0), 0.0, 1.0))
+    return np.stack([cv2.resize(image, (size, size), interpolation=cv2.INTER_CUBIC) for image in drawn])
+
+
 def people_picture(predictor: Predictor, directory: Path, *, size: int, people: int) -> UInt8[np.ndarray, "y x 3"]:
-    """The first people of the embedded benchmark, two in a row, each with what was predicted and what is true."""
+    """The first people of the embedded benchmark, each with what was predicted and what is true."""
     first = {"test_identities": people, "image_size": size, "processes": 1}
     shards = generate(directory, dataclasses.replace(VERSIONS[CURRENT], **first))
     truth = load_truth(shards, "test")
@@ -75,8 +84,14 @@ def people_picture(predictor: Predictor, directory: Path, *, size: int, people: 
     photographs = photographs[chosen]
     over, alone = predicted_views(predictor, photographs)
     _, true = head_views(truth.posed[chosen], truth.faces, photographs)
-    rows = list(zip(photographs, over, alone, true, strict=True))
-    return grid([[*left, *right] for left, right in zip(rows[::2], rows[1::2], strict=True)])
+    columns = {
+        "photograph": photographs,
+        "predicted mesh": over,
+        "predicted head": alone,
+        "true head": true,
+        "moved like the next": moved_views(predictor, photographs),
+    }
+    return grid(list(zip(*columns.values(), strict=True)), captions=list(columns))
 
 
 def portraits_picture(predictor: Predictor, *, size: int) -> UInt8[np.ndarray, "y x 3"]:
@@ -135,7 +150,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", metavar="RUN", type=Path, help="directory of a training run")
     parser.add_argument("--output", metavar="DIR", type=Path, required=True)
-    parser.add_argument("--people", type=int, default=4, help="an even number")
+    parser.add_argument("--people", type=int, default=4, help="how many are shown")
     parser.add_argument("--size", type=int, default=224, help="pixels of one photograph")
     parser.add_argument("--fit-steps", type=int, default=FIT_STEPS, help="of surfels.jpg")
     options = parser.parse_args()

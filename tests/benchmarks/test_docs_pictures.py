@@ -14,11 +14,13 @@ def pictures(load):
 
 def test_people_stand_beside_what_is_true(pictures, tmp_path):
     picture = pictures.people_picture(tiny_predictor(), tmp_path / "shards", size=32, people=2)
-    assert picture.shape == (32, 8 * 32 + 7 * 2, 3)
-    photograph, over, alone, true = (picture[:, 34 * i : 34 * i + 32].astype(float) for i in range(4))
+    assert picture.shape[1] == 5 * 32 + 4 * 2
+    rows = picture[-(2 * 32 + 2) :]  # below the captions
+    photograph, over, alone, true, moved = (rows[:32, 34 * i : 34 * i + 32].astype(float) for i in range(5))
     assert np.abs(photograph - over).mean() > 1, "no mesh over the photograph"
     assert (alone.min(axis=2) < 255).mean() > 0.1, "no head"
     assert (true.min(axis=2) < 255).mean() > 0.1, "no true head"
+    assert moved.std() > 1, "nothing drawn"
     assert (tmp_path / "shards/samples.png").exists()
 
 
