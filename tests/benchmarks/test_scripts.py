@@ -15,6 +15,7 @@ from sheap_jax import config, config_files
 from sheap_jax.commands.train import train
 from sheap_jax.data.augment import _crop
 from sheap_jax.evaluation.predictions import pose_heads
+from sheap_jax.evaluation.report import BenchmarkReport, Comparison
 from sheap_jax.models.estimator import HeadEstimator
 from sheap_jax.morphable.embedded.head import embedded_head
 from sheap_jax.morphable.model import mean_params
@@ -206,13 +207,22 @@ def test_ablation_trains_and_scores(load, monkeypatch, tiny_config, tmp_path):
 
 def test_gpu_truth_trains_scores_and_draws(run, load, monkeypatch, tiny_config, tiny_run):
     gpu_truth = load("gpu_truth")
-    data = {"embedded": tiny_config.parent / "shards"}
-    monkeypatch.setattr(gpu_truth, "own_test_people", lambda config: data)
-    # The training itself has tests of its own, and this run is finished.
+    scored = []
+
+    def evaluate(run, *, data, output, step):
+        """The evaluation has tests of its own."""
+        scored.append((Path(run), step))
+        rows = [Comparison(name, "mm", False, 1.0 + step, baseline, 8.0) for name, baseline in gpu_truth.SHOWN.items()]
+        return [BenchmarkReport("embedded", "v1", {}, rows)]
+
+    monkeypatch.setattr(gpu_truth, "evaluate", evaluate)
+    # The training itself has tests of its own as well, and this run is finished.
     saved = {"3": 1.0}
     monkeypatch.setattr(gpu_truth, "train_for", lambda *_: {"seconds": 1.0, "saved": saved})
     found = run("gpu_truth", "--config", tiny_config, "--minutes", 1)
-    assert [row["step"] for row in found["curve"]] == [3]
+    (row,) = found["curve"]
+    assert (row["step"], row["seconds"], scored) == (3, 1.0, [(tiny_run, 3)])
+    assert {4.0, 0.5} <= set(row.values())
     assert Path(sys.argv[-1]).with_suffix(".png").stat().st_size > 1000
 
 
