@@ -11,12 +11,12 @@ from sheap_jax.config import Config, Data, EmbeddedData, Estimator, Log, LossWei
 def get_config() -> Config:
     return Config(
         name="quickstart",
-        steps=3300,
+        steps=3150,
         geometry_steps=3000,
         batch_size=8,
         image_size=96,
         morphable="embedded:coarse",
-        data=Data(embedded=EmbeddedData(train_identities=800, clips_per_identity=1, frames_per_clip=2, image_size=96)),
+        data=Data(embedded=EmbeddedData(train_identities=1250, clips_per_identity=1, frames_per_clip=2, image_size=96)),
         estimator=Estimator(
             patch=16,
             from_scratch=True,
