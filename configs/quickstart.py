@@ -2,8 +2,8 @@
 
 Measured (seed 0, two cores, from a clean clone): 6 min 0 s and 3.0 GB with data generation and evaluation; on its own
 test people neutral median 1.15 mm against the mean head's 1.25 (ratio 0.92; the aim is 0.8), landmarks 0.86 px against
-5.55, re-animated faces 27.3 dB (source unchanged 22.0). Surfels start with the colours of the source: 150 rendered steps
-do for appearance, and the minutes go into people, which geometry needs (docs/experiments/source_colors.md).
+5.55, re-animated faces 27.3 dB (source unchanged 22.0). Surfels start with the colours of the source: 150 rendered
+steps do for appearance, and the minutes go into people, which geometry needs (docs/experiments/source_colors.md).
 """
 
 from sheap_jax.config import Config, Data, EmbeddedData, Estimator, Log, LossWeights, Optimizer, Prototypes, Regressor
