@@ -29,7 +29,7 @@ def metrics_row(report: StepReport, state: TrainState, schedules: Mapping[str, o
 
 
 class Counters:
-    """Counts of a start, as differences from row to row: these do not depend on where a run was resumed."""
+    """Counts of a start, as differences from row to row. The first row after a stop counts from the checkpoint on."""
 
     def __init__(self) -> None:
         self._before: dict[str, int] = {}

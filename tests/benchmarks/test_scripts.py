@@ -233,7 +233,7 @@ def test_loader(run, load, tiny_run):
 def test_predict_throughput(run, load, monkeypatch):
     script = load("predict_throughput")
     tiny = config.Estimator(patch=16, width=16, depth=1, heads=2, head_width=16, feature_dim=16)
-    monkeypatch.setattr(script, "HeadEstimator", lambda style: tiny)
+    monkeypatch.setattr(script, "Estimator", lambda style: tiny)
     assert run("predict_throughput", "--images", 2, "--rounds", 1)["pipeline_images_per_s"] > 0
 
 

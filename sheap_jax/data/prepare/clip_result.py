@@ -20,6 +20,7 @@ from sheap_jax.data.prepare.convert import ConvertedClip, convert_clip
 from sheap_jax.data.prepare.landmarks import LandmarkSource
 from sheap_jax.data.prepare.quality import Quality
 from sheap_jax.files.json_files import read_json
+from sheap_jax.files.regular import read_whole
 from sheap_jax.files.whole_file import whole_file
 
 RULES_VERSION = 2  # of what makes records of a clip: with another one, clips are converted again
@@ -117,7 +118,7 @@ def load_records(clip: Clip, status: Status, conversion: ClipConversion) -> list
     """
     path = _path(clip, conversion, ".part")
     try:
-        part = path.read_bytes()  # ours, however large: the checksum vouches for it
+        part = read_whole(path, most=2**40)  # ours, however large: the checksum vouches for it
         if hashlib.sha256(part).hexdigest() != status.part:
             raise ShardError("wrong checksum")
         return [decode_record(message) for message in msgpack.unpackb(part)]
