@@ -42,7 +42,7 @@ def main(arguments: list[str]) -> None:
     logging.getLogger("sheap_jax").setLevel(logging.INFO)
     start = time.perf_counter()
     path = generate(directory, EmbeddedData(**settings))
-    print(f"{path}: generated in {time.perf_counter() - start:.0f} s")
+    print(f"{path}: ready after {time.perf_counter() - start:.0f} s")
     print(f"train on it: sheap train --config quickstart --config.data.embedded=none --config.data.directory={path}")
 
 
