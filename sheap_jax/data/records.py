@@ -7,6 +7,7 @@ file. The frames of a clip lie together. The index exists so that pairs can be d
 
 import contextlib
 import os
+import secrets
 import threading
 from array import array
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,6 +20,8 @@ from jaxtyping import Int32, Shaped
 from sheap_jax.data.codec import FORMAT_VERSION, Record, ShardError, decode_record, encode_record
 from sheap_jax.data.manifest import MANIFEST, check_size, fingerprint, read_manifest, write_manifest
 from sheap_jax.files.array_files import read_npz
+from sheap_jax.files.one_writer import one_writer
+from sheap_jax.files.whole_file import to_disk
 
 __all__ = ["Record", "ShardError", "Split", "SplitIndex", "decode_record", "encode_record", "write_split"]
 
@@ -95,31 +98,41 @@ def write_split(
     Raises:
       ValueError: no records, a malformed one, or frames of a clip that are not contiguous and ascending.
       ShardError: a file could not be written, for instance because the disk is full.
+      InUseError: another process writes to the directory.
     """
     directory = Path(directory)
-    index_file = directory / f".{split}-index.tmp.npz"
-    shard_files: list[Path] = []
     with _disk_errors(directory, split):
         directory.mkdir(parents=True, exist_ok=True)
-    try:
-        builder, counts = _write_shards(directory, split, records, records_per_shard, shard_files)
-        with _disk_errors(directory, split):
-            np.savez(index_file, allow_pickle=False, **builder.build()._asdict())
-            names = [f"{split}-{i:05d}-of-{len(counts):05d}.array_record" for i in range(len(counts))]
-            files = zip(names, counts, shard_files, strict=True)
-            entry = {
-                "format_version": FORMAT_VERSION,
-                "records": sum(counts),
-                "identities": len(builder.identities),
-                "clips": len(builder.clips),
-                "shards": [{"file": name, "records": count, **fingerprint(path)} for name, count, path in files],
-                "index": {"file": f"{split}-index.npz", **fingerprint(index_file)},
-                "settings": dict(settings),
-                "provenance": dict(provenance or {}),
-            }
-            _publish(directory, split, entry, [*shard_files, index_file])
-    finally:
-        for path in (*shard_files, index_file):
+    with one_writer(directory, way_out="write to another directory"):
+        _remove_left(directory, split)
+        shard_files: list[Path] = []
+        index_file = directory / f".{split}-index.{secrets.token_hex(8)}.tmp.npz"
+        try:
+            builder, counts = _write_shards(directory, split, records, records_per_shard, shard_files)
+            with _disk_errors(directory, split):
+                np.savez(index_file, allow_pickle=False, **builder.build()._asdict())
+                names = [f"{split}-{i:05d}-of-{len(counts):05d}.array_record" for i in range(len(counts))]
+                files = zip(names, counts, shard_files, strict=True)
+                entry = {
+                    "format_version": FORMAT_VERSION,
+                    "records": sum(counts),
+                    "identities": len(builder.identities),
+                    "clips": len(builder.clips),
+                    "shards": [{"file": name, "records": count, **fingerprint(path)} for name, count, path in files],
+                    "index": {"file": f"{split}-index.npz", **fingerprint(index_file)},
+                    "settings": dict(settings),
+                    "provenance": dict(provenance or {}),
+                }
+                _publish(directory, split, entry, [*shard_files, index_file])
+        finally:
+            for path in (*shard_files, index_file):
+                path.unlink(missing_ok=True)
+
+
+def _remove_left(directory: Path, split: str) -> None:
+    """Remove what a killed process has left of this split: temporary files, which nobody else writes now."""
+    for pattern in (f".{split}-[0-9]*.tmp", f".{split}-index.*.tmp.npz"):
+        for path in directory.glob(pattern):
             path.unlink(missing_ok=True)
 
 
@@ -128,11 +141,12 @@ def _write_shards(
 ) -> tuple[_IndexBuilder, list[int]]:
     """Write the shards under temporary names, and append these to `files`. Returns the index and the shards' counts."""
     builder, counts, writer = _IndexBuilder(), [], None
+    mark = secrets.token_hex(8)
     try:
         for record in records:
             if writer is None or counts[-1] == records_per_shard:
                 _close_writer(writer, directory, split)
-                files.append(directory / f".{split}-{len(counts):05d}.tmp")
+                files.append(directory / f".{split}-{len(counts):05d}.{mark}.tmp")
                 counts.append(0)
                 writer = _open_writer(files[-1])
             builder.add(record, len(counts) - 1, counts[-1])
@@ -183,6 +197,8 @@ def _publish(directory: Path, split: str, entry: dict[str, Any], written: list[P
     if manifest["splits"].pop(split, None) is not None:
         write_manifest(directory, manifest)
     names = [shard["file"] for shard in entry["shards"]] + [entry["index"]["file"]]
+    for path in written:
+        to_disk(path)
     for path, name in zip(written, names, strict=True):
         path.replace(directory / name)
     manifest["splits"][split] = entry

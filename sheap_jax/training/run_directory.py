@@ -15,10 +15,10 @@ from typing import Any
 from sheap_jax import config_files
 from sheap_jax.config import Config
 from sheap_jax.config_files import ConfigError
+from sheap_jax.files.one_writer import InUseError, one_writer
 from sheap_jax.models import official
 from sheap_jax.training import sharding
 from sheap_jax.training.checkpoint import finished_steps
-from sheap_jax.training.run_lock import RunLock
 
 log = logging.getLogger(__name__)
 
@@ -105,30 +105,35 @@ def claim(config: Config) -> Iterator[RunDirectory]:
     """
     path = Path(config.run_directory)
     made = [parent for parent in (path, *path.parents) if not parent.exists()]
-    lock, run = None, None
-    try:
-        with _write_errors(path):
+    with contextlib.ExitStack() as stack:
+        with _write_errors(path, made):
             path.mkdir(parents=True, exist_ok=True)
-            lock = RunLock(path) if sharding.leads() else None
-        run = RunDirectory(path, config)
-        yield run
-    except BaseException as error:
-        if (run is None or not run.begun) and sharding.leads():
-            _remove(made)
-        if type(error) is ValueError and run is not None and not run.begun:
-            log.debug("refused by", exc_info=True)
-            raise ConfigError(str(error)) from error
-        raise
-    finally:
-        if lock is not None:
-            lock.close()
+            if sharding.leads():
+                stack.enter_context(one_writer(path, way_out="train beside it with another --config.name"))
+        run = None
+        try:
+            run = RunDirectory(path, config)
+            yield run
+        except BaseException as error:
+            if (run is None or not run.begun) and sharding.leads():
+                _remove(made)
+            if type(error) is ValueError and run is not None and not run.begun:
+                log.debug("refused by", exc_info=True)
+                raise ConfigError(str(error)) from error
+            raise
 
 
 @contextlib.contextmanager
-def _write_errors(path: Path) -> Iterator[None]:
+def _write_errors(path: Path, made: list[Path]) -> Iterator[None]:
+    """Name the way out. What another process may have put into the directories made here stays."""
     try:
         yield
+    except InUseError as error:
+        raise ConfigError(str(error)) from None
     except OSError as error:
+        with contextlib.suppress(OSError):
+            for directory in made:
+                directory.rmdir()
         raise OSError(f"cannot write the run to {path} ({error}); choose another --config.log.directory") from error
 
 

@@ -19,8 +19,10 @@ from sheap_jax.data.embedded import dataset, generate, load_truth, settings_name
 from sheap_jax.data.embedded.__main__ import main as generate_command
 from sheap_jax.data.embedded.people import draw_person, load_people
 from sheap_jax.data.records import Split, write_split
+from sheap_jax.files.one_writer import InUseError
 from sheap_jax.geometry import official_camera, project
 from tests.data.tiny_clips import make_records
+from tests.other_writer import other_writer
 
 TINY = EmbeddedData(
     train_identities=2, test_identities=1, clips_per_identity=1, frames_per_clip=2, image_size=48,
@@ -125,6 +127,24 @@ def test_what_another_process_has_finished_meanwhile_is_taken(generated, tmp_pat
     (other / "file").touch()
     with pytest.raises(FileExistsError, match="holds no generated heads"):
         generate(place, TINY, progress=False)
+
+
+def test_a_generator_that_meets_another_at_work_names_it(generated, tmp_path, monkeypatch, caplog):
+    """And takes what that one has finished once it has ended, however it ended."""
+    place = tmp_path / "heads"
+    monkeypatch.setattr(dataset, "_generate_into", lambda *_, **__: pytest.fail("generates all the same"))
+    with other_writer(tmp_path / ".heads.lock") as process:
+        with pytest.raises(InUseError, match=rf"heads is written to by process {process.pid} on .*: wait for its end"):
+            generate(place, TINY, progress=False)
+        shutil.copytree(generated, place)
+        assert generate(place, TINY, progress=False) == place
+    shutil.rmtree(place)
+    real = dataset._is_there
+    answers = iter([False])
+    monkeypatch.setattr(dataset, "_is_there", lambda *given: next(answers, None) is None and real(*given))
+    shutil.copytree(generated, place)  # finished between the first look and the claim
+    assert generate(place, TINY, progress=False) == place
+    assert "ended without giving" in caplog.text
 
 
 def test_directories_of_others_are_named_for_what_they_are(tmp_path):

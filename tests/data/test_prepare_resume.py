@@ -20,6 +20,7 @@ from sheap_jax.data.prepare.quality import Quality
 from sheap_jax.data.records import Split
 from tests.data.faulty_source import FaultySource
 from tests.data.tiny_videos import FRAMES, all_points, write_landmarks, write_video
+from tests.other_writer import other_writer
 
 ROOT = Path(__file__).parents[2]
 LENIENT = Settings(image_size=32, quality=Quality(min_face=40, min_sharpness=0))
@@ -187,3 +188,17 @@ def test_options_of_beam_need_a_runner(videos, capsys):
     with pytest.raises(SystemExit):
         main(arguments(videos, "out", "--region", "moon"))
     assert "--region moon" in capsys.readouterr().err
+
+
+def test_two_preparations_do_not_write_to_one_directory(videos, capsys):
+    (videos / "out").mkdir()
+    with other_writer(videos / "out/.lock") as process:
+        with pytest.raises(SystemExit) as stopped:
+            main(arguments(videos, "out", "--processes", "0"))
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"error: {videos / 'out'} is written to by process {process.pid} on ")
+        assert line.endswith(": wait for its end, or choose another --output")
+        assert stopped.value.code == 1
+        assert [path.name for path in (videos / "out").iterdir()] == [".lock"]
+    main(arguments(videos, "out", "--processes", "0"))  # the other was killed
+    assert not (videos / "out/.lock").exists()

@@ -15,6 +15,8 @@ from tiny_clips import make_record, make_records
 from sheap_jax.data import records as records_module
 from sheap_jax.data.manifest import remove_split
 from sheap_jax.data.records import ShardError, Split, decode_record, encode_record, write_split
+from sheap_jax.files.one_writer import InUseError
+from tests.other_writer import other_writer
 
 
 @pytest.fixture(scope="module")
@@ -209,6 +211,28 @@ def test_failure_of_the_source_is_not_called_a_full_disk(folder):
         write_split(folder, "train", broken_video(), settings={})
     assert not list(folder.glob(".*"))
     Split(folder, "train").verify()
+
+
+def test_two_processes_do_not_write_to_one_directory(folder):
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with (
+        other_writer(folder / ".lock") as process,
+        pytest.raises(InUseError, match=f"is written to by process {process.pid} on "),
+    ):
+        write_split(folder, "test", make_records(), settings={})
+    (folder / ".lock").unlink()
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_links_are_not_followed_and_what_a_killed_process_left_is_removed(folder, tmp_path):
+    """The names of temporary files were known once: a link in their place had its target overwritten."""
+    precious = tmp_path / "precious.txt"
+    precious.write_text("mine")
+    for name in (".train-00000.tmp", ".train-index.tmp.npz", ".train-00001.0123456789abcdef.tmp"):
+        (folder / name).symlink_to(precious)
+    write_split(folder, "train", make_records(), settings={})
+    assert precious.read_text() == "mine"
+    assert not list(folder.glob(".train-0*"))
 
 
 # --- what cannot be read

@@ -12,6 +12,7 @@ import pytest
 from sheap_jax import config_files
 from sheap_jax.config import Config
 from sheap_jax.config_files import ConfigError
+from sheap_jax.files.one_writer import InUseError
 from sheap_jax.training import run_directory
 
 ROOT = Path(__file__).parents[2]
@@ -145,7 +146,7 @@ def test_two_trainings_do_not_write_to_one_run(config, tmp_path):
     with subprocess.Popen([sys.executable, "-c", program], env=environment, **pipes) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == "has it\n"
-        with pytest.raises(ConfigError, match="another training is writing to"):
+        with pytest.raises(ConfigError, match=r"is written to by process \d+ on .*, or train beside it"):
             start(config)
         other.kill()
         other.wait()
@@ -156,3 +157,16 @@ def test_fields_are_compared_by_value(config):
     assert config_files.differences(config, dataclasses.replace(config)) == {}
     without = replace(config, data=replace(config.data, embedded=None))
     assert config_files.differences(config, without)["data.embedded.seed"] == (0, None)
+
+
+def test_what_another_start_has_made_at_the_same_moment_stays(config, monkeypatch):
+    """Neither finds the directory; the slower one is refused, and must not remove what is no longer its own."""
+
+    def taken(path, *, way_out):
+        (path / "checkpoints").mkdir()
+        raise InUseError("somebody was faster")
+
+    monkeypatch.setattr(run_directory, "one_writer", taken)
+    with pytest.raises(ConfigError, match="somebody was faster"):
+        start(config)
+    assert (Path(config.run_directory) / "checkpoints").exists()

@@ -29,6 +29,9 @@ from sheap_jax.data.embedded.settings import SPLITS, check_embedded
 from sheap_jax.data.embedded.truth import LANDMARKS_7, Truth, save_truth
 from sheap_jax.data.manifest import MANIFEST, read_manifest
 from sheap_jax.data.records import write_split
+from sheap_jax.files.one_writer import one_writer
+from sheap_jax.files.places import check_writable
+from sheap_jax.files.whole_file import to_disk
 from sheap_jax.morphable.model import MorphableModel, points_on_faces
 
 GENERATOR_VERSION = 3  # raise it when the same settings give other images
@@ -47,35 +50,50 @@ def generate(directory: str | os.PathLike[str], config: EmbeddedData, *, progres
     """Make the splits `train` and `test`, or reuse them if `directory` holds them with equal settings.
 
     Work goes on in a temporary directory beside `directory`, which takes its place when finished. Where another process
-    was faster with equal settings, its heads are taken. The result depends on `config` alone, not on the number of
-    processes. Also saves `samples.png` to look at.
+    has finished equal settings meanwhile, its heads are taken. The result depends on `config` alone, not on how many
+    processes there are. Also saves `samples.png` to look at.
 
     Raises:
       ConfigError: a setting has a value that it cannot have.
       FileExistsError: `directory` holds something else; nothing is overwritten.
+      InUseError: another process generates into it at this moment.
       ChildProcessError: a process died; nothing is kept.
     """
     check_embedded(config)
     directory = Path(directory).absolute()
-    if directory.exists():
-        if _finished(directory, config):
-            _log.info("reusing the embedded heads in %s", directory)
-            return directory
-        raise FileExistsError(f"{directory} {_what_else(directory)}")
-    people = config.train_identities + config.test_identities
-    _log.info("generating embedded heads of %d people in %s", people, directory)
+    if _is_there(directory, config):
+        return directory
+    check_writable(directory)
     directory.parent.mkdir(parents=True, exist_ok=True)
-    temporary = directory.with_name(f".{directory.name}.{secrets.token_hex(8)}.tmp")
-    try:
-        _generate_into(temporary, config, progress=progress)
-        _publish(temporary, directory, config)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    lock = directory.with_name(f".{directory.name}.lock")
+    with one_writer(directory, way_out="choose another directory", lock=lock):
+        if _is_there(directory, config):  # another process has finished it just now
+            return directory
+        people = config.train_identities + config.test_identities
+        _log.info("generating embedded heads of %d people in %s", people, directory)
+        temporary = directory.with_name(f".{directory.name}.{secrets.token_hex(8)}.tmp")
+        try:
+            _generate_into(temporary, config, progress=progress)
+            _publish(temporary, directory, config)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
     return directory
+
+
+def _is_there(directory: Path, config: EmbeddedData) -> bool:
+    """Whether the heads are finished. Raises FileExistsError if the directory holds something else."""
+    if not directory.exists():
+        return False
+    if not _finished(directory, config):
+        raise FileExistsError(f"{directory} {_what_else(directory)}")
+    _log.info("reusing the embedded heads in %s", directory)
+    return True
 
 
 def _publish(temporary: Path, directory: Path, config: EmbeddedData) -> None:
     """Give finished heads their name, unless another process has made the same ones meanwhile: those are taken."""
+    for path in (*temporary.iterdir(), temporary):
+        to_disk(path)
     try:
         temporary.replace(directory)
     except OSError as error:
@@ -84,6 +102,7 @@ def _publish(temporary: Path, directory: Path, config: EmbeddedData) -> None:
         if not _finished(directory, config):
             raise FileExistsError(f"{directory} {_what_else(directory)}") from error
         _log.info("another process has made the embedded heads in %s meanwhile: they are taken", directory)
+    to_disk(directory.parent)
 
 
 def generator_settings(config: EmbeddedData) -> dict[str, Any]:

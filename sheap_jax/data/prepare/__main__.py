@@ -23,6 +23,7 @@ from sheap_jax.data.prepare.landmarks import FaceLandmarker, LandmarkSource, Npz
 from sheap_jax.data.prepare.layouts import LAYOUTS, Layout
 from sheap_jax.data.prepare.pack import HOLD_OUT_RULES, HoldOut, PreparationReport, check_kept, pack, summary
 from sheap_jax.data.prepare.quality import Quality
+from sheap_jax.files.one_writer import one_writer
 from sheap_jax.files.places import check_writable
 
 ERRORS = (OSError, ValueError, RuntimeError, PrepareError)
@@ -52,11 +53,14 @@ def _prepare(options: argparse.Namespace, for_beam: Sequence[str]) -> Preparatio
     quality = Quality(options.min_face, options.min_sharpness, options.max_jump)
     found = find_clips(options.inputs, Layout(options.layout))
     check_writable(options.output)
-    if not options.replace:
-        check_kept(found, options.output)
     with contextlib.ExitStack() as stack:
+        source = _landmark_source(options, stack)
+        options.output.mkdir(parents=True, exist_ok=True)
+        stack.enter_context(one_writer(options.output, way_out="choose another --output"))
+        if not options.replace:
+            check_kept(found, options.output)
         conversion = ClipConversion(
-            source=_landmark_source(options, stack),
+            source=source,
             settings=Settings(options.image_size, options.stride, options.max_frames, quality),
             folder=(options.output / "parts").absolute(),
             time_limit=options.time_limit,
