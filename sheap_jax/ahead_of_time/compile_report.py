@@ -29,6 +29,7 @@ from sheap_jax.ahead_of_time.accelerators import GPUS, find_target, prepare
 from sheap_jax.ahead_of_time.roofline import CHIPS, ENTRIES_PER_SURFEL, Assumptions, StepTime, StepWork, step_time
 from sheap_jax.config import Config
 from sheap_jax.config_checks import check_config
+from sheap_jax.files.json_files import read_json
 from sheap_jax.training import sharding, start
 from sheap_jax.training.step import make_step
 
@@ -104,7 +105,7 @@ def compile_step(config: Config, topology_name: str, *, batch_per_chip: int) -> 
     analysis: Any = compiled.cost_analysis() or {}  # compilers for absent GPUs say nothing
     text = compiled.as_text()
     traffic = program_cost.traffic(text, parts=PARTS)
-    bundles = json.loads(BUNDLES.read_text())["targets"].get(kind, {})
+    bundles = read_json(BUNDLES)["targets"].get(kind, {})
     surfels = run.state.prototypes.parent_face.shape[0]
     return CompileReport(
         config=config.name,
@@ -234,7 +235,7 @@ def table(reports: list[dict[str, Any]]) -> str:
 
 def save(report: CompileReport) -> None:
     """Put the report in place of an older one of the same step, and the table into the page."""
-    rows = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
+    rows = read_json(RESULTS) if RESULTS.exists() else []
     same = ("config", "topology", "fsdp", "batch_per_chip", "accumulate")
     new: Any = report._asdict()
     rows = [row for row in rows if any(row[name] != new[name] for name in same)] + [new]

@@ -1,10 +1,13 @@
 """Reading JSON that anybody may have written."""
 
 import json
+import logging
 import os
 from typing import Any
 
-from sheap_jax.files.regular import read_whole
+from sheap_jax.files.regular import MOST_TEXT, read_whole
+
+log = logging.getLogger(__name__)
 
 MOST_BYTES = 2**28  # an evaluation of a hundred thousand images has a tenth of it
 
@@ -19,6 +22,34 @@ def read_json(path: str | os.PathLike[str]) -> Any:
         return parse_json(data)
     except ValueError as error:
         raise ValueError(f"{path} is damaged or no JSON ({error})") from error
+
+
+def read_json_lines(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """The objects of a file with one on each line. A last line that was cut off by a kill is left out.
+
+    Other lines that are no objects are left out too, and that is said: one flipped bit must not cost a whole log.
+
+    Raises OSError if the file cannot be opened; ValueError in one line that names it, if it is no file or too large.
+    """
+    lines = read_whole(path, most=MOST_TEXT).split(b"\n")
+    rows = [_object(line) for line in lines[:-1] if line.strip()]  # the last one has no end, or is empty
+    damaged = rows.count(None)
+    if damaged:
+        log.warning("%s: %d of %d lines are damaged and left out", path, damaged, len(rows))
+    return [row for row in (*rows, _object(lines[-1])) if row is not None]
+
+
+def as_read(value: Any) -> Any:
+    """A value as it comes back from a JSON file: tuples become lists, keys strings."""
+    return json.loads(json.dumps(value))
+
+
+def _object(line: bytes) -> dict[str, Any] | None:
+    try:
+        row = parse_json(line)
+    except ValueError:
+        return None
+    return row if isinstance(row, dict) else None
 
 
 def parse_json(data: bytes | str) -> Any:

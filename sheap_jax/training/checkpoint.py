@@ -22,6 +22,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from sheap_jax.files.json_files import as_read, read_json
 from sheap_jax.files.whole_file import whole_file
 from sheap_jax.training import sharding
 from sheap_jax.training.checkpoint_list import BEST, Best, CheckpointError, NewestAndBest, finished_steps, read_best
@@ -268,7 +269,13 @@ def _differences(run: Path, like: TrainState) -> list[str]:
     file = run / "architecture.json"
     if not file.exists():
         return []
-    saved, wanted = json.loads(file.read_text()), json.loads(json.dumps(describe(like)))
+    try:
+        saved, wanted = read_json(file), as_read(describe(like))
+        if not isinstance(saved, dict):
+            raise ValueError(f"{file} is no list of arrays")
+    except ValueError as error:  # it only explains: whether the arrays fit is seen when they are read
+        log.warning("%s: what differs from the checkpoints cannot be told", error)
+        return []
     different = [name for name in sorted(saved.keys() | wanted.keys()) if saved.get(name) != wanted.get(name)]
     return [f"{n} saved {saved.get(n, 'nothing')}, wanted {wanted.get(n, 'nothing')}" for n in different]
 

@@ -1,9 +1,10 @@
 """Which checkpoints a run directory has, which of them is the best, and which are kept."""
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from sheap_jax.files.json_files import read_json
 
 BEST = "best.json"
 
@@ -22,11 +23,11 @@ class CheckpointError(RuntimeError):
 def read_best(directory: str | Path) -> Best | None:
     """The best checkpoint of a run, if the run was scored and the checkpoint is there."""
     try:
-        stored = json.loads((Path(directory) / BEST).read_text())
+        stored = read_json(Path(directory) / BEST)
         best = Best(int(stored["step"]), float(stored["score"]))
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, OverflowError) as error:
         raise CheckpointError(f"{Path(directory) / BEST} cannot be read ({error}): remove it") from error
     return best if best.step in finished_steps(directory) else None
 

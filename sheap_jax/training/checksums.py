@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from sheap_jax.files.json_files import read_json
 from sheap_jax.files.whole_file import whole_file
 
 
@@ -50,7 +51,7 @@ def compare(directory: Path, file: Path) -> Verdict:
 def _stored(file: Path) -> dict[str, str] | None:
     """The checksums in a file; None if there are none in it, or no file."""
     try:
-        content = json.loads(file.read_bytes())
+        content = read_json(file)
     except (FileNotFoundError, ValueError):
         return None
     strings = isinstance(content, dict) and all(isinstance(digest, str) for digest in content.values())

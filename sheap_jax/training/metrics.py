@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from sheap_jax.files.json_files import read_json_lines
+from sheap_jax.files.regular import read_whole
 from sheap_jax.files.whole_file import whole_file
 
 log = logging.getLogger(__name__)
@@ -109,14 +111,8 @@ class _Board:
 
 
 def read_metrics(path: str | Path) -> list[dict[str, float]]:
-    """All rows of a JSONL file; a last line cut off by a kill is left out."""
-    rows = []
-    for line in Path(path).read_text().splitlines():
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return rows
+    """All rows of a JSONL file with a step; a line that a kill has cut off is left out."""
+    return [row for row in read_json_lines(path) if isinstance(row.get("step"), int | float)]
 
 
 def drop_lines_after(path: Path, step: int) -> None:
@@ -124,6 +120,6 @@ def drop_lines_after(path: Path, step: int) -> None:
     if not path.exists():
         return
     kept = "".join(json.dumps(row) + "\n" for row in read_metrics(path) if row["step"] <= step)
-    if kept != path.read_text():
+    if kept.encode() != read_whole(path):
         with whole_file(path) as temporary:
             temporary.write_text(kept)

@@ -15,7 +15,9 @@ from typing import Any
 from sheap_jax import config_files
 from sheap_jax.config import Config
 from sheap_jax.config_files import ConfigError
+from sheap_jax.files.json_files import as_read, read_json_lines
 from sheap_jax.files.one_writer import InUseError, one_writer
+from sheap_jax.files.whole_file import whole_file
 from sheap_jax.models import official
 from sheap_jax.training import sharding
 from sheap_jax.training.checkpoint import finished_steps
@@ -68,10 +70,12 @@ class RunDirectory:
             config_files.save_json(self._config, self.path / CONFIG)
             (self.path / CHANGES).unlink(missing_ok=True)
             return
-        changes = json.loads(json.dumps(self._changes))
-        if changes != _last_changes(self.path / CHANGES):
-            with (self.path / CHANGES).open("a") as file:
-                file.write(json.dumps({"step": step, "changes": changes}) + "\n")
+        file, changes = self.path / CHANGES, as_read(self._changes)
+        rows = read_json_lines(file) if file.exists() else []
+        if changes != (rows[-1].get("changes") if rows else {}):
+            rows.append({"step": step, "changes": changes})
+            with whole_file(file) as temporary:
+                temporary.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
     def _check_stored(self) -> dict[str, tuple[Any, Any]]:
         """What differs from the stored configuration. Raises ConfigError if it may not, or without a stored one."""
@@ -149,9 +153,3 @@ def _remove(made: list[Path]) -> None:
 
 def _may_change(name: str) -> bool:
     return any(name == allowed or name.startswith(f"{allowed}.") for allowed in MAY_CHANGE)
-
-
-def _last_changes(file: Path) -> dict[str, Any]:
-    """What differed in the start before."""
-    lines = file.read_text().splitlines() if file.exists() else []
-    return json.loads(lines[-1])["changes"] if lines else {}

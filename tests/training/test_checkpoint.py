@@ -285,6 +285,13 @@ def test_architecture_file_lists_every_array(saved):
     assert len(described) == len(jax.tree.leaves(make_state(1)))
 
 
+@pytest.mark.parametrize("text", ["", "[1, 2]", "[" * 100_000])
+def test_a_damaged_architecture_file_is_named_and_costs_nothing(saved, text, caplog):
+    (saved / "architecture.json").write_text(text)
+    assert_same(Checkpoints(saved).restore(make_state(0)), make_state(2))
+    assert str(saved / "architecture.json") in caplog.text
+
+
 def save_scored(run, scores: dict[int, float | None]) -> None:
     checkpoints = Checkpoints(run, keep=2)
     for step, score in scores.items():

@@ -30,6 +30,21 @@ def test_resume_drops_what_came_after_the_checkpoint(tmp_path):
     assert [(row["step"], row["loss"]) for row in rows] == [(1, 1), (2, 2), (3, 3), (4, 44)]
 
 
+def test_a_flipped_bit_costs_its_own_line(tmp_path, caplog):
+    """All lines after it were dropped once, and the next start took them out of the file."""
+    writer = MetricWriter(tmp_path)
+    for step in range(1, 6):
+        writer.write(step, {"loss": step})
+    writer.close()
+    file = tmp_path / "metrics.jsonl"
+    lines = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(lines[0] + b"[" * 100_000 + b"\n" + lines[2] + b"\xff" + lines[3] + b'{"loss": 1}\n' + lines[4])
+    assert [row["step"] for row in read_metrics(file)] == [1, 3, 5]
+    assert "2 of 6 lines are damaged and left out" in caplog.text
+    MetricWriter(tmp_path, resume_step=5).close()
+    assert [row["step"] for row in read_metrics(file)] == [1, 3, 5]
+
+
 def test_a_stop_while_lines_are_dropped_loses_none_of_the_others(tmp_path, monkeypatch):
     writer = MetricWriter(tmp_path)
     for step in range(1, 6):

@@ -56,6 +56,17 @@ def test_what_may_change_is_written_beside_the_stored_configuration(config, fini
     assert rows[0]["changes"]["devices.heartbeat_seconds"] == [30, 5]
 
 
+def test_a_line_of_changes_that_was_cut_off_costs_no_start(config, finished):
+    """It was read as JSON by hand: the run could not go on, with a traceback."""
+    longer = replace(config, steps=200)
+    start(longer)
+    with (finished / "changes.jsonl").open("a") as file:
+        file.write('{"step": 60, "chan')
+    start(replace(longer, steps=300))
+    rows = [json.loads(line) for line in (finished / "changes.jsonl").read_text().splitlines()]
+    assert [row["changes"]["steps"] for row in rows] == [[100, 200], [100, 300]]
+
+
 @pytest.mark.parametrize(
     "change",
     [

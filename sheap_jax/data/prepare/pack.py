@@ -14,6 +14,7 @@ from sheap_jax.data.manifest import MANIFEST, read_manifest, remove_split
 from sheap_jax.data.prepare.clip_result import ClipConversion, Status, load_records, load_row, load_status
 from sheap_jax.data.prepare.clips import Clip, FoundClips, PrepareError
 from sheap_jax.data.records import Split, write_split
+from sheap_jax.files.json_files import as_read
 from sheap_jax.files.whole_file import whole_file
 
 HOLD_OUT_RULES = ("identities", "frames")
@@ -144,7 +145,7 @@ def _is_there(output: Path, split: str, content: Mapping[str, Any]) -> bool:
     if not (output / MANIFEST).exists():
         return False
     entry = read_manifest(output)["splits"].get(split, {})
-    return all(entry.get(name) == json.loads(json.dumps(value)) for name, value in content.items())
+    return all(entry.get(name) == as_read(value) for name, value in content.items())
 
 
 def _remove(output: Path, split: str) -> bool:
