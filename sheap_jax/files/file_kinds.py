@@ -3,6 +3,7 @@
 import zipfile
 from pathlib import Path
 
+from sheap_jax.files.places import check_writable
 from sheap_jax.files.regular import open_regular
 
 _AGAIN = "fetch the file itself"
@@ -47,7 +48,9 @@ def foreign_kind(path: str | Path) -> str | None:
 
 
 def check_npz_output(path: str | Path) -> None:
-    """Raises ValueError if a converted file cannot be written under this name: its readers want an .npz."""
+    """Raises ValueError if a converted file cannot have this name, since its readers want an .npz; OSError if its
+    folder cannot be written to.
+    """
     path = Path(path)
     if path.is_dir():
         raise ValueError(f"{path} is a folder: name the .npz to write, {path / 'NAME.npz'} for instance")
@@ -56,6 +59,7 @@ def check_npz_output(path: str | Path) -> None:
     files = [parent for parent in path.parents if parent.exists() and not parent.is_dir()]
     if files:
         raise ValueError(f"{path} cannot be written: {files[0]} is a file, name the .npz in a folder")
+    check_writable(path.parent)
 
 
 def _archive(path: str | Path) -> str | None:

@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 
 from sheap_jax.files.array_files import read_npy
 from sheap_jax.files.regular import read_whole
+from sheap_jax.files.whole_file import whole_file
 
 _ply_lock = Lock()  # trimesh's PLY reader compiles the header, which fails in threads on Python 3.11
 
@@ -141,7 +142,8 @@ def write_obj(
         lines += [f"vt {u:.6f} {v:.6f}" for u, v in chart.uv.tolist()]
         textures = (np.asarray(chart.faces) + 1).tolist()
         lines += [f"f {a}/{s} {b}/{t} {c}/{u}" for (a, b, c), (s, t, u) in zip(corners, textures, strict=True)]
-    Path(path).write_text("\n".join(lines) + "\n")
+    with whole_file(path, durable=False) as temporary:
+        temporary.write_text("\n".join(lines) + "\n")
 
 
 def ply_bytes(

@@ -1,5 +1,6 @@
 """Writing videos that everything plays: H.264 in MP4. A file appears once it is complete."""
 
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -8,6 +9,8 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
+
+from sheap_jax.files.whole_file import to_disk
 
 TICK = Fraction(1, 120_000)  # seconds; frames of all usual rates, NTSC's included, last a whole number of these
 
@@ -22,7 +25,7 @@ class VideoFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._partial = path.with_name(f".{path.name}.partial")
+        self._partial = path.with_name(f".{path.stem[:60]}.{secrets.token_hex(8)}.tmp")  # which nobody can guess
         self._container: Any = None
         self._stream: Any = None
         self._ticks = 0  # up to the end of the last frame
@@ -82,6 +85,7 @@ class VideoFile:
                     self._mux(self._stream.encode())
                 self._container.close()
             if kind is None:
+                to_disk(self._partial)
                 self._partial.replace(self.path)
         finally:
             self._partial.unlink(missing_ok=True)

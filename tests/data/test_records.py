@@ -235,6 +235,14 @@ def test_links_are_not_followed_and_what_a_killed_process_left_is_removed(folder
     assert not list(folder.glob(".train-0*"))
 
 
+def test_shards_are_on_the_disk_before_the_manifest_names_them(tmp_path, monkeypatch):
+    order = []
+    monkeypatch.setattr(records_module, "to_disk", lambda path: order.append(path.name.split(".")[1]))
+    monkeypatch.setattr(records_module, "write_manifest", lambda *_: order.append("manifest"))
+    write_split(tmp_path, "train", make_records(), settings={}, records_per_shard=5)
+    assert order == ["train-00000", "train-00001", "train-00002", "train-index", "manifest"]
+
+
 # --- what cannot be read
 
 SECOND = "train-00001-of-00003.array_record"

@@ -17,6 +17,7 @@ from sheap_jax.evaluation.now import (
     predict_now,
     score_predictions,
 )
+from sheap_jax.evaluation.now import __main__ as command
 from sheap_jax.evaluation.now.__main__ import main
 from sheap_jax.evaluation.now.predict import NowBox, crop_face, read_box
 from sheap_jax.evaluation.report import markdown_table
@@ -139,6 +140,13 @@ def test_the_command_scores_any_folder(run, whole, tmp_path, capsys):
     assert stored["per_image"][0]["images"] == GOOD
     assert stored["per_image"][0]["people"] == ["FaMoS_0", "FaMoS_0", "FaMoS_1", "FaMoS_1"]
     assert cv2.imread(str(predictions / "evaluation/now_cumulative_error.png")).std() > 5
+
+
+def test_the_command_looks_where_its_report_goes_before_it_computes(run, whole, tmp_path, monkeypatch):
+    monkeypatch.setattr(command, "score_predictions", lambda *_, **__: pytest.fail("it computes"))
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match=r"file/report cannot be written to .*choose another folder"):
+        main([str(run[1]), str(whole), "--output", str(tmp_path / "file/report")])
 
 
 def test_the_command_refuses_gaps_unless_they_are_allowed(run, now, tmp_path, capsys):

@@ -1,6 +1,7 @@
 """A file is there whole or not at all, whatever happens while it is written."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,35 @@ from sheap_jax.files import whole_file as module
 from sheap_jax.files.whole_file import whole_file
 
 ROOT = Path(__file__).parents[2]
+
+
+WRITES = re.compile(
+    r"(?<!temporary)\.write_(text|bytes)\(|(?<!temporary\.)\bopen\([^)]*[\"'][wx]b?[\"']"
+    r"|\bnp\.save(z|z_compressed|txt)?\((?!temporary|file|stream)"
+)
+NOT_ASIDE = {  # what else writes, and why it may
+    "inference/outputs.py": "in a folder aside, whose files are moved at the end",
+    "inference/viewer.py": "in a folder that goes at once",
+    "data/embedded/truth.py": "in a folder aside, which gets its name at the end",
+    "data/records.py": "under a temporary name of its own",
+    "ahead_of_time/compile_report.py": "a page of the repository",
+    "command_line.py": "to nowhere",
+    "inference/video_files.py": "under a temporary name of its own: without a frame there is to be no file",
+}
+
+
+def test_nothing_else_writes_files():
+    package = ROOT / "sheap_jax"
+    paths = [path for path in sorted(package.rglob("*.py")) if str(path.relative_to(package)) not in NOT_ASIDE]
+    found = [f"{path}: {line}" for path in paths for line in path.read_text().splitlines() if WRITES.search(line)]
+    assert not found
+
+
+def test_what_is_looked_for_would_be_found():
+    for line in ("path.write_text(x)", "path.open('w')", 'open(path, "wb")', "np.save(path, x)", "np.savez(path)"):
+        assert WRITES.search(line)
+    for line in ("temporary.write_text(x)", "np.savez(file, x)", "file.open('a')"):
+        assert not WRITES.search(line)
 
 
 def names(folder):

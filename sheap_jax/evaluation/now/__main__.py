@@ -17,6 +17,7 @@ from sheap_jax.evaluation.now.layout import NowFolder
 from sheap_jax.evaluation.now.score import now_report, score_predictions
 from sheap_jax.evaluation.report import markdown_table, write_reports
 from sheap_jax.evaluation.scans import STEERING_POINTS
+from sheap_jax.files.places import check_writable
 
 ERRORS = (OSError, ValueError)
 METRES = {"m": 1.0, "cm": 0.01, "mm": 0.001}
@@ -33,6 +34,8 @@ def main(arguments: list[str]) -> None:
     )
     parser.add_argument("--output", metavar="DIR", help="where the report goes (default: PRED_DIR/evaluation)")
     options = parser.parse_args(arguments)
+    output = Path(options.output or Path(options.predictions) / "evaluation")
+    check_writable(output)
     found = score_predictions(
         NowFolder(options.now),
         options.predictions,
@@ -42,7 +45,7 @@ def main(arguments: list[str]) -> None:
         progress=functools.partial(tqdm, desc="scan-to-mesh errors", unit="mesh", leave=False),
     )
     report = now_report(found)
-    files = write_reports([report], options.output or Path(options.predictions) / "evaluation")
+    files = write_reports([report], output)
     print(markdown_table(report))
     print("written:", *files, sep="\n  ")
 

@@ -20,6 +20,7 @@ from sheap_jax.evaluation.now.layout import Missing, NowFolder, NowImage
 from sheap_jax.evaluation.predictions import NetworkUnderTest, neutral, pose_heads
 from sheap_jax.files.array_files import load_npy
 from sheap_jax.files.mesh_files import write_obj
+from sheap_jax.files.whole_file import whole_file
 
 ENLARGEMENT = 1.8  # of the given box, as the paper's authors crop NoW
 LONGEST_SIDE = 512  # pixels of the crop before it is scaled to the network's input
@@ -114,7 +115,7 @@ def _write_batch(
     faces = np.asarray(predictor.model.faces)
     for image, head in zip(images, heads, strict=True):
         path = output / image.stem
-        path.parent.mkdir(parents=True, exist_ok=True)
         # Not with_suffix: a dot in the image's name is no suffix.
         write_obj(f"{path}.obj", head.vertices, faces)
-        np.save(f"{path}.npy", head.landmarks.astype(np.float64))
+        with whole_file(f"{path}.npy", durable=False) as temporary:
+            np.save(temporary, head.landmarks.astype(np.float64))

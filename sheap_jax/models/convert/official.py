@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sheap_jax.files.file_kinds import foreign_kind
+from sheap_jax.files.places import check_writable
 from sheap_jax.models import official
 from sheap_jax.models.traced import check
 from sheap_jax.models.traced.reader import TraceError, read_trace
@@ -25,11 +26,12 @@ def convert_official(source: Path, directory: Path, *, morphable: Path) -> Conve
     """Write `directory` from model_paper.pt or model_expressive.pt and a converted FLAME.
 
     Raises:
-      FileNotFoundError: a file is not there.
+      OSError: a file is not there, or the directory cannot be written to.
       ValueError: the directory holds something else, the model is no FLAME of the release's size, or the file is no
         trace with the release's outputs that JAX computes as torch does. Nothing is written then.
     """
     _check_directory(directory)
+    check_writable(directory)
     model = load_model(morphable)
     official.check_model(model, path=morphable)
     kind = foreign_kind(source)
