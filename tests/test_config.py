@@ -98,6 +98,7 @@ def test_a_base_for_a_file_that_takes_none_is_refused():
 
 
 def test_text_fields_take_any_text():
+    assert parse("--config.light=none").light == parse("--config.light", "none").light == "none"  # a prior's name
     config = parse("--config.name=123", "--config.log.directory=none", "--config.weights.lpips=1e5")
     assert (config.name, config.log.directory, config.weights.lpips) == ("123", "none", "1e5")
 

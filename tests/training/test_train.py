@@ -10,6 +10,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -45,6 +46,7 @@ def start(config, directory: Path) -> subprocess.Popen:
 
 
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(tiny_config, tmp_path):
+    """Two runs of one command are equal bit by bit, though one of them was killed and goes on in another process."""
     whole = replace(tiny_config.log, directory=str(tmp_path / "whole"))
     train.train(replace(tiny_config, log=whole))
     expected = computed(tmp_path / "whole")
@@ -62,6 +64,8 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(tiny_config, tmp_path):
     assert Checkpoints(tmp_path / "run").steps(), "the run was killed before its first checkpoint"
     train.train(tiny_config)
     assert computed(tmp_path / "run") == expected
+    ours, theirs = (Predictor.from_checkpoint(tmp_path / name).parts().state.params for name in ("run", "whole"))
+    jax.tree.map(np.testing.assert_array_equal, ours, theirs)
 
 
 def computed(run: Path) -> list[dict[str, float]]:
