@@ -7,8 +7,10 @@ import json
 import logging
 import multiprocessing
 import os
+import pickle
 import secrets
 import shutil
+import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -31,7 +33,8 @@ from sheap_jax.data.manifest import MANIFEST, read_manifest
 from sheap_jax.data.records import write_split
 from sheap_jax.files.one_writer import one_writer
 from sheap_jax.files.places import check_writable
-from sheap_jax.files.whole_file import to_disk
+from sheap_jax.files.regular import read_whole
+from sheap_jax.files.whole_file import to_disk, whole_file
 from sheap_jax.morphable.model import MorphableModel, points_on_faces
 
 GENERATOR_VERSION = 3  # raise it when the same settings give other images
@@ -39,7 +42,7 @@ _log = logging.getLogger(__name__)
 
 
 class _WorkerInputs(NamedTuple):
-    """What every worker needs; sent to it once."""
+    """What every worker needs; each reads it once."""
 
     model: MorphableModel
     meshes: SceneMeshes
@@ -191,22 +194,31 @@ def film_people(config: EmbeddedData, model: MorphableModel) -> Iterator[tuple[F
     for number in range(processes):
         cores.put(number)
     others = multiprocessing.active_children()
-    # multiprocessing.Pool would wait for ever for the work of a process that was killed.
-    pool = ProcessPoolExecutor(processes, context, _start_worker, (inputs, cores))
-    try:
-        with _for_many_processes():  # they start as soon as there is work
-            filmed = pool.map(_film_in_worker, places)
-        yield from filmed
-    except BrokenProcessPool as error:
-        raise ChildProcessError(
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "inputs"
+        with whole_file(file, durable=False) as temporary:
+            temporary.write_bytes(pickle.dumps(inputs))
+        # multiprocessing.Pool would wait for ever for the work of a process that was killed. So does any pool whose
+        # arguments do not fit into a pipe, if the process dies before it has read them: the inputs are in a file.
+        pool = ProcessPoolExecutor(processes, context, _start_worker, (file, cores))
+        dead = ChildProcessError(
             "a process that generates heads died; mostly the system is short of memory: lower "
             f"config.data.embedded.processes, which is {processes} here. Nothing was kept, the same command begins anew"
-        ) from error
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-        for child in multiprocessing.active_children():
-            if child not in others:  # one that waits for a dead one would stay behind
-                child.terminate()
+        )
+        try:
+            try:
+                with _for_many_processes():  # they start as soon as there is work
+                    filmed = pool.map(_film_in_worker, places)
+            except (OSError, ValueError) as error:  # one died, and its pipes were closed, while another was started
+                raise dead from error
+            yield from filmed
+        except BrokenProcessPool as error:
+            raise dead from error
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for child in multiprocessing.active_children():
+                if child not in others:  # one that waits for a dead one would stay behind
+                    child.terminate()
 
 
 @contextlib.contextmanager
@@ -229,10 +241,10 @@ def _for_many_processes() -> Iterator[None]:
 _inputs: _WorkerInputs  # of this worker process
 
 
-def _start_worker(inputs: _WorkerInputs, cores: Any) -> None:
-    """Keep the inputs, and bind this process to one core: thread pools that share cores take over twice as long."""
+def _start_worker(inputs: Path, cores: Any) -> None:
+    """Read the inputs, and bind this process to one core: thread pools that share cores take over twice as long."""
     global _inputs
-    _inputs = inputs
+    _inputs = pickle.loads(read_whole(inputs))  # of the process that started this one
     cv2.setNumThreads(1)
     if hasattr(os, "sched_setaffinity"):  # Linux; must come before XLA counts the cores
         allowed = sorted(os.sched_getaffinity(0))

@@ -24,8 +24,11 @@ class ClipProcess:
 
         Raises RuntimeError if the process cannot work at all: it does not start, or cannot store results.
         """
+        new = self._connection is None
         connection = self._connection or self._start()
         try:
+            if new:  # not as an argument: to start a process that dies before it has read them would take for ever
+                connection.send(self._conversion)
             connection.send(clip)
             answer = connection.recv()
         except (EOFError, OSError):
@@ -54,19 +57,20 @@ class ClipProcess:
     def _start(self) -> Connection:
         context = multiprocessing.get_context("spawn")
         self._connection, other = context.Pipe()
-        self._process = context.Process(target=_serve, args=(other, self._conversion), daemon=True)
+        self._process = context.Process(target=_serve, args=(other,), daemon=True)
         self._process.start()
         other.close()  # our copy of its end: the pipe now closes when the process dies
         return self._connection
 
 
-def _serve(connection: Connection, conversion: ClipConversion) -> None:
-    """Answer clips with statuses until the other side is gone."""
+def _serve(connection: Connection) -> None:
+    """Receive a conversion, then answer clips with statuses until the other side is gone."""
     import cv2
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process' to answer
     cv2.setNumThreads(1)  # one process per core
     with contextlib.suppress(EOFError, BrokenPipeError):
+        conversion: ClipConversion = connection.recv()
         while True:
             clip = connection.recv()
             # The kernel ends the process wherever it hangs, and even if the main process is gone.
