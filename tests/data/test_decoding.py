@@ -272,3 +272,16 @@ def test_frames_of_more_pixels_than_are_read_are_refused_by_the_header(tmp_path,
     monkeypatch.setattr("sheap_jax.data.prepare.decoding._MOST_PIXELS", WIDTH * HEIGHT - 1)
     with pytest.raises(PrepareError, match=rf"states {WIDTH} x {HEIGHT} pixels, more than"):
         list(FrameReader(clip))
+
+
+def test_a_title_may_be_in_any_encoding(tmp_path):
+    with av.open(str(tmp_path / "a.mp4"), "w") as container:
+        container.metadata["title"] = "TITLE"
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.width, stream.height = 32, 32
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8))))
+        container.mux(stream.encode())
+    data = (tmp_path / "a.mp4").read_bytes()
+    assert data.count(b"TITLE") == 1
+    (tmp_path / "a.mp4").write_bytes(data.replace(b"TITLE", b"\xff\xfe\xe9A\xe8"))
+    assert len(list(FrameReader(Clip("a", "a", (tmp_path / "a.mp4",), is_video=True)))) == 1

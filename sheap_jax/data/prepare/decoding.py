@@ -116,7 +116,7 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
         raise PrepareError("is empty: 0 bytes")
     try:
         # With the protocol before it, a path may hold colons and percent signs.
-        container = av.open(f"file:{path}", metadata_errors="replace")
+        container = av.open(f"file:{path}", **_text_options(av.__version__))
     except FileNotFoundError:
         raise PrepareError("is missing") from None
     except (FFmpegError, OSError, ValueError) as error:
@@ -141,6 +141,11 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
         stream.codec_context.options = {"max_pixels": str(_MOST_PIXELS)}  # sizes may change later
         stream.codec_context.thread_type = "AUTO"
         yield container, stream
+
+
+def _text_options(version: str) -> dict[str, Any]:
+    """Titles and comments may be in any encoding. PyAV takes them as they are from 19 on, where the option is gone."""
+    return {"metadata_errors": "replace"} if int(version.split(".")[0]) < 19 else {}
 
 
 def _stated_end(container: Any, stream: Any) -> float:
