@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import BinaryIO
 
-from sheap_jax.files.regular import file_size
+from sheap_jax.files.regular import budget_of, file_size
 
 _SPARE = 2**30  # bytes that an archive may unpack to, however small it is
 _RATIO = 100  # times its size beyond that; zeros are packed a thousand times smaller
-_MOST_NAMES = 2**20
+_NAME = 2**10  # bytes of memory that a name takes, its place in the archive included
 
 
 @contextmanager
@@ -18,7 +18,11 @@ def open_archive(stream: BinaryIO) -> Iterator[zipfile.ZipFile]:
     size = file_size(stream)
     with zipfile.ZipFile(stream) as archive:
         entries = archive.infolist()
-        unpacked = sum(entry.file_size for entry in entries)
-        if len(entries) > _MOST_NAMES or unpacked > max(_SPARE, _RATIO * size):
-            raise ValueError(f"its {len(entries)} entries would unpack from {size} bytes to {unpacked}")
+        check_contents(len(entries), sum(entry.file_size for entry in entries), size=size)
         yield archive
+
+
+def check_contents(names: int, unpacked: int, *, size: int) -> None:
+    """ValueError if an archive of `size` bytes has more names, or would unpack to more bytes, than files have."""
+    if names * _NAME > budget_of(size) or unpacked > max(_SPARE, _RATIO * size):
+        raise ValueError(f"its {names} entries would unpack from {size} bytes to {unpacked}")

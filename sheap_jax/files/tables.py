@@ -3,13 +3,16 @@
 import codecs
 import csv
 import io
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
-from sheap_jax.files.regular import read_whole
+from sheap_jax.files.regular import open_regular
 
 DELIMITERS = (",", ";", "\t")
+_MOST_LINE = 2**24
+_PART = 2**20  # bytes that are read at once
 
 
 class Row(NamedTuple):
@@ -34,14 +37,19 @@ def read_table(path: Path, *, columns: Sequence[str]) -> Iterator[Row]:
 
     Raises ValueError that names the file, and the line where it has one.
     """
-    text = _decode(path)
-    if text[:4].lower() == "sep=":  # how Excel states the delimiter
-        delimiter, skipped = text[4:5], 1
-        text = text.partition("\n")[2]
-    else:
-        head = text.partition("\n")[0]
-        delimiter, skipped = max(DELIMITERS, key=head.count), 0
-    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
+    with _open_text(path) as text:
+        lines = _lines(text, path)
+        head = next(lines, "")
+        if head[:4].lower() == "sep=":  # how Excel states the delimiter
+            delimiter, skipped = head[4:5], 1
+        else:
+            delimiter, skipped, lines = max(DELIMITERS, key=head.count), 0, itertools.chain([head], lines)
+        yield from _rows(lines, columns, delimiter, path, skipped)
+
+
+def _rows(lines: Iterator[str], columns: Sequence[str], delimiter: str, path: Path, skipped: int) -> Iterator[Row]:
+    """The rows below the line of names; `skipped` lines came before it."""
+    rows = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
     try:
         names = [name.strip().lower() for name in next(rows, [])]
         missing = [name for name in columns if name not in names]
@@ -69,16 +77,45 @@ def _row(cells: list[str], names: list[str], delimiter: str, path: Path, line: i
     return Row(line, by_name)
 
 
-def _decode(path: Path) -> str:
+def _open_text(path: Path) -> io.TextIOWrapper:
+    """The file for reading text, whatever its encoding. A table may be larger than the memory."""
     try:
-        data = read_whole(path)
+        stream = open_regular(path)
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror or error}") from error
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return data.decode("utf-16", errors="replace")
-    if b"\0" in data:
-        raise ValueError(f"{path} is no text: save the table as CSV")
     try:
-        return data.decode("utf-8-sig")
+        encoding = _encoding(stream, path)
+    except BaseException:
+        stream.close()
+        raise
+    stream.seek(0)
+    return io.TextIOWrapper(stream, encoding=encoding, errors="replace", newline="")
+
+
+def _encoding(stream: BinaryIO, path: Path) -> str:
+    """UTF-8 if all of the file is."""
+    if stream.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        return "utf-16"
+    stream.seek(0)
+    decoder, is_utf8 = codecs.getincrementaldecoder("utf-8")(), True
+    while part := stream.read(_PART):
+        if b"\0" in part:
+            raise ValueError(f"{path} is no text: save the table as CSV")
+        is_utf8 = is_utf8 and _decodes(decoder, part)
+    return "utf-8-sig" if is_utf8 and _decodes(decoder, b"", final=True) else "cp1252"
+
+
+def _decodes(decoder: codecs.IncrementalDecoder, data: bytes, *, final: bool = False) -> bool:
+    try:
+        decoder.decode(data, final)
     except UnicodeDecodeError:
-        return data.decode("cp1252", errors="replace")
+        return False
+    return True
+
+
+def _lines(text: io.TextIOWrapper, path: Path) -> Iterator[str]:
+    """The lines with their ends, each short enough for the memory."""
+    while line := text.readline(_MOST_LINE + 1):
+        if len(line) > _MOST_LINE:
+            raise ValueError(f"{path} has a line of more than {_MOST_LINE} letters: it is no table")
+        yield line

@@ -75,6 +75,9 @@ def load_driving(path: str | Path, *, track: int = 0) -> Driving:
     missing = {"expression", "rotations", "translation"} - arrays.keys()
     if missing:
         raise ValueError(f"{path} lacks {', '.join(sorted(missing))}: sheap predict --save params writes such a file")
+    for key in {"frames", "rate"} & arrays.keys():
+        if arrays[key].size == 1:  # others write a number as a list of one
+            arrays[key] = arrays[key].reshape(())
     check_arrays(path, arrays, _AXES, way_out="make it again with sheap predict --save params")
     rate = float(arrays.pop("rate", 0.0)) or DEFAULT_RATE
     frames, times = int(arrays.pop("frames", 0)), arrays.pop("times", None)

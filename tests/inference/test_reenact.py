@@ -37,6 +37,8 @@ def test_a_track_of_a_parameter_file_drives(tmp_path):
     np.testing.assert_allclose(driving.head.rotations, arrays["rotations"][[1, 3]], rtol=1e-6)
     write_params(tmp_path / "bare.npz", track=None, rate=None, shape=None)
     assert len(load_driving(tmp_path / "bare.npz").head.expression) == 5, "only the motion is needed"
+    write_params(tmp_path / "list.npz", rate=np.array([10.0]), frames=np.array([[7]]))
+    np.testing.assert_allclose(load_driving(tmp_path / "list.npz").times, np.arange(8) / 10.0)
 
 
 @pytest.mark.parametrize(
