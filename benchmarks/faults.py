@@ -5,7 +5,8 @@
 A small run on embedded heads (the quickstart's networks, both kinds of steps, densification) is started with the same
 command until it ends; every start but the last of a round gets SIGKILL: inside a save, after a random time of steps, or
 while it starts up. Then its metrics of every step and its last checkpoint must equal the undisturbed run's bit by bit.
-Two more faults: SIGTERM, and SIGKILL for one of two processes.
+Two more faults: SIGTERM, and SIGKILL for one of two processes. `--only NAME ...` runs those of accidents.py instead,
+and adds them to the results.
 """
 
 import argparse
@@ -26,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from accidents import SCENARIOS, Bench
 from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -62,10 +64,12 @@ def write_config(folder: Path) -> Path:
     return file
 
 
-def start(file: Path, run: Path, *options: str, **environment: str) -> subprocess.Popen:
-    """The same command for every start."""
+def start(
+    file: Path, run: Path, *options: str, script: Path = ROOT / "train.py", **environment: str
+) -> subprocess.Popen:
+    """The same command for every start; `script` is what runs in place of train.py."""
     paths = {"PYTHONPATH": f"{ROOT}:{ROOT / 'kernels'}"}
-    command = [sys.executable, str(ROOT / "train.py"), "--config", str(file), f"--config.log.directory={run}", *options]
+    command = [sys.executable, str(script), "--config", str(file), f"--config.log.directory={run}", *options]
     log = (file.parent / "log.txt").open("a")
     return subprocess.Popen(command, env=os.environ | paths | environment, stdout=log, stderr=log, cwd=file.parent)
 
@@ -184,6 +188,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--minutes", type=float, default=60.0, help="no further kills after that")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", nargs="+", choices=sorted(SCENARIOS), default=[], help="these accidents, no kills")
     parser.add_argument("--dry-run", action="store_true", help="print, do not write the results")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -192,7 +197,16 @@ def main() -> None:
         if start(file, file.parent / "whole").wait() != 0:
             sys.exit((file.parent / "log.txt").read_text()[-3000:])
         expected = outcome(file.parent / "whole")
-        report: dict[str, Any] = {"steps": STEPS, "checkpoint_every": SAVE_EVERY}
+        report: dict[str, Any]
+        if arguments.only:
+            report = json.loads(RESULTS.read_text())
+            bench = Bench(file, expected, start, outcome, steps_written)
+            for name in arguments.only:
+                report.setdefault("accidents", {})[name] = SCENARIOS[name](bench)
+                print(name, json.dumps(report["accidents"][name]), flush=True)
+            write(report, dry_run=arguments.dry_run)
+            return
+        report = {"steps": STEPS, "checkpoint_every": SAVE_EVERY}
         report["sigterm"] = preempt(file)
         print(json.dumps(report["sigterm"]), flush=True)
         report["peer_killed"] = lose_a_peer(file)
@@ -200,8 +214,12 @@ def main() -> None:
         report["sigkill"] = kill_often(
             file, expected, kills=arguments.kills, seconds=60 * arguments.minutes, seed=arguments.seed
         )
+    write(report, dry_run=arguments.dry_run)
+
+
+def write(report: dict[str, Any], *, dry_run: bool) -> None:
     print(json.dumps(report, indent=2))
-    if not arguments.dry_run:
+    if not dry_run:
         RESULTS.write_text(json.dumps(report, indent=2) + "\n")
 
 
