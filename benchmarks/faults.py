@@ -206,7 +206,8 @@ def main() -> None:
                 print(name, json.dumps(report["accidents"][name]), flush=True)
             write(report, dry_run=arguments.dry_run)
             return
-        report = {"steps": STEPS, "checkpoint_every": SAVE_EVERY}
+        accidents = json.loads(RESULTS.read_text()).get("accidents", {})
+        report = {"steps": STEPS, "checkpoint_every": SAVE_EVERY, "accidents": accidents}
         report["sigterm"] = preempt(file)
         print(json.dumps(report["sigterm"]), flush=True)
         report["peer_killed"] = lose_a_peer(file)
