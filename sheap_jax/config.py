@@ -35,6 +35,9 @@ class EmbeddedData:
     image_size: Annotated[int, Range(16)] = 128  # pixels of the stored frames
     seed: Annotated[int, Range(0, 2**63 - 1)] = 0
     people: str = "embedded:fine"  # whose: "embedded:<detail>" are generated; or those of a converted model (.npz)
+    variety: str = (
+        "portrait"  # or "wild": larger turns, stranger light, glasses, hats, hands (data/embedded/variety.py)
+    )
     supersampling: Annotated[float, Range(0.5, 8)] = 1.5  # rendered pixels per stored pixel and axis
     landmark_noise: NotNegative = 0.012  # standard deviation per point, in distances between the eyes
     missing_landmarks: Share = 0.01  # share of landmarks that the simulated detector loses (weight 0)
@@ -52,6 +55,7 @@ class Data:
     flip: bool = True  # mirror pairs at random
     color_jitter: Share = 0.1  # gain of each colour channel, shared by both frames
     crop_jitter: Annotated[float, Range(0, 0.5)] = 0.0  # zoom and shift of each frame on its own, share of the image
+    degrade: Share = 0.0  # share of pairs taken by a bad camera: blur, noise, odd tones, JPEG (data/degrade.py)
     max_bad_share: Share = 0.05  # share of unusable records among all drawn that stops the run
 
 
@@ -77,11 +81,12 @@ class Estimator:
 
 @dataclass(frozen=True)
 class Weights:
-    """Published weights, converted by `sheap convert`. "": none."""
+    """Where networks start, and networks that do not learn. "": none. `sheap convert` makes all but `start`."""
 
     estimator: str = ""  # FaRL's, or the official release's: where the estimator starts. Needs style "farl"
     dinov2: str = ""  # the UV generator's context; without, the source's own patch tokens
     lpips: str = ""  # the perceptual term
+    start: str = ""  # "pretrained", or a folder that `sheap export RUN OUT/` wrote: where all networks start
 
 
 @dataclass(frozen=True)

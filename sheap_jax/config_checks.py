@@ -85,6 +85,8 @@ def _estimator_faults(config: Config) -> Iterator[str]:
             f"config.estimator.width is {size.width}, it must be a multiple of config.estimator.heads {size.heads} "
             "and at least 4"
         )
+    if config.weights.start and config.weights.estimator:
+        yield "config.weights.start and config.weights.estimator both say where the estimator starts: name one"
     if size.from_scratch and not stem_stages(size.patch):
         yield f"config.estimator.patch is {size.patch}, with from_scratch it must be 4, 8, 16 or another power of two"
     if not size.free_joints or len(set(size.free_joints)) < len(size.free_joints):

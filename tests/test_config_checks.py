@@ -118,6 +118,13 @@ def test_all_mistakes_are_named_at_once():
         check_config(parse("batch_size=0", "losses.l1=-1"))
 
 
+def test_one_start_of_the_estimator():
+    farl = ("weights.estimator=farl.npz", "estimator.style=farl", "estimator.from_scratch=false")
+    check_config(parse(*farl))
+    with pytest.raises(ConfigError, match=r"weights\.start and config\.weights\.estimator both say where"):
+        check_config(parse(*farl, "weights.start=pretrained"))
+
+
 def test_values_in_between_are_no_mistakes():
     """Fields are set one by one: what must hold between them is looked at when all are there."""
     check_config(parse("estimator.width=100", "estimator.heads=5", "image_size=112"))

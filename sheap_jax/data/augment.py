@@ -29,6 +29,7 @@ class Augmentation(NamedTuple):
     flip: bool  # mirror every second pair
     color_jitter: float  # each channel's gain is uniform in 1 +- this, the same for both frames
     crop_jitter: float  # zoom and shift of each frame on its own, up to this share of the image
+    degrade: float = 0.0  # share of pairs that a bad camera takes (degrade.py)
 
 
 class Changes(NamedTuple):

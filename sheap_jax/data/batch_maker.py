@@ -10,13 +10,14 @@ from jaxtyping import Bool, Int, Int32
 from sheap_jax.data.augment import Augmentation, crop_frames, draw_changes
 from sheap_jax.data.buffers import BufferPool
 from sheap_jax.data.codec import NUM_LANDMARKS, Record, ShardError
+from sheap_jax.data.degrade import degrade, draw_camera
 from sheap_jax.data.frames import decode_frame, decode_image, drop_far_landmarks, landmarks_finite
 from sheap_jax.data.pair_table import PairTable, draw_pairs
 from sheap_jax.data.records import Split
 from sheap_jax.types import RawBatch, RawFrame
 
 MAX_TRIES = 8  # pairs tried for one place in a batch before the data counts as unusable
-_ORDER, _PAIRS, _REPLACEMENTS = range(3)  # streams of random numbers that must not meet
+_ORDER, _PAIRS, _REPLACEMENTS, _CAMERAS = range(4)  # streams of random numbers that must not meet
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,20 @@ class BatchMaker:
         changes = draw_changes(self.augmentation, self.batch_size, generator).of(self._places)
         frames, bad = self._load(pairs, step)
         crop_frames(frames, changes)
+        self._degrade(frames, step)
         source, target = (RawFrame(*(values[side] for values in frames)) for side in range(2))
         return MadeBatch(RawBatch(source, target, changes.mirrored, changes.gain, pairs), np.array(bad, np.int32))
+
+    def _degrade(self, frames: RawFrame, step: int) -> None:
+        """Let a bad camera take some of the pairs; each pair's draws depend on its place in the global batch."""
+        if self.augmentation.degrade == 0.0:
+            return
+        for k, place in enumerate(self._places.tolist()):
+            generator = np.random.default_rng((self.seed, _CAMERAS, step, place))
+            if generator.random() < self.augmentation.degrade:
+                camera = draw_camera(generator)
+                for side in range(2):
+                    degrade(frames.image[side, k], camera, generator)
 
     def _identities(self, step: int) -> Int[np.ndarray, "b"]:
         """Each identity once an epoch; the batches are cut from the endless sequence of epochs."""

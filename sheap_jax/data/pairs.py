@@ -68,7 +68,7 @@ def pair_batches(
         split=opened,
         table=table,
         image_size=image_size,
-        augmentation=Augmentation(settings.flip, settings.color_jitter, settings.crop_jitter),
+        augmentation=Augmentation(settings.flip, settings.color_jitter, settings.crop_jitter, settings.degrade),
         seed=seed,
         batch_size=batch_size,
         process=process,

@@ -9,6 +9,7 @@ from sheap_jax.evaluation.clips import HOW_TO_HOLD_OUT, evaluate_clips
 from sheap_jax.evaluation.embedded import evaluate_embedded
 from sheap_jax.evaluation.embedded_set import ensure_test_people
 from sheap_jax.evaluation.expressive import evaluate_expressive
+from sheap_jax.evaluation.faces import evaluate_faces
 from sheap_jax.evaluation.nersemble import nersemble_report
 from sheap_jax.evaluation.now import evaluate_now
 from sheap_jax.evaluation.predictions import NetworkUnderTest
@@ -64,6 +65,10 @@ def _clips(predictor: NetworkUnderTest, task: Task) -> BenchmarkReport:
     return evaluate_clips(predictor, directory, image_size=task.image_size)
 
 
+def _faces(predictor: NetworkUnderTest, task: Task) -> BenchmarkReport:
+    return evaluate_faces(predictor, _data(task), image_size=task.image_size, progress=task.progress)
+
+
 def _now(predictor: NetworkUnderTest, task: Task) -> BenchmarkReport:
     return evaluate_now(
         predictor,
@@ -102,6 +107,7 @@ def _data(task: Task) -> Path:
 BENCHMARKS: dict[str, Callable[[NetworkUnderTest, Task], BenchmarkReport]] = {
     "embedded": _embedded,
     "clips": _clips,
+    "faces": _faces,
     "now": _now,
     "expressive": _expressive,
     "nersemble": _nersemble,

@@ -11,6 +11,7 @@ from scipy.spatial.transform import Rotation
 from sheap_jax.config import EmbeddedData
 from sheap_jax.data.codec import Record
 from sheap_jax.data.embedded import clothes, hair
+from sheap_jax.data.embedded.accessories import draw_accessories, put_on
 from sheap_jax.data.embedded.chart import texel_grid
 from sheap_jax.data.embedded.detector import draw_noise, frame_heads
 from sheap_jax.data.embedded.layers import Posed
@@ -20,7 +21,8 @@ from sheap_jax.data.embedded.people import FilmedPerson
 from sheap_jax.data.embedded.render import ClipTextures, finish, render
 from sheap_jax.data.embedded.scene_meshes import SceneMeshes, dressed_model
 from sheap_jax.data.embedded.skin import paint_skin
-from sheap_jax.data.embedded.traits import Traits, draw_traits
+from sheap_jax.data.embedded.traits import Traits, draw_traits, vary_looks
+from sheap_jax.data.embedded.variety import VARIETIES, Variety
 from sheap_jax.morphable.model import MorphableModel, forward, landmarks
 from sheap_jax.types import HeadParams
 
@@ -50,15 +52,16 @@ class _Appearance(NamedTuple):
 
 def film(person: FilmedPerson, model: MorphableModel, meshes: SceneMeshes, config: EmbeddedData) -> PersonClips:
     """All clips of one person; depends on nothing but the arguments."""
-    look = _appearance(person, model, meshes)
+    look = _appearance(person, model, meshes, VARIETIES[config.variety])
     clips = [_film_clip(person, look, meshes, config, number) for number in range(config.clips_per_identity)]
     arrays = [np.concatenate(parts) for parts in zip(*(clip[1:] for clip in clips), strict=True)]
     return PersonClips([record for clip in clips for record in clip.records], *arrays)
 
 
-def _appearance(person: FilmedPerson, model: MorphableModel, meshes: SceneMeshes) -> _Appearance:
+def _appearance(person: FilmedPerson, model: MorphableModel, meshes: SceneMeshes, variety: Variety) -> _Appearance:
     rng = np.random.default_rng([*person.entropy, 0])
     traits = draw_traits(person.population, rng)
+    traits = vary_looks(traits, np.random.default_rng([*person.entropy, 0, 1]), variety)
     azimuth = texel_grid()[0]
     dense = np.linspace(-np.pi, np.pi, 361)
     edge = hair.hairline(traits.haircut, dense, rng)
@@ -77,7 +80,8 @@ def _film_clip(
 ) -> PersonClips:
     rng = np.random.default_rng([*person.entropy, 1 + number])
     frames, size = config.frames_per_clip, config.image_size
-    motion = draw_motion(rng, look.model, frames)
+    variety = VARIETIES[config.variety]
+    motion = draw_motion(rng, look.model, frames, variety)
     vertices, points = (np.asarray(value) for value in _pose(look.model, motion))
     noise = draw_noise(rng, frames, level=config.landmark_noise, missing=config.missing_landmarks)
     jitter = CROP_JITTER * tracks(rng, SECONDS_PER_FRAME * np.arange(frames), 0.8, 3)
@@ -91,13 +95,16 @@ def _film_clip(
         cloth=clothes.paint_cloth(look.traits.skin, rng),
         iris=look.traits.iris,
         hair_amount=float(coverage > 0.3),
-        backdrop=paint_backdrop(rng),
+        backdrop=paint_backdrop(rng, variety),
     )
-    picture = render(meshes, posed, look.shell.strand, textures, draw_lights(rng),
+    picture = render(meshes, posed, look.shell.strand, textures, draw_lights(rng, variety),
                      size=size, supersampling=config.supersampling)  # fmt: skip
     clip = f"{number:02d}"
+    wearing = np.random.default_rng([*person.entropy, 1 + number, 1])  # its own, so that it changes no other draw
+    worn = draw_accessories(wearing, variety)
+    images = [put_on(picture.image[i], framing.exact[i], worn, wearing) for i in range(frames)]
     records = [
-        Record(person.name, clip, i, _encode(finish(picture.image[i], rng), rng), framing.detected[i], noise.weights[i])
+        Record(person.name, clip, i, _encode(finish(images[i], rng), rng), framing.detected[i], noise.weights[i])
         for i in range(frames)
     ]
     head = vertices[:, : len(person.neutral)]

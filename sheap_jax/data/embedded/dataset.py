@@ -11,6 +11,7 @@ import pickle
 import secrets
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -31,12 +32,13 @@ from sheap_jax.data.embedded.settings import SPLITS, check_embedded
 from sheap_jax.data.embedded.truth import LANDMARKS_7, Truth, save_truth
 from sheap_jax.data.manifest import MANIFEST, read_manifest
 from sheap_jax.data.records import write_split
-from sheap_jax.files.one_writer import one_writer
+from sheap_jax.files.one_writer import InUseError, one_writer
 from sheap_jax.files.places import check_writable
 from sheap_jax.files.regular import read_whole
 from sheap_jax.files.whole_file import to_disk, whole_file
 from sheap_jax.morphable.model import MorphableModel, points_on_faces
 
+WAIT = 1.0  # seconds between looks at a lock that another process holds
 GENERATOR_VERSION = 3  # raise it when the same settings give other images
 _log = logging.getLogger(__name__)
 
@@ -59,7 +61,6 @@ def generate(directory: str | os.PathLike[str], config: EmbeddedData, *, progres
     Raises:
       ConfigError: a setting has a value that it cannot have.
       FileExistsError: `directory` holds something else; nothing is overwritten.
-      InUseError: another process generates into it at this moment.
       ChildProcessError: a process died; nothing is kept.
     """
     check_embedded(config)
@@ -68,8 +69,7 @@ def generate(directory: str | os.PathLike[str], config: EmbeddedData, *, progres
         return directory
     check_writable(directory)
     directory.parent.mkdir(parents=True, exist_ok=True)
-    lock = directory.with_name(f".{directory.name}.lock")
-    with one_writer(directory, way_out="choose another directory", lock=lock):
+    with _sole_generator(directory):
         if _is_there(directory, config):  # another process has finished it just now
             return directory
         people = config.train_identities + config.test_identities
@@ -81,6 +81,24 @@ def generate(directory: str | os.PathLike[str], config: EmbeddedData, *, progres
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     return directory
+
+
+@contextlib.contextmanager
+def _sole_generator(directory: Path) -> Iterator[None]:
+    """Lets one process at a time generate; others wait, as the runs of a sweep do that need the same heads."""
+    lock = directory.with_name(f".{directory.name}.lock")
+    with contextlib.ExitStack() as stack:
+        told = False
+        while True:
+            try:
+                stack.enter_context(one_writer(directory, way_out="choose another directory", lock=lock))
+                break
+            except InUseError as error:
+                if not told:
+                    _log.warning("%s", str(error).partition(":")[0] + ": waiting for it")
+                told = True
+                time.sleep(WAIT)
+        yield
 
 
 def _is_there(directory: Path, config: EmbeddedData) -> bool:
@@ -112,6 +130,8 @@ def generator_settings(config: EmbeddedData) -> dict[str, Any]:
     """What decides the content, as JSON values: how many processes work on it does not."""
     values = dataclasses.asdict(config)
     del values["processes"]
+    if values["variety"] == "portrait":  # older data sets, which have no such setting, hold the same pictures
+        del values["variety"]
     people = people_settings(values.pop("people"))
     return {**values, **people, "truth_splits": list(config.truth_splits), "generator_version": GENERATOR_VERSION}
 

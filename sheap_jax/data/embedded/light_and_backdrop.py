@@ -8,6 +8,7 @@ from jaxtyping import Float
 
 from sheap_jax.data.embedded.chart import lattice_noise
 from sheap_jax.data.embedded.traits import srgb_to_linear
+from sheap_jax.data.embedded.variety import Variety
 
 BACKDROP_SIZE = 96
 
@@ -23,11 +24,11 @@ class DistantLights(NamedTuple):
     ambient: Float[np.ndarray, "3"]
 
 
-def draw_lights(rng: np.random.Generator) -> DistantLights:
+def draw_lights(rng: np.random.Generator, variety: Variety) -> DistantLights:
     """Portrait light: a key from the front half, a weaker fill from the other side, sometimes a rim from behind."""
-    azimuth = rng.normal(0, 0.75)
+    azimuth = rng.normal(0, variety.key_spread)
     elevation = rng.uniform(0.1, 0.95)
-    warmth = rng.normal(0, 0.6)
+    warmth = rng.normal(0, variety.warmth_spread)
     directions = np.stack(
         [
             _direction(azimuth, elevation),
@@ -48,7 +49,7 @@ def draw_lights(rng: np.random.Generator) -> DistantLights:
     tints = np.stack([_temperature(warmth), _temperature(-0.6 * warmth + rng.normal(0, 0.4)),
                       _temperature(rng.normal(0, 1.0)), _temperature(-0.5)])  # fmt: skip
     ambient = rng.uniform(0.1, 0.34) * (1.35 - 0.8 * contrast) * _temperature(rng.normal(0, 0.4))
-    exposure = np.exp(rng.normal(0.16, 0.15))
+    exposure = np.exp(rng.normal(0.16, variety.exposure_spread))
     return DistantLights(
         directions.astype(np.float32),
         (exposure * strengths[:, None] * tints).astype(np.float32),
@@ -65,7 +66,7 @@ def _temperature(warmth: float) -> Float[np.ndarray, "3"]:
     return np.exp(0.12 * warmth * np.array([1.0, 0.1, -1.1]))
 
 
-def paint_backdrop(rng: np.random.Generator) -> Float[np.ndarray, "s s 3"]:
+def paint_backdrop(rng: np.random.Generator, variety: Variety) -> Float[np.ndarray, "s s 3"]:
     """Linear RGB: an out-of-focus room, a wall, or blurred lights."""
     size = BACKDROP_SIZE
     y, x = np.mgrid[:size, :size].astype(np.float32) / size
@@ -76,10 +77,10 @@ def paint_backdrop(rng: np.random.Generator) -> Float[np.ndarray, "s s 3"]:
         second = first * rng.uniform(0.35, 0.8)
     image = first + ramp * (second - first)
     if rng.random() < 0.65:
-        for _ in range(int(rng.integers(3, 10))):
+        for _ in range(int(rng.integers(3, variety.most_shapes))):
             _add_shape(image, rng)
     image *= 1 + 0.10 * lattice_noise(rng, (size, size), (5, 5))[..., None]
-    blur = rng.uniform(1.2, 7.5)
+    blur = rng.uniform(*variety.backdrop_blur)
     image = cv2.GaussianBlur(image.astype(np.float32), (0, 0), blur)
     if rng.random() < 0.25:
         _add_bokeh(image, rng)

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from sheap_jax.config import EmbeddedData
 from sheap_jax.config_ranges import refuse, value_faults
+from sheap_jax.data.embedded.variety import VARIETIES
 from sheap_jax.morphable.embedded.density import DENSITIES
 
 SPLITS = {"train": 0, "test": 1}  # their codes in seeds
@@ -17,6 +18,8 @@ def check_embedded(data: EmbeddedData) -> None:
 def embedded_faults(data: EmbeddedData, where: str) -> Iterator[str]:
     """What is wrong with settings besides their ranges."""
     yield from head_faults(data.people, f"{where}.people")
+    if data.variety not in VARIETIES:
+        yield f"{where}.variety is {data.variety!r}, it must be one of {', '.join(VARIETIES)}"
     unknown = sorted(set(data.truth_splits) - SPLITS.keys())
     if unknown:
         yield f"{where}.truth_splits names {', '.join(unknown)}, the splits are {' and '.join(SPLITS)}"

@@ -75,9 +75,10 @@ def _tint(color: np.ndarray, mask: np.ndarray, factor: np.ndarray) -> None:
 
 
 def _cover(color: np.ndarray, mask: np.ndarray, paint: np.ndarray) -> None:
-    """Replace `color` by `paint` where `mask` is 1, in place."""
+    """Replace `color` by `paint`, one colour or one for each texel, where `mask` is 1, in place."""
     part = _painted(mask)
-    color[part] += mask[part][..., None] * (np.asarray(paint, np.float32) - color[part])
+    paint = np.asarray(paint, np.float32)
+    color[part] += mask[part][..., None] * ((paint[part] if paint.ndim == 3 else paint) - color[part])
 
 
 def _painted(mask: np.ndarray) -> tuple[slice, slice]:
@@ -210,6 +211,8 @@ def _brows(color: np.ndarray, texels: Texels, traits: Traits, rng: np.random.Gen
     thickness = rng.uniform(2.2, 3.6) + 1.2 * traits.masculine
     lines, underlay = [], []
     for points, side in ((texels[[21, 20, 19, 18, 17]], -1), (texels[22:27], 1)):
+        if traits.brow_reach != 1.0 or traits.brow_drop != 0.0:
+            points = points[0] + traits.brow_reach * (points - points[0]) + [0, traits.brow_drop / chart.TEXEL]
         along = np.sort(rng.random(count)) * 1.05
         knots = np.linspace(0, 1, 5)
         x, y = np.interp(along, knots, points[:, 0]), np.interp(along, knots, points[:, 1])

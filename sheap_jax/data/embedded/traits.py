@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from sheap_jax.data.embedded.variety import Variety
 from sheap_jax.morphable.embedded.population import Population
 
 Color = Float[np.ndarray, "3"]  # linear RGB reflectance
@@ -38,6 +39,8 @@ class Traits(NamedTuple):
     eyeliner: float
     iris: Color
     haircut: "Haircut"
+    brow_drop: float = 0.0  # metres by which the brows lie below their landmarks
+    brow_reach: float = 1.0  # their length, in that of their landmarks
 
 
 class Haircut(NamedTuple):
@@ -87,6 +90,21 @@ def draw_traits(person: Population, rng: np.random.Generator) -> Traits:
         eyeliner=float(rng.uniform(0.4, 1.0) if masculine == 0 and rng.random() < 0.6 else rng.uniform(0.1, 0.4)),
         iris=_iris_color(rng, darkness),
         haircut=_draw_haircut(rng, masculine, age),
+    )
+
+
+def vary_looks(traits: Traits, rng: np.random.Generator, variety: Variety) -> Traits:
+    """The same person with features that agree less with the geometry, as in people a painter has not seen."""
+    gains = np.exp(variety.looks_spread * rng.standard_normal(6))
+    return traits._replace(
+        brow_drop=float(rng.normal(*variety.brow_drop)),
+        brow_reach=float(rng.uniform(*variety.brow_reach)),
+        brow_density=float(np.clip(traits.brow_density * gains[0], 0.1, 1.4)),
+        lip_contrast=float(np.clip(traits.lip_contrast * gains[1], 0.05, 1.0)),
+        stubble=float(np.clip(traits.stubble * gains[2], 0.0, 1.0)),
+        shine=float(np.clip(traits.shine * gains[3], 0.1, 2.0)),
+        ruddiness=float(np.clip(traits.ruddiness * gains[4], 0.1, 1.5)),
+        eyeliner=float(np.clip(traits.eyeliner * gains[5], 0.05, 1.0)),
     )
 
 
