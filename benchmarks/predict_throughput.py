@@ -11,11 +11,11 @@ import argparse
 import tempfile
 import time
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import cv2
 import jax
+import jax.numpy as jnp
 import numpy as np
 from estimator_cpu import random_params
 from timing import environment, report
@@ -30,6 +30,7 @@ from sheap_jax.inference.predictor import Predictor, RunParts
 from sheap_jax.method.reanimation import Networks
 from sheap_jax.models import build
 from sheap_jax.morphable.registry import load_morphable
+from sheap_jax.training.state import Learned
 
 HEIGHT, WIDTH = 960, 1280  # of the photographs
 
@@ -39,10 +40,11 @@ def random_predictor() -> Predictor:
     config = Config("random", estimator=Estimator(style="farl"))
     model = load_morphable(config.morphable)
     estimator = build.build_estimator(config, build.head_sizes(model))
-    state: Any = SimpleNamespace(params={"estimator": jax.device_put(random_params(estimator))})
+    prototypes: Any = None
+    learned = Learned(jnp.zeros((), jnp.int32), {"estimator": jax.device_put(random_params(estimator))}, prototypes)
     networks: Any = Networks(estimator, None)  # type: ignore[arg-type]
     assets: Any = None
-    return Predictor.from_parts(config, model, RunParts(assets, networks, state))
+    return Predictor.from_parts(config, model, RunParts(assets, networks, learned))
 
 
 def write_photographs(folder: Path, count: int) -> BoxFaces:

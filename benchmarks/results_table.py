@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 START, END = "<!-- results table: start -->", "<!-- results table: end -->"
 VERSION = "embedded-v1"
 RESULTS = Path(__file__).parent / "results"
-RUNS = ("quickstart", "small")
+RUNS = ("quickstart", "small", "pretrained")
 
 
 class Row(NamedTuple):

@@ -46,16 +46,16 @@ def shape_gradients(predictor: Predictor, batch: Batch) -> Float[Array, "t b s"]
     A change of the bias of the shape head's last layer is a change of the coefficients.
     """
     settings = assembly.render_settings(predictor.config)
-    assets, networks, state = predictor.parts()
+    assets, networks, learned = predictor.parts()
     off = {field.name: 0.0 for field in dataclasses.fields(LossWeights)} | FIXED
 
     def loss(change: Float[Array, "s"], chosen: Float[Array, "t"], pair: Batch) -> Array:
-        params = jax.tree.map(lambda x: x, state.params)
+        params = jax.tree.map(lambda x: x, learned.params)
         last = params["estimator"]["shape_head"]["out"]
         last["bias"] = last["bias"] + change
         weights = dataclasses.replace(LossWeights(), **off | dict(zip(TERMS, chosen, strict=True)))
-        probe = jnp.zeros((1, state.prototypes.parent_face.shape[0], 2))
-        return full_objective(params, probe, networks, assets, state.prototypes, pair, weights, settings)[0]
+        probe = jnp.zeros((1, learned.prototypes.parent_face.shape[0], 2))
+        return full_objective(params, probe, networks, assets, learned.prototypes, pair, weights, settings)[0]
 
     @jax.jit
     def all_terms(batch: Batch) -> Float[Array, "t b s"]:
@@ -102,7 +102,7 @@ def network_gradients(predictor: Predictor, images: Array, gradients: Float[Arra
             output: Any = predictor.parts().networks.estimator.apply({"params": params}, images)
             return output.estimate.head.shape
 
-        back = jax.vjp(shapes, predictor.parts().state.params["estimator"])[1]
+        back = jax.vjp(shapes, predictor.parts().learned.params["estimator"])[1]
         return jax.lax.map(lambda one: ravel_pytree(back(one)[0])[0], gradients)
 
     return pull(gradients)
@@ -147,7 +147,7 @@ def main() -> None:
     in_network = compare_networks(predictor, batch.source.image, every, error)
     report = environment() | {
         "config": config.name,
-        "step": int(predictor.parts().state.step),
+        "step": int(predictor.parts().learned.step),
         "split": arguments.split,
         "pairs": len(numbers),
         "terms": {

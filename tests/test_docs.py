@@ -19,7 +19,19 @@ LINK = re.compile(r"\]\((?P<path>[^)#\s]*)(?:#(?P<anchor>[^)\s]+))?\)")
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 OPTION = re.compile(r"""["'](--[a-z][a-z0-9-]*)["']""")
 # What is written after `sheap`, and what after `sheap convert`.
-WORDS = {"prepare", "generate", "summary", "convert", "avatar", "reenact", "view", "export", "now", "compile-report"}
+WORDS = {
+    "prepare",
+    "generate",
+    "summary",
+    "convert",
+    "avatar",
+    "reenact",
+    "view",
+    "export",
+    "fit",
+    "now",
+    "compile-report",
+}
 SCRIPTS_AS_WORDS = {"train", "eval", "predict"}
 CONVERTED = {"flame", "ict", "farl", "dinov2", "lpips", "sheap", "official"}
 EVERY_FIELD = Config("any", data=Data(embedded=EmbeddedData()))

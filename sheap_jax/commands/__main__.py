@@ -15,10 +15,11 @@ COMMANDS = {
     "prepare": ("sheap_jax.data.prepare.__main__", "videos and photographs to shards to train on"),
     "generate": ("sheap_jax.data.embedded.__main__", "clips of people who do not exist, with their true heads"),
     "convert": ("sheap_jax.commands.convert", "FLAME, ICT-FaceKit and published weights to our files"),
+    "fit": ("sheap_jax.commands.fit", "your own video: a model that knows the person, and an avatar"),
     "avatar": ("sheap_jax.inference.avatar", "one photograph to an avatar: .npz to animate, .ply splats"),
     "reenact": ("sheap_jax.inference.reenact", "an avatar with the motion of somebody else's video"),
     "view": ("sheap_jax.inference.viewer", "an avatar or a trained run in the browser"),
-    "export": ("sheap_jax.inference.export", "a trained run as one file that needs only JAX"),
+    "export": ("sheap_jax.inference.export", "a trained run as one file that needs only JAX, or its weights"),
     "now": ("sheap_jax.evaluation.now.__main__", "score meshes of any method on the NoW benchmark"),
     "summary": ("sheap_jax.ahead_of_time.network_summary", "parameters, operations and memory of each network"),
     "compile-report": (
@@ -26,7 +27,15 @@ COMMANDS = {
         "memory and time of a run on devices that are not here",
     ),
 }
-COMPILE_ONCE = ("train", "eval", "predict", "avatar", "reenact", "view")  # the programs of one run, again and again
+COMPILE_ONCE = (
+    "train",
+    "eval",
+    "predict",
+    "fit",
+    "avatar",
+    "reenact",
+    "view",
+)  # the programs of one run, again and again
 
 
 def usage() -> str:

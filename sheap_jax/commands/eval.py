@@ -4,10 +4,10 @@
     sheap eval --checkpoint runs/base --benchmark embedded,now --data now=NOW_DIR
     sheap eval --compare runs/a/evaluation/results.json runs/b/evaluation/results.json
 
-Reads the configuration saved beside the checkpoint, runs the benchmarks (embedded, clips, now, expressive, nersemble,
-affectnet), prints their tables and writes one report with error curves and sample pictures. The embedded benchmark
-makes its own data, the same for everybody, and clips takes those of the run; docs/benchmarks.md says what the others
-need.
+Reads the configuration saved beside the checkpoint, runs the benchmarks (embedded, clips, faces, now, expressive,
+nersemble, affectnet), prints their tables and writes one report with error curves and sample pictures. The embedded
+benchmark makes its own data, the same for everybody, and clips takes those of the run; docs/benchmarks.md says what the
+others need.
 """
 
 import argparse
@@ -25,6 +25,7 @@ from sheap_jax.evaluation.report import BenchmarkReport, short_table, write_repo
 from sheap_jax.files.places import check_writable
 from sheap_jax.inference.predictor import Predictor
 from sheap_jax.models import official
+from sheap_jax.training import pretrained
 from sheap_jax.training.checkpoint_list import best_step
 
 ERRORS = (OSError, RuntimeError, ValueError)  # one line says all
@@ -60,10 +61,10 @@ def evaluate(
     if rendered and official.is_release(checkpoint):
         raise ValueError(
             f"{checkpoint} holds the official release, which renders nothing: the benchmark {rendered[0]} is for runs; "
-            "pass --benchmark now, expressive, nersemble or affectnet"
+            "pass --benchmark faces, now, expressive, nersemble or affectnet"
         )
     predictor = Predictor.from_checkpoint(checkpoint, step=best_step(checkpoint) if step == "best" else step)
-    directory = Path(output or Path(checkpoint) / "evaluation")
+    directory = Path(output or pretrained.run_folder(checkpoint) / "evaluation")
     check_writable(directory)
     reports = []
     trained = predictor.config.data
@@ -109,7 +110,7 @@ def _step(text: str) -> int | str:
 def main(arguments: list[str]) -> None:
     parser = make_parser("eval", __doc__)
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--checkpoint", metavar="DIR", help="directory of a training run")
+    what.add_argument("--checkpoint", metavar="DIR", help=pretrained.HELP)
     what.add_argument("--compare", nargs=2, metavar="JSON", help="two results.json")
     parser.add_argument(
         "--benchmark",

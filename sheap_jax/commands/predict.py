@@ -1,7 +1,8 @@
 """Predict head geometry from photographs and videos.
 
-    sheap predict photo.jpg holiday/ 'more/*.png' talk.mp4 --checkpoint runs/clip --output out \\
-        --face-landmarker face_landmarker.task --save params,obj,overlay
+    sheap predict photo.jpg holiday/ 'more/*.png' talk.mp4 --output out --face-landmarker face_landmarker.task
+    sheap predict photo.jpg --checkpoint runs/clip --output out --face-landmarker face_landmarker.task \\
+        --save params,obj,overlay
     sheap predict webcam:0 --seconds 10 --checkpoint runs/clip --output out --face-landmarker face_landmarker.task
 
 Each input gets a folder in the output. docs/prediction.md lists what can be saved, with keys and units. An input that
@@ -25,6 +26,7 @@ from sheap_jax.inference.inputs import WEBCAM, Failure, Inputs, find_inputs, rec
 from sheap_jax.inference.outputs import WRITERS, check_kinds, is_output, write_outputs
 from sheap_jax.inference.pipeline import Prediction, predict_clips
 from sheap_jax.inference.predictor import Predictor
+from sheap_jax.training import pretrained
 
 ERRORS = (OSError, RuntimeError, ValueError)  # one line says all
 
@@ -106,7 +108,7 @@ def report(failure: Failure, bar: tqdm) -> None:
 def parse(arguments: list[str]) -> argparse.Namespace:
     parser = make_parser("predict", __doc__)
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="image, video, folder, pattern or webcam:N")
-    parser.add_argument("--checkpoint", required=True, type=Path, metavar="DIR", help="directory of a training run")
+    parser.add_argument("--checkpoint", default=pretrained.NAME, metavar="DIR", help=pretrained.HELP)
     parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="gets a folder for each input")
     parser.add_argument(
         "--save", type=kinds, default="params,overlay", metavar="KINDS", help=f"some of {','.join(WRITERS)}"

@@ -73,9 +73,10 @@ def read_holder(file: IO[str]) -> Holder | None:
     """Who an opened lock names; None if it names nobody."""
     file.seek(0)
     try:
-        return Holder(**parse_json(file.read(MOST_BYTES)))
+        holder = Holder(**parse_json(file.read(MOST_BYTES)))
     except (ValueError, TypeError):
         return None
+    return holder if type(holder.process) is int and 0 < holder.process < 2**31 else None
 
 
 def _claim(lock: Path, directory: Path, way_out: str) -> IO[str]:

@@ -1,6 +1,6 @@
 """Avatars: the surfels of one photograph, bound to the faces of a morphable model that any head parameters move.
 
-    sheap avatar runs/clip alice.jpg alice.npz alice.ply --face-landmarker face_landmarker.task
+    sheap avatar pretrained alice.jpg alice.npz alice.ply --face-landmarker face_landmarker.task
 
 The .npz is what `sheap reenact` and `sheap view` animate; the .ply holds the same surfels in neutral pose as standard
 Gaussian splats. docs/avatars.md describes both.
@@ -34,6 +34,7 @@ from sheap_jax.method.reanimation import Avatar
 from sheap_jax.morphable import MorphableModel, forward
 from sheap_jax.morphable.model import mean_params
 from sheap_jax.morphable.registry import load_morphable
+from sheap_jax.training import pretrained
 from sheap_jax.types import HeadParams, LocalSurfels, PrototypeState
 
 FORMAT_VERSION = 1
@@ -76,13 +77,13 @@ class RiggedSurfels:
 def rig_surfels(predictor: Predictor, image: Float[Array, "h w 3"]) -> RiggedSurfels:
     """The avatar of the person in a crop of the size that the predictor takes. Raises what `check_surfels` does."""
     check_surfels(predictor)
-    assets, networks, state = predictor.parts()
-    outputs = _regress(networks, state.params, assets, state.prototypes, image[None])
+    assets, networks, learned = predictor.parts()
+    outputs = _regress(networks, learned.params, assets, learned.prototypes, image[None])
     local, light, head = jax.tree.map(lambda x: x[0], outputs)
-    active = np.asarray(state.prototypes.active)
+    active = np.asarray(learned.prototypes.active)
     rigged = RiggedSurfels(
-        parent_face=state.prototypes.parent_face[active],
-        barycentric=state.prototypes.barycentric[active],
+        parent_face=learned.prototypes.parent_face[active],
+        barycentric=learned.prototypes.barycentric[active],
         local=jax.tree.map(lambda x: x[active], local),
         light=light,
         head=head,
@@ -196,7 +197,7 @@ def _regress(networks, params, assets, prototypes, image):
 
 def main(arguments: list[str]) -> None:
     parser = command_line.make_parser("avatar", __doc__)
-    parser.add_argument("checkpoint", metavar="RUN", help="directory of a training run")
+    parser.add_argument("checkpoint", metavar="RUN", help=pretrained.HELP)
     parser.add_argument("photo", metavar="PHOTO", help="a picture of the person")
     parser.add_argument("outputs", nargs="+", metavar="OUTPUT", help="avatar .npz, splats in neutral pose .ply")
     add_face_options(parser, required=True)

@@ -112,7 +112,18 @@ def estimate_driving(predictor: Predictor, path: str | Path, finder: FaceFinder,
 
     Raises ValueError for what cannot be read, or if nobody has this `track`; in pictures, 0 is the largest face.
     """
-    clips, failures = find_inputs([str(path)])
+    predictions = read_predictions(predictor, [path], finder, track=track)
+    return driving_of(predictions)
+
+
+def read_predictions(
+    predictor: Predictor, paths: Sequence[str | Path], finder: FaceFinder, *, track: int | None = 0
+) -> list[Prediction]:
+    """What a predictor reads of one person in videos and pictures; errors as in `estimate_driving`.
+
+    Where nobody else is in the pictures, `track=None` takes the first face of every frame, also after a cut.
+    """
+    clips, failures = find_inputs([str(path) for path in paths])
     for failure in failures:
         raise ValueError(f"{failure.path}: {failure.reason}")
     found, sizes = [], SameSize()
@@ -125,7 +136,12 @@ def estimate_driving(predictor: Predictor, path: str | Path, finder: FaceFinder,
         found.append(_only(result, track))
     predictions = [one for one in found if len(one.frame)]
     if not predictions:
-        raise ValueError(f"{path}: nobody has the track {track}")
+        raise ValueError(f"{paths[0]}: nobody has the track {track}")
+    return predictions
+
+
+def driving_of(predictions: Sequence[Prediction]) -> Driving:
+    """The frames of all predictions, one after another."""
     head = jax.tree.map(lambda *rows: np.concatenate(rows), *map(_held_head, predictions))
     lengths = np.concatenate([np.diff(prediction.footage.times) for prediction in predictions])
     return Driving(head, np.append(0.0, np.cumsum(lengths)), predictions)
@@ -136,7 +152,11 @@ def _held_head(prediction: Prediction) -> HeadParams:
     return jax.tree.map(lambda values: values[rows], prediction.head)
 
 
-def _only(prediction: Prediction, track: int) -> Prediction:
+def _only(prediction: Prediction, track: int | None) -> Prediction:
+    """The rows of one track, or of the first face of every frame, which then is track 0."""
     rows = prediction.track == track
+    if track is None:
+        rows = np.diff(prediction.frame, prepend=-1) > 0
+        prediction = prediction._replace(track=np.zeros_like(prediction.track))
     head, box = jax.tree.map(lambda values: values[rows], (prediction.head, prediction.box))
     return prediction._replace(frame=prediction.frame[rows], track=prediction.track[rows], head=head, box=box)

@@ -18,9 +18,10 @@ from sheap_jax.method.reanimation import Assets, Networks
 from sheap_jax.models import official
 from sheap_jax.morphable import MorphableModel
 from sheap_jax.morphable.registry import load_morphable
+from sheap_jax.training import pretrained
 from sheap_jax.training.checkpoint import CheckpointError, read_checkpoint
 from sheap_jax.training.start import initial_state
-from sheap_jax.training.state import TrainState
+from sheap_jax.training.state import Learned, TrainState
 from sheap_jax.types import HeadParams
 
 
@@ -29,7 +30,7 @@ class RunParts(NamedTuple):
 
     assets: Assets
     networks: Networks
-    state: TrainState
+    learned: Learned
 
 
 class Predictor:
@@ -58,13 +59,16 @@ class Predictor:
 
     @classmethod
     def from_checkpoint(cls, directory: str | Path, *, step: int | None = None) -> "Predictor":
-        """The newest checkpoint of a run or that of `step`, or the official release if the directory holds it.
+        """The newest checkpoint of a run or that of `step`; or a pretrained model; or the official release.
+
+        Args:
+          directory: of any of these, or "pretrained" for the model that comes with this package.
 
         Raises:
           CheckpointError, ConfigError: there is no run, no such checkpoint, or a file that it names is not usable.
-          FileNotFoundError, ValueError: the release or its FLAME is missing or damaged.
+          FileNotFoundError, ValueError: the weights or their head model are missing or damaged.
         """
-        directory = Path(directory)
+        directory = pretrained.find(directory)
         if official.is_release(directory):
             if step is not None:
                 raise CheckpointError(f"{directory} holds the official release, which has no step {step}")
@@ -72,11 +76,17 @@ class Predictor:
         if not (directory / "config.json").exists():
             raise CheckpointError(f"{directory} is no run directory: it has no config.json; `sheap train` makes them")
         config = config_files.load_json(directory / "config.json")
+        if pretrained.is_pretrained(directory) and step is not None:
+            raise CheckpointError(f"{directory} holds a pretrained model, which has no step {step}")
         model = load_morphable(config.morphable)
         assets = assembly.build_assets(config, model, training=False)
         networks = assembly.build_networks(config, model)
-        state = _restore(directory, config, networks, assets, step)
-        return cls.from_parts(config, model, RunParts(assets, networks, state))
+        like = jax.eval_shape(lambda: initial_state(config, networks, assets))
+        if pretrained.is_pretrained(directory):
+            learned = pretrained.load_learned(directory, like.learned)
+        else:
+            learned = _restore(directory, like, step).learned
+        return cls.from_parts(config, model, RunParts(assets, networks, learned))
 
     @classmethod
     def from_parts(cls, config: Config, model: MorphableModel, parts: RunParts) -> "Predictor":
@@ -86,7 +96,7 @@ class Predictor:
             output: Any = parts.networks.estimator.apply({"params": params}, images)
             return output.estimate.head
 
-        return cls(config, model, estimate, parts.state.params["estimator"], parts=parts)
+        return cls(config, model, estimate, parts.learned.params["estimator"], parts=parts)
 
     @classmethod
     def from_release(cls, directory: Path) -> "Predictor":
@@ -130,27 +140,27 @@ class Predictor:
 
         Raises ValueError for images of another kind than the class says, and for the official release.
         """
-        assets, _, state = self.parts()
+        assets, _, learned = self.parts()
         for images in (source, target):
             check_images(images, size=self.config.image_size)
         pairs = np.asarray(source), np.asarray(target)
-        return in_buckets(lambda pair: self._render(state, assets, *pair), pairs)
+        return in_buckets(lambda pair: self._render(learned, assets, *pair), pairs)
 
     # Weights and assets are arguments of what is compiled: as constants they would be copied into every program.
 
-    def _render_driven(self, state: TrainState, assets: Assets, source, target):
+    def _render_driven(self, learned: Learned, assets: Assets, source, target):
         networks = self.parts().networks
-        pair = reanimation.estimate_pair(networks, state.params, assets, source, target)
-        avatar = reanimation.build_avatar(networks, state.params, assets, state.prototypes, pair)
+        pair = reanimation.estimate_pair(networks, learned.params, assets, source, target)
+        avatar = reanimation.build_avatar(networks, learned.params, assets, learned.prototypes, pair)
         settings = assembly.render_settings(self.config)
         background = reanimation.border_color(target)
         rendering = reanimation.render(assets, avatar, pair.target.vertices, background, **settings._asdict())
         return jnp.clip(rendering.surfels.color, 0.0, 1.0)
 
 
-def _restore(directory: Path, config: Config, networks: Networks, assets: Assets, step: int | None) -> TrainState:
+def _restore(directory: Path, like: TrainState, step: int | None) -> TrainState:
+    """A checkpoint of a run; `like` has its shapes."""
     device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    like = jax.eval_shape(lambda: initial_state(config, networks, assets))
     like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), like)
     state = read_checkpoint(directory, like, step=step)
     if state is None:

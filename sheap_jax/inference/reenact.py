@@ -28,6 +28,7 @@ from sheap_jax.inference.driving import Driving, estimate_driving, load_driving
 from sheap_jax.inference.predictor import Predictor
 from sheap_jax.inference.video_files import VideoFile
 from sheap_jax.morphable import MorphableModel
+from sheap_jax.training import pretrained
 
 
 def reenact(
@@ -72,7 +73,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("avatar", metavar="AVATAR", help="avatar .npz that `sheap avatar` made")
     parser.add_argument("driving", metavar="DRIVING", help="params.npz, video, picture or folder of pictures")
     parser.add_argument("output", metavar="OUT", type=Path, help="video .mp4, or a folder for one .png per frame")
-    parser.add_argument("--checkpoint", metavar="RUN", help="training run that reads pictures; not for params.npz")
+    parser.add_argument("--checkpoint", default=pretrained.NAME, metavar="DIR", help=f"for pictures: {pretrained.HELP}")
     add_face_options(parser)
     parser.add_argument("--track", type=int, default=0, metavar="N", help="which person of the driving video")
     parser.add_argument("--beside", action="store_true", help="the driving picture to the left of each frame")
@@ -124,8 +125,6 @@ def read_driving(options: argparse.Namespace, rigged: RiggedSurfels) -> Driving:
     """The driving that the options name. Checks that it fits this avatar before it reads pictures."""
     if Path(options.driving).suffix.lower() == ".npz":
         return load_driving(options.driving, track=options.track)
-    if options.checkpoint is None:
-        raise ValueError(f"{options.driving} holds pictures: --checkpoint RUN says which network reads them")
     predictor = Predictor.from_checkpoint(options.checkpoint)
     check_fits(rigged, predictor.model)
     with open_finder(options, framing=predictor.framing) as finder:

@@ -29,6 +29,7 @@ from sheap_jax.inference.viewer_controls import Controls
 from sheap_jax.inference.viewer_scene import mesh_in_view, splats_in_view
 from sheap_jax.morphable import MorphableModel
 from sheap_jax.morphable.model import mean_params
+from sheap_jax.training import pretrained
 
 CLAY = (140, 184, 217)
 CAMERA = (0.0, 0.0, 72.0)  # centimetres, in front of the face
@@ -151,7 +152,8 @@ def without_folders(text: str) -> str:
 
 def main(arguments: list[str]) -> None:
     parser = command_line.make_parser("view", __doc__)
-    parser.add_argument("what", metavar="RUN_OR_AVATAR", help="directory of a training run, or an avatar .npz")
+    what = f"an avatar .npz, {pretrained.HELP}"
+    parser.add_argument("what", nargs="?", default=pretrained.NAME, metavar="RUN_OR_AVATAR", help=what)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at; 0.0.0.0 opens it to the network")
     parser.add_argument("--port", type=int, default=8080, help="the next free one if it is taken")
     add_face_options(parser)

@@ -43,6 +43,7 @@ MAY_CHANGE = {
     "data.max_bad_share": "what the run puts up with",
     "data.embedded.processes": "the clips do not depend on it",
     "weights.estimator": "only where a run starts from; later its checkpoints hold them",
+    "weights.start": "the same",
 }
 
 

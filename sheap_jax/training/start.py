@@ -13,6 +13,7 @@ from sheap_jax.method import prototypes, reanimation
 from sheap_jax.method.reanimation import Assets, Networks
 from sheap_jax.method.source_colors import unseen
 from sheap_jax.models import build
+from sheap_jax.training import pretrained
 from sheap_jax.training.checkpoint import finished_steps
 from sheap_jax.training.optimizer import make_optimizer, make_schedule
 from sheap_jax.training.state import Optimizers, TrainState, init_state
@@ -77,10 +78,14 @@ def initial_state(config: Config, networks: Networks, assets: Assets) -> TrainSt
 
 
 def start_from_weights(config: Config, state: TrainState) -> TrainState:
-    """A first state with the published weights that the configuration names for the estimator, if any.
+    """A first state with the weights that the configuration names: for everything, or for the estimator, if any.
 
     No part of `initial_state`: a checkpoint already holds these weights, and their file may be gone by then.
     """
+    if config.weights.start:
+        learned = pretrained.load_learned(pretrained.find(config.weights.start), state.learned)
+        placed = jax.tree.map(lambda new, old: jax.device_put(new, old.sharding), learned, state.learned)
+        return dataclasses.replace(state, params=placed.params, prototypes=placed.prototypes)
     path = config.weights.estimator
     if not path:
         return state
@@ -101,8 +106,23 @@ def check_fit(config: Config, networks: Networks, assets: Assets) -> None:
     except ValueError as error:
         raise ValueError(f"config.rasterizer: {error}") from error
     state = jax.eval_shape(lambda: initial_state(config, networks, assets))
-    if config.weights.estimator and not finished_steps(config.run_directory):
+    if finished_steps(config.run_directory):
+        return  # its checkpoint holds the weights
+    if config.weights.start:
+        _check_start(config.weights.start, state)
+    elif config.weights.estimator:
         build.check_estimator_weights(config, state.params["estimator"])
+
+
+def _check_start(name: str, state: TrainState) -> None:
+    """ValueError, naming the field, if there are no weights of this name that fit a state."""
+    start = pretrained.find(name)
+    if not pretrained.is_pretrained(start):
+        raise ValueError(f"config.weights.start: {start} holds no weights: make them with `sheap export RUN OUT/`")
+    try:
+        pretrained.load_learned(start, state.learned)
+    except ValueError as error:
+        raise ValueError(f"config.weights.start: {error}") from error
 
 
 def _init_params(networks, assets, start, image_size, estimator_key: Key[Array, ""], regressor_key: Key[Array, ""]):

@@ -24,6 +24,7 @@ def _comparison(quantity, baseline, ours, value, unit="mm"):
 
 def test_rows_show_values_ratios_and_common_baselines(tmp_path, monkeypatch):
     monkeypatch.setattr(results_table, "ROWS", [results_table.Row("a", "mean head"), results_table.Row("b", "own")])
+    monkeypatch.setattr(results_table, "RUNS", ("quickstart", "small"))
     for run, factor in (("quickstart", 1.0), ("small", 0.5)):
         rows = [_comparison("a", "other", 9, 9), _comparison("a", "mean head", factor, 2.0)]
         rows.append(_comparison("b", "own", 1.0, 4 * factor, "px"))

@@ -22,7 +22,7 @@ def test_a_saved_avatar_shows_what_the_run_renders(tmp_path):
     expected = predictor.reanimate(image[None], image[None])[0]
     save_avatar(rig_surfels(predictor, jnp.asarray(image)), tmp_path / "a.npz")
     rigged = load_avatar(tmp_path / "a.npz")
-    assert len(rigged.parent_face) == int(predictor.parts().state.prototypes.active.sum())
+    assert len(rigged.parent_face) == int(predictor.parts().learned.prototypes.active.sum())
     background = tuple(map(float, reanimation.border_color(image[None])[0]))
     picture = AvatarRenderer(rigged, load_model_of(rigged), size=32, background=background)(rigged.head)
     np.testing.assert_allclose(picture, expected, atol=2e-3)

@@ -44,7 +44,7 @@ def images() -> np.ndarray:
 def test_any_number_of_images_gives_what_each_gives_alone(predictor, images):
     """Against the network without padding and batches."""
     network = jax.jit(predictor.parts().networks.estimator.apply)
-    output = network({"params": predictor.parts().state.params["estimator"]}, images)
+    output = network({"params": predictor.parts().learned.params["estimator"]}, images)
     for count in (2, len(images)):
         head = predictor(images[:count])
         for ours, expected in zip(head, output.estimate.head, strict=True):

@@ -19,6 +19,7 @@ from sheap_jax.method import prototypes
 from sheap_jax.morphable.model import mean_params
 from sheap_jax.morphable.storage import load_model
 from sheap_jax.training.start import initial_state
+from sheap_jax.training.state import Learned
 from sheap_jax.types import LocalSurfels, PrototypeState
 from tests.training.conftest import make_config
 
@@ -34,8 +35,8 @@ def tiny_predictor() -> Predictor:
     state = jax.eval_shape(lambda: initial_state(config, networks, assets))
     params = jax.tree.map(lambda x: jnp.asarray(rng.normal(0, 0.2, x.shape), x.dtype), state.params)
     start = _prototypes(model.faces.shape[0])
-    state = dataclasses.replace(state, params=params, prototypes=start)
-    return Predictor.from_parts(config, model, RunParts(assets, networks, state))
+    learned = Learned(jnp.zeros((), jnp.int32), params, start)
+    return Predictor.from_parts(config, model, RunParts(assets, networks, learned))
 
 
 @functools.cache

@@ -83,7 +83,7 @@ def test_the_papers_configuration_trains_saves_evaluates_and_predicts(assets, sh
         assert rows[-1][f"loss/{term}"] > 0, term
     assert not (run / "skipped.jsonl").exists()
     assert (run / "pictures" / f"{STEPS:07d}.png").exists()
-    prototypes = Predictor.from_checkpoint(run, step=STEPS).parts().state.prototypes
+    prototypes = Predictor.from_checkpoint(run, step=STEPS).parts().learned.prototypes
     assert int(prototypes.active.sum()) > settings.prototypes.per_face * FACES  # they have been duplicated
 
     points = ["--landmarks", shared_data / "faces" / "landmarks.npz"]

@@ -1,133 +1,117 @@
-"""A run that names published weights: where they go, what they change, what is said when they are absent."""
+"""Folders of weights: what goes in comes out in half precision, and only what fits is taken."""
 
-import dataclasses
-import logging
-from types import SimpleNamespace
+from pathlib import Path
 
+import cv2
 import jax
-import jax.numpy as jnp
+import matplotlib.cbook
 import numpy as np
 import pytest
 
-from sheap_jax import assembly, config
-from sheap_jax.method import reanimation
-from sheap_jax.method.objective import _photometric_terms
-from sheap_jax.models import build
-from sheap_jax.models.convert.dinov2 import convert_dinov2
-from sheap_jax.models.convert.farl import convert_farl
-from sheap_jax.models.convert.lpips import convert_lpips
-from sheap_jax.models.convert.sheap import convert_sheap
-from sheap_jax.models.convert.vit_tables import VitSize
-from sheap_jax.models.weights import flatten, save_weights
-from sheap_jax.morphable.registry import load_morphable
-from sheap_jax.training import start
-from sheap_jax.types import Frame
-from tests.models import published_names as published
+from sheap_jax import Predictor
+from sheap_jax.cropping import CropBox, crop_image
+from sheap_jax.evaluation.predictions import pose_heads, project_landmarks
+from sheap_jax.inference import export
+from sheap_jax.training import pretrained
+from sheap_jax.training.checkpoint import CheckpointError
+from tests.inference.tiny_avatar import SIZE, tiny_predictor
 
-SIZES = {"width": 64, "depth": 1, "grid": 3}
-
-
-def draw(shapes: published.Shapes) -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(0)
-    return {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+# Of the portrait, by MediaPipe's Face Landmarker: the crop, and where the middle of each part lies, in pixels.
+HOPPER = CropBox(np.array([263.2, 200.2]), np.array(175.7))
+SEEN = {"right eye": (222.5, 192.9), "left eye": (306.2, 187.8), "nose": (266.0, 234.2), "mouth": (267.1, 279.0)}
+PARTS = {"right eye": slice(36, 42), "left eye": slice(42, 48), "nose": slice(27, 36), "mouth": slice(48, 68)}
 
 
 @pytest.fixture
-def weights(tmp_path) -> config.Weights:
-    """Converted weights of tiny networks."""
-    stages = ((2, 2), (2, 2), (2, 2, 2), (2, 2, 2), (2, 2, 2))
-    vgg = published.vgg16((2,) * 13) | published.lpips_linear((2,) * 5)
-    farl = convert_farl(draw(published.farl_checkpoint(**SIZES)), size=VitSize(16, **SIZES))
-    dinov2 = convert_dinov2(draw(published.dinov2_hub(**SIZES)), sizes=(VitSize(14, **SIZES),))
-    lpips = convert_lpips(draw(vgg), stages=stages)
-    for name, converted in (("estimator", farl), ("dinov2", dinov2), ("lpips", lpips)):
-        save_weights(tmp_path / f"{name}.npz", converted.weights)
-    return config.Weights(*(str(tmp_path / f"{name}.npz") for name in ("estimator", "dinov2", "lpips")))
+def folder(tmp_path):
+    predictor = tiny_predictor()
+    pretrained.save_pretrained(tmp_path / "head", predictor.config, predictor.parts().learned)
+    return tmp_path / "head"
 
 
-@pytest.fixture
-def pretrained(tiny_config, weights) -> config.Config:
-    estimator = dataclasses.replace(tiny_config.estimator, style="farl", width=64, heads=1)
-    return dataclasses.replace(tiny_config, weights=weights, estimator=estimator)
+def test_a_folder_predicts_what_the_run_does(folder):
+    """To the roundings of float16, whose relative step is 1e-3."""
+    images = np.random.default_rng(2).uniform(size=(2, SIZE, SIZE, 3)).astype(np.float32)
+    loaded = Predictor.from_checkpoint(folder)
+    expected = tiny_predictor()(images)
+    for found, wanted in zip(loaded(images), expected, strict=True):
+        np.testing.assert_allclose(found, wanted, atol=5e-3 * max(1.0, np.abs(wanted).max()))
+    before, after = tiny_predictor().parts().learned, loaded.parts().learned
+    np.testing.assert_array_equal(after.prototypes.active, before.prototypes.active)
+    assert after.prototypes.parent_face.dtype == before.prototypes.parent_face.dtype
+    assert {str(leaf.dtype) for leaf in np.asarray(after.params["estimator"]["shape_head"]["out"]["bias"])[:1]} == {
+        "float32"
+    }
+    with pytest.raises(CheckpointError, match="has no step 3"):
+        Predictor.from_checkpoint(folder, step=3)
 
 
-def parts(settings):
-    model = load_morphable(settings.morphable)
-    return assembly.build_assets(settings, model), assembly.build_networks(settings, model)
+def test_another_network_is_refused(folder):
+    arrays = dict(np.load(folder / pretrained.WEIGHTS))
+    name = next(key for key in arrays if key.startswith("params/estimator"))
+    np.savez(folder / pretrained.WEIGHTS, **{k: v for k, v in arrays.items() if k != name})
+    with pytest.raises(ValueError, match=f"does not fit the networks of this configuration .{name} is None"):
+        Predictor.from_checkpoint(folder)
+    np.savez(folder / pretrained.WEIGHTS, about=np.array("{}"))
+    with pytest.raises(ValueError, match="is damaged or no pretrained model"):
+        Predictor.from_checkpoint(folder)
+    for about in ('{"format_version": 1, "step": Infinity}', '{"format_version": 1, "step": 1e30}', "[" * 10**5):
+        np.savez(folder / pretrained.WEIGHTS, **arrays | {"about": np.array(about)})
+        with pytest.raises(ValueError, match=r"weights\.npz is damaged or no pretrained model"):
+            Predictor.from_checkpoint(folder)
+    for value in (np.nan, "text", 1j):
+        np.savez(folder / pretrained.WEIGHTS, **arrays | {name: np.full(arrays[name].shape, value)})
+        with pytest.raises(ValueError, match=f"{name} holds what is no number"):
+            Predictor.from_checkpoint(folder)
+    (folder / pretrained.WEIGHTS).write_bytes(b"no archive")
+    with pytest.raises(ValueError, match=r"weights\.npz"):
+        Predictor.from_checkpoint(folder)
 
 
-def test_the_terms_and_the_context_are_those_of_the_weights(pretrained):
-    assets, networks = parts(pretrained)
-    params = jax.eval_shape(lambda: start.initial_state(pretrained, networks, assets)).params
-    assert params.keys() == {"estimator", "regressor"}  # frozen networks are no parameters of the optimiser
-    assert assets.frozen.keys() == {"dinov2", "lpips"}
-    attention = params["regressor"]["uv_generator"]["attention_8"]["attention"]
-    assert attention["key"]["kernel"].shape[0] == 64
-    image = jnp.zeros((1, 48, 48, 3))
-    resize = jax.eval_shape(lambda: reanimation.context_tokens(networks, assets, image, None))
-    assert resize.shape == (1, 9, 64)  # 48 pixels become 42, three patches a side
+def test_a_model_that_has_diverged_is_not_written(tmp_path):
+    predictor = tiny_predictor()
+    learned = predictor.parts().learned
+    large = jax.tree.map(lambda x: x + 7e4, learned.params)
+    with pytest.raises(ValueError, match="half precision cannot hold: this model has diverged"):
+        pretrained.save_pretrained(tmp_path / "head", predictor.config, learned._replace(params=large))
+    assert not (tmp_path / "head" / pretrained.WEIGHTS).exists()
 
 
-def test_the_perceptual_term_sees_the_rendering(pretrained):
-    """Traced, not computed: the network itself is tested by test_parity."""
-    assets, networks = parts(pretrained)
-    target = Frame(jnp.zeros((2, 32, 32, 3)), jnp.zeros((2, 68, 2)), jnp.ones((2, 68)))
-
-    def terms(color, mask):
-        rendering = SimpleNamespace(surfels=SimpleNamespace(color=color), mesh=SimpleNamespace(mask=mask))
-        found = _photometric_terms(rendering, target, networks, assets, pretrained.losses)
-        return {name: term._replace(weight=jnp.float32(term.weight)) for name, term in found.items()}
-
-    found = jax.eval_shape(terms, target.image, jnp.ones((2, 32, 32), bool))
-    assert found["perceptual"].values.shape == found["perceptual"].mask.shape == (2, 32, 32)
+def test_the_word_pretrained_means_the_packaged_model_unless_there_is_one_here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert pretrained.find("pretrained") == pretrained.PACKAGED
+    assert pretrained.run_folder("pretrained") == Path("runs/pretrained")
+    assert pretrained.find("runs/x") == pretrained.run_folder("runs/x") == Path("runs/x")
+    Path("pretrained").mkdir()
+    assert pretrained.find("pretrained") == pretrained.PACKAGED
+    Path("pretrained/config.json").touch()
+    assert pretrained.find("pretrained") == pretrained.run_folder("pretrained") == Path("pretrained")
 
 
-def test_the_estimator_starts_from_the_weights(pretrained, weights):
-    assets, networks = parts(pretrained)
-    shapes = jax.eval_shape(lambda: start.initial_state(pretrained, networks, assets)).params["estimator"]
-    own = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), shapes)
-    started = flatten(build.pretrained_estimator(weights.estimator, own))
-    published_tensors = draw(published.farl_checkpoint(**SIZES))
-    kernel = published_tensors["state_dict.visual.transformer.resblocks.0.mlp.c_fc.weight"].T
-    np.testing.assert_array_equal(started["vit/block_0/mlp_in/kernel"], kernel)
-    assert started["vit/positions"].shape == own["vit"]["positions"].shape
-    for name, value in started.items():
-        fresh = name.split("/")[0] != "vit" or name == "vit/extra_tokens"
-        assert (np.abs(value).max() == 0) == fresh, name
+def test_export_writes_a_folder_and_spares_another(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(export.Predictor, "from_checkpoint", lambda checkpoint: tiny_predictor())
+    export.main(["RUN", f"{tmp_path}/out/"])
+    assert "MB, images of 32 pixels" in capsys.readouterr().out
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["config.json", "weights.npz"]
+    export.main(["RUN", f"{tmp_path}/out/"])  # its own folder is replaced
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos/a.jpg").touch()
+    with pytest.raises(ValueError, match="photos holds something else"):
+        export.main(["RUN", f"{tmp_path}/photos/"])
 
 
-def test_the_official_releases_heads_are_taken_too(pretrained, tmp_path):
-    shapes = published.clip_visual("encoder.", **SIZES) | {"tokens.extra_token": (5, 64)}
-    converted = convert_sheap(draw(shapes), size=VitSize(16, **SIZES))
-    save_weights(tmp_path / "sheap.npz", converted.weights)
-    assets, networks = parts(pretrained)
-    own = jax.eval_shape(lambda: start.initial_state(pretrained, networks, assets)).params["estimator"]
-    own = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), own)
-    started = build.pretrained_estimator(tmp_path / "sheap.npz", own)
-    np.testing.assert_array_equal(started["vit"]["extra_tokens"], draw(shapes)["tokens.extra_token"])
-
-
-def test_without_weights_the_term_is_off_and_this_is_said_once(tiny_config, caplog):
-    build._say_once.cache_clear()
-    with caplog.at_level(logging.INFO):
-        parts(tiny_config)
-        assets, networks = parts(tiny_config)
-    assert caplog.text.count("without the perceptual term") == 1
-    assert networks.lpips is networks.dinov2 is None
-    assert not assets.frozen
-
-
-def test_weights_that_cannot_be_used_are_refused(pretrained, weights):
-    change = dataclasses.replace
-    with pytest.raises(FileNotFoundError, match=r"gone\.npz.*sheap convert dinov2"):
-        parts(change(pretrained, weights=change(weights, dinov2="gone.npz")))
-    with pytest.raises(ValueError, match="style='farl'"):
-        parts(change(pretrained, estimator=change(pretrained.estimator, style="plain")))
-    with pytest.raises(ValueError, match="must be one of plain, farl"):
-        parts(change(pretrained, estimator=change(pretrained.estimator, style="clip")))
-    for field, value in (("depth", 2), ("heads", 2)):  # shapes alone would not tell
-        other = change(pretrained, estimator=change(pretrained.estimator, **{field: value}))
-        with pytest.raises(ValueError, match=rf"another size: config\.estimator\.{field} is {value}, not 1"):
-            build.check_estimator_weights(other, {})
-    with pytest.raises(ValueError, match=r"estimator\.npz does not fit this network: .*\(64"):
-        build.pretrained_estimator(weights.estimator, {"vit": {"positions": np.zeros((2, 2, 64))}})
+def test_the_packaged_model_sees_a_face():
+    """Grace Hopper, in the public domain: her landmarks, by another network, to a tenth of the distance of her eyes."""
+    predictor = Predictor.from_checkpoint("pretrained")
+    size = predictor.config.image_size
+    with matplotlib.cbook.get_sample_data("grace_hopper.jpg") as file:
+        photo = cv2.imdecode(np.frombuffer(file.read(), np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+    crop = crop_image(np.ascontiguousarray(photo), HOPPER, size)
+    head = predictor(crop[None].astype(np.float32) / 255)
+    points = project_landmarks(pose_heads(predictor.model, head), image_size=size)[0]
+    parts = {name: points[part].mean(axis=0) for name, part in PARTS.items()}
+    scale = size / (2 * float(HOPPER.half))
+    eyes = np.linalg.norm(points[36] - points[45])
+    for name, (x, y) in SEEN.items():
+        expected = (np.array([x, y]) - HOPPER.center + HOPPER.half) * scale
+        assert np.linalg.norm(parts[name] - expected) < 0.1 * eyes, name

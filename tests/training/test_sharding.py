@@ -78,7 +78,7 @@ def in_run(config, directory: Path, **changes):
 
 def assert_same_parameters(run: Path, expected: Path, *, rate: float) -> None:
     """All but a few equal: Adam divides gradients by their size, and so turns rounding into steps where they vanish."""
-    ours, theirs = (jax.tree.leaves(Predictor.from_checkpoint(path).parts().state.params) for path in (run, expected))
+    ours, theirs = (jax.tree.leaves(Predictor.from_checkpoint(path).parts().learned.params) for path in (run, expected))
     difference = np.concatenate([np.abs(np.ravel(a - b)) for a, b in zip(ours, theirs, strict=True)])
     assert np.mean(difference < 0.01 * rate) > 0.99
 

@@ -103,7 +103,7 @@ def test_a_run_on_landmarks_alone_is_scored_traced_and_predicts(tiny_config):
     best = best_step(run)
     assert scored[best] == min(scored[step] for step in (4, 6, 8))  # after geometry_steps, which are 2
     predictor = Predictor.from_checkpoint(run, step=best)
-    assert int(predictor.parts().state.step) == best
+    assert int(predictor.parts().learned.step) == best
     pairs = load_held_out_pairs(config.data.directory, image_size=config.image_size)
     for name, value in score_pairs(predictor, pairs).values.items():
         assert rows[best][name] == pytest.approx(value, rel=1e-5), name
