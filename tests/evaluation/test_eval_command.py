@@ -67,7 +67,7 @@ def test_benchmarks_without_data_say_what_to_pass(predictor, tmp_path):
     for name in ("now", "expressive", "affectnet", "nersemble"):
         with pytest.raises(ValueError, match=f"--data {name}=PATH"):
             run_benchmark(name, predictor, task)
-    with pytest.raises(ValueError, match="choose from embedded, clips, now, expressive, nersemble, affectnet"):
+    with pytest.raises(ValueError, match="choose from embedded, clips, faces, now, expressive, nersemble, affectnet"):
         run_benchmark("ffhq", predictor, task)
 
 

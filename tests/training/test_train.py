@@ -64,7 +64,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(tiny_config, tmp_path):
     assert Checkpoints(tmp_path / "run").steps(), "the run was killed before its first checkpoint"
     train.train(tiny_config)
     assert computed(tmp_path / "run") == expected
-    ours, theirs = (Predictor.from_checkpoint(tmp_path / name).parts().state.params for name in ("run", "whole"))
+    ours, theirs = (Predictor.from_checkpoint(tmp_path / name).parts().learned.params for name in ("run", "whole"))
     jax.tree.map(np.testing.assert_array_equal, ours, theirs)
 
 
