@@ -27,7 +27,7 @@ from sheap_jax.data.frames import decode_frame, stack_frames
 from sheap_jax.data.manifest import read_manifest
 from sheap_jax.data.records import Split
 from sheap_jax.evaluation.head_pose import ANGLES, angles, rotations_of_landmarks, rotations_of_meshes
-from sheap_jax.evaluation.landmark_errors import INNER, PARTS, UNIT, counts, part_errors
+from sheap_jax.evaluation.landmark_errors import INNER, UNIT, counts, part_errors
 from sheap_jax.evaluation.predictions import (
     MEAN_HEAD,
     NO_EXPRESSION,
@@ -89,13 +89,11 @@ def evaluate_faces(
     heads = pose_heads(predictor.model, params)
     landmarks = landmark_scores(predictor.model, params, heads, detected, image_size=image_size)
     pose = pose_scores(predictor.model, params, heads, detected, image_size=image_size)
-    whole = next(iter(PARTS))
     names = list(dict.fromkeys(faces.people))
     rows = [one.comparison() for one in (*landmarks, *pose)]
-    first = next(one for one in landmarks if one.quantity.endswith(whole))
     if 1 < len(names) <= MOST_PEOPLE:
         who = np.array(faces.people)
-        rows += [_of_person(first, name, who == name).comparison() for name in names]
+        rows += [_of_person(landmarks[0], name, who == name).comparison() for name in names]  # all parts together
     return BenchmarkReport(
         benchmark="faces",
         version=faces.version,
