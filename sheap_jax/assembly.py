@@ -13,6 +13,7 @@ from sheap_jax.data.pair_table import build_pair_table
 from sheap_jax.data.records import Split
 from sheap_jax.method import basel_prior, lighting
 from sheap_jax.method.lighting import LightPrior
+from sheap_jax.method.losses.true_shape import TrueShapes
 from sheap_jax.method.objective import RenderSettings
 from sheap_jax.method.reanimation import Assets, Networks
 from sheap_jax.method.rendering import SCALED_AXES
@@ -47,6 +48,24 @@ def build_assets(config: Config, model: MorphableModel, *, training: bool = True
         light_prior=light_prior(config.light, config.estimator.light_components),
         camera=geometry.official_camera(config.image_size),
         frozen=jax.tree.map(jnp.asarray, build.frozen_params(config, training=training)),
+        truth=true_shapes(config, model) if training and config.losses.true_shape else None,
+    )
+
+
+def true_shapes(config: Config, model: MorphableModel) -> TrueShapes:
+    """Constants of the term `losses.true_shape`, for the records of generated people in their order."""
+    from sheap_jax.data.embedded import people
+    from sheap_jax.data.embedded.layers import vertex_normals
+
+    data = config.data.embedded
+    assert data is not None  # config_checks
+    shapes = people.true_shapes("train", data, coefficients=len(model.identity_basis))
+    normals = vertex_normals(model.template[None], model.faces)[0]
+    along = jnp.einsum("svk,vk->sv", model.identity_basis, normals)
+    face = model.regions.get("face")
+    return TrueShapes(
+        shapes=jnp.asarray(np.repeat(shapes, data.clips_per_identity * data.frames_per_clip, axis=0)),
+        normal_modes=1000.0 * (along if face is None else along[:, np.asarray(face) > 0.5]),
     )
 
 

@@ -135,6 +135,8 @@ class LossWeights:
     scale: NotNegative = 0.01
     background: NotNegative = 0.1  # photometric weight of pixels that the mesh does not cover
     off_face: NotNegative = 1.0  # photometric weight of the mesh's pixels outside its region "face": hair lies on them
+    # No loss of the method: squared distance from generated people's true shape, for configs/ablations/supervised.py.
+    true_shape: NotNegative = 0.0
     mean_share: Share = 1.0  # of the shape gradient from pictures that is common to a batch's heads (docs/method.md)
 
 

@@ -60,6 +60,13 @@ def _run_faults(config: Config) -> Iterator[str]:
 
 def _data_faults(config: Config) -> Iterator[str]:
     data = config.data
+    people = "none" if data.embedded is None else data.embedded.people
+    generated = people.startswith("embedded:") and config.morphable.startswith("embedded:")
+    if config.losses.true_shape and not generated and people != config.morphable:
+        yield (
+            f"config.losses.true_shape is {config.losses.true_shape}, only people of the fitted model have a true "
+            f"shape: config.morphable is {config.morphable!r}, config.data.embedded.people {people!r}"
+        )
     if data.embedded is None:
         if "{settings}" in data.directory:
             yield f"config.data.directory is {data.directory!r}, {{settings}} is for generated clips: name your shards"

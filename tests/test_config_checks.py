@@ -89,6 +89,7 @@ TOGETHER = {
     "prototypes.per_face=2": "capacity_per_face is 1.0",
     "estimator.heads=5": "config.estimator.width is 96",
 }
+OTHER_PEOPLE = ("morphable=ict.npz", "losses.true_shape=0.1"), ("data.embedded.people=ict.npz", "losses.true_shape=0.1")
 
 
 def parse(*arguments: str) -> Config:
@@ -111,6 +112,14 @@ def test_values_that_do_not_go_together(argument):
     with pytest.raises(ConfigError) as caught:
         check_config(parse(argument))
     assert TOGETHER[argument] in str(caught.value)
+
+
+@pytest.mark.parametrize("arguments", OTHER_PEOPLE)
+def test_a_true_shape_is_of_the_fitted_model(arguments):
+    with pytest.raises(ConfigError, match=r"losses\.true_shape is 0\.1, .*ict\.npz"):
+        check_config(parse(*arguments))
+    check_config(parse("losses.true_shape=0.1"))
+    check_config(parse("losses.true_shape=0.1", "morphable=ict.npz", "data.embedded.people=ict.npz"))
 
 
 def test_all_mistakes_are_named_at_once():

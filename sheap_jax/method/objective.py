@@ -12,7 +12,7 @@ from tileraster import MeshImage
 
 from sheap_jax.config import LossWeights
 from sheap_jax.method import reanimation
-from sheap_jax.method.losses import consistency, landmark, perceptual, photometric, regularisers
+from sheap_jax.method.losses import consistency, landmark, perceptual, photometric, regularisers, true_shape
 from sheap_jax.method.losses.weighting import LossTerm, masked_mean, over_devices, weigh
 from sheap_jax.method.reanimation import Assets, Avatar, EstimatedPair, Networks, PosedHead, Rendering
 from sheap_jax.method.rendering import SCALED_AXES, Primitive
@@ -64,7 +64,7 @@ def geometry_objective(
     logged is of the whole batch.
     """
     pair = reanimation.estimate_pair(networks, params, assets, batch.source.image, batch.target.image)
-    loss = weigh(_geometry_terms(pair, batch, weights, size), axes=axes)
+    loss = weigh(_geometry_terms(pair, assets, batch, weights, size), axes=axes)
     return loss.total, Objective(over_devices(loss.means, axes), _finite(pair, None), None, None)
 
 
@@ -92,7 +92,7 @@ def full_objective(
         **settings._asdict(),
     )
     terms = (
-        _geometry_terms(pair, batch, weights, settings.size)
+        _geometry_terms(pair, assets, batch, weights, settings.size)
         | _photometric_terms(rendering, batch.target, networks, assets, weights)
         | _consistency_terms(rendering, avatar, seen, assets, prototypes, weights)
         | _surfel_terms(avatar, prototypes, weights, settings.primitive)
@@ -105,7 +105,9 @@ def full_objective(
     return loss.total, Objective(logged, _finite(pair, rendering), avatar.surfels.opacities, overflow)
 
 
-def _geometry_terms(pair: EstimatedPair, batch: Batch, weights: LossWeights, size: int) -> dict[str, LossTerm]:
+def _geometry_terms(
+    pair: EstimatedPair, assets: Assets, batch: Batch, weights: LossWeights, size: int
+) -> dict[str, LossTerm]:
     """Landmarks of both frames, and priors. The target is posed with the source's shape: so shape becomes identity."""
     terms = {}
     for name, head, frame in (("source", pair.source, batch.source), ("target", pair.target, batch.target)):
@@ -115,6 +117,9 @@ def _geometry_terms(pair: EstimatedPair, batch: Batch, weights: LossWeights, siz
     expressions = jnp.stack([pair.source.params.expression, pair.target.params.expression])
     terms["shape"] = LossTerm(regularisers.coefficient_energy(pair.source.params.shape), weights.shape)
     terms["expression"] = LossTerm(regularisers.coefficient_energy(expressions), weights.expression)
+    if assets.truth is not None:
+        error = true_shape.true_shape_error(pair.source.params.shape, batch.record[:, 0], assets.truth)
+        terms["true_shape"] = LossTerm(error, weights.true_shape)
     return terms
 
 

@@ -15,6 +15,7 @@ from sheap_jax import geometry
 from sheap_jax.method import lighting, rendering
 from sheap_jax.method.binding import bind
 from sheap_jax.method.lighting import LightPrior
+from sheap_jax.method.losses.true_shape import TrueShapes
 from sheap_jax.method.source_colors import seen_colors
 from sheap_jax.models.dinov2 import patch_features
 from sheap_jax.models.estimator import EstimatorOutput, HeadEstimator
@@ -44,6 +45,7 @@ class Assets(NamedTuple):
     light_prior: LightPrior
     camera: Camera  # one for all images: the head moves, the camera does not
     frozen: dict[str, Any]  # parameters of the frozen networks, by their names in Networks
+    truth: TrueShapes | None = None  # of generated people, where losses.true_shape has a weight
 
 
 class PosedHead(NamedTuple):

@@ -13,13 +13,16 @@ import time
 import cv2
 import numpy as np
 import pytest
+import trimesh
 
+from sheap_jax import assembly, config_files
 from sheap_jax.config import EmbeddedData
 from sheap_jax.data.embedded import dataset, generate, load_truth, settings_name
 from sheap_jax.data.embedded.__main__ import main as generate_command
-from sheap_jax.data.embedded.people import draw_person, load_people
+from sheap_jax.data.embedded.people import draw_person, load_people, person_seed
 from sheap_jax.data.records import Split, write_split
 from sheap_jax.geometry import official_camera, project
+from sheap_jax.morphable.embedded.head import embedded_person
 from tests.data.tiny_clips import make_records
 from tests.other_writer import other_writer
 
@@ -56,6 +59,22 @@ def test_counts_and_names(generated):
     assert image.std() > 15
     sheet = cv2.imread(str(generated / "samples.png"))
     assert sheet.shape == (4 * 48, 8 * 48, 3)
+
+
+def test_each_training_record_has_the_true_shape_of_its_person(generated):
+    config = config_files.replace(config_files.load_file("quickstart"), ["data", "embedded"], TINY)
+    model = load_people(TINY.people)
+    truth = assembly.true_shapes(config, model)
+    people = [int(record.identity.removeprefix("train-")) for record in Split(generated, "train")]
+    seeds = [person_seed("train", number, TINY) for number in people]
+    np.testing.assert_array_equal(truth.shapes, [embedded_person(seed, detail="coarse").shape for seed in seeds])
+    assert not np.array_equal(truth.shapes[0], truth.shapes[-1])
+    mesh = trimesh.Trimesh(model.template, model.faces, process=False)
+    normals = mesh.faces_sparse @ (mesh.face_normals * mesh.area_faces[:, None])
+    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+    along = 1000 * np.einsum("svk,vk->sv", model.identity_basis, normals)
+    np.testing.assert_allclose(truth.normal_modes, along[:, model.regions["face"] > 0.5], atol=0.01)
+    assert np.abs(truth.normal_modes).max() > 1
 
 
 @pytest.mark.slow

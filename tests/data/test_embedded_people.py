@@ -9,13 +9,13 @@ import pytest
 
 from sheap_jax.config import EmbeddedData
 from sheap_jax.data.embedded import generate, load_truth, settings_name
-from sheap_jax.data.embedded.people import EYES, draw_person, load_people
+from sheap_jax.data.embedded.people import EYES, draw_person, load_people, true_shapes
 from sheap_jax.data.embedded.scene_meshes import dressed_model
 from sheap_jax.data.embedded.teeth import ACROSS, DOWN
 from sheap_jax.data.records import Split
 from sheap_jax.geometry import official_camera, project
 from sheap_jax.morphable.embedded.head import embedded_head
-from sheap_jax.morphable.model import forward, mean_params, points_on_faces
+from sheap_jax.morphable.model import forward, mean_params, neutral_vertices, points_on_faces
 from sheap_jax.morphable.storage import load_model, save_model
 
 TEETH = ACROSS * DOWN  # vertices of a row
@@ -55,6 +55,23 @@ def test_identities_are_standard_normal_in_the_models_basis(converted):
     np.testing.assert_allclose(basis.T @ coefficients, offsets.reshape(len(offsets), -1).T, atol=1e-6)
     np.testing.assert_allclose(coefficients.mean(axis=1), 0, atol=4 / 20)  # four standard errors
     np.testing.assert_allclose(np.cov(coefficients), np.eye(10), atol=0.3)
+
+
+def test_true_shapes_are_those_of_the_people_who_are_filmed(converted):
+    for people in (converted, "embedded:coarse"):
+        config = EmbeddedData(people=people, train_identities=3, test_identities=2)
+        model = load_people(people)
+        for split, count in (("train", 3), ("test", 2)):
+            shapes = true_shapes(split, config, coefficients=len(model.identity_basis))
+            assert shapes.shape == (count, len(model.identity_basis))
+            for number, shape in enumerate(shapes):
+                neutral = draw_person(split, number, config, model).neutral
+                spanned = np.asarray(neutral_vertices(model, jnp.asarray(shape)))
+                left = np.linalg.norm(neutral - spanned, axis=1).mean()
+                others = np.asarray(neutral_vertices(model, jnp.asarray(np.roll(shapes, 1, axis=0)[number])))
+                assert left < 0.5 * np.linalg.norm(neutral - others, axis=1).mean()
+                if people == converted:
+                    np.testing.assert_allclose(neutral, spanned, atol=1e-6)
 
 
 def test_heads_stand_where_hair_and_clothes_are(converted):

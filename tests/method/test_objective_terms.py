@@ -19,6 +19,7 @@ from skimage.metrics import structural_similarity
 from sheap_jax.config import LossWeights
 from sheap_jax.geometry import official_camera
 from sheap_jax.method import lighting, reanimation
+from sheap_jax.method.losses.true_shape import TrueShapes
 from sheap_jax.method.objective import RenderSettings, full_objective, geometry_objective
 from sheap_jax.method.prototypes import init_prototypes
 from sheap_jax.method.reanimation import Assets, Avatar, EstimatedPair, Networks, Rendering
@@ -228,6 +229,28 @@ def test_every_term_and_the_sum(scene, parts):
     np.testing.assert_allclose(objective.terms["psnr"], -10 * np.log10(squared.mean()), rtol=1e-4)
     np.testing.assert_array_equal(objective.finite, [True, True])
     np.testing.assert_array_equal(objective.overflow, np.zeros((PAIRS, 2)))
+
+
+def test_true_shapes_are_one_more_term_where_a_run_has_them(scene):
+    """Of the source, by its record: the target's record has another truth here."""
+    rng = np.random.default_rng(3)
+    modes = scene.assets.model.identity_basis.shape[0]
+    truth = TrueShapes(jnp.asarray(rng.normal(size=(4, modes))), jnp.asarray(rng.normal(size=(modes, 6))))
+    told = scene._replace(
+        assets=scene.assets._replace(truth=truth), batch=scene.batch._replace(record=jnp.array([[2, 0], [1, 3]]))
+    )
+    weights = dataclasses.replace(WEIGHTS, true_shape=0.3)
+
+    def objective(scene: Scene, weights: LossWeights) -> Any:
+        arguments = (scene.networks, scene.assets, scene.batch, weights, SIZE)
+        loss, objective = jax.jit(lambda params: geometry_objective(params, *arguments))(scene.params)
+        return loss, objective.terms
+
+    loss, terms = objective(told, weights)
+    shape = np.asarray(scene.params["estimator"].estimate.head.shape, np.float64)[:PAIRS]
+    expected = (((shape - np.asarray(truth.shapes)[[2, 1]]) @ np.asarray(truth.normal_modes)) ** 2).mean()
+    np.testing.assert_allclose(terms["true_shape"], expected, rtol=1e-4)
+    np.testing.assert_allclose(loss - objective(scene, WEIGHTS)[0], 0.3 * expected, rtol=1e-4)
 
 
 def test_the_geometry_objective_is_its_four_terms(scene, parts):

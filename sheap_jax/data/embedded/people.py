@@ -11,7 +11,7 @@ from jaxtyping import Float32
 
 from sheap_jax.config import EmbeddedData
 from sheap_jax.data.embedded.settings import SPLITS
-from sheap_jax.morphable.embedded.head import embedded_person
+from sheap_jax.morphable.embedded.head import embedded_person, embedded_shape
 from sheap_jax.morphable.embedded.population import Population, draw_population
 from sheap_jax.morphable.model import MorphableModel, neutral_vertices, points_on_faces
 from sheap_jax.morphable.registry import load_morphable
@@ -59,12 +59,28 @@ def draw_person(split: str, number: int, config: EmbeddedData, model: MorphableM
         person = embedded_person(seed, detail=config.people.removeprefix(EMBEDDED))
         population, neutral = person.population, person.neutral
     else:
-        rng = np.random.default_rng([seed, 68])
-        population = draw_population(rng)
-        shape = rng.standard_normal(len(model.identity_basis)).astype(np.float32)
+        population, shape = _person_of_model(seed, len(model.identity_basis))
         neutral = neutral_vertices(model, jnp.asarray(shape))
     entropy = (config.seed, SPLITS[split], number)
     return FilmedPerson(f"{split}-{number:05d}", split, entropy, population, np.asarray(neutral, np.float32))
+
+
+def true_shapes(split: str, config: EmbeddedData, *, coefficients: int) -> Float32[np.ndarray, "i s"]:
+    """Identity coefficients of all people of a split; generated people also have detail that no coefficient spans.
+
+    Args:
+      coefficients: of the model whose people they are.
+    """
+    count = {"train": config.train_identities, "test": config.test_identities}[split]
+    seeds = [person_seed(split, number, config) for number in range(count)]
+    if config.people.startswith(EMBEDDED):
+        return np.stack([embedded_shape(seed) for seed in seeds])
+    return np.stack([_person_of_model(seed, coefficients)[1] for seed in seeds])
+
+
+def _person_of_model(seed: int, coefficients: int) -> tuple[Population, Float32[np.ndarray, "s"]]:
+    rng = np.random.default_rng([seed, 68])
+    return draw_population(rng), rng.standard_normal(coefficients).astype(np.float32)
 
 
 def person_seed(split: str, number: int, config: EmbeddedData) -> int:

@@ -93,6 +93,16 @@ def embedded_head(*, detail: str = "coarse") -> MorphableModel:
     )
 
 
+def _draw_coefficients(rng: np.random.Generator) -> tuple[Population, Float[np.ndarray, "s"]]:
+    population = draw_population(rng)
+    return population, draw_shape(population, identity_names(), rng)
+
+
+def embedded_shape(seed: int) -> Float[np.ndarray, "s"]:
+    """Coefficients of `embedded_person`, without its mesh."""
+    return _draw_coefficients(np.random.default_rng([seed, 68]))[1].astype(np.float32)
+
+
 def embedded_person(seed: int, *, detail: str = "fine") -> EmbeddedPerson:
     """A random person, the same at both levels of detail.
 
@@ -101,8 +111,7 @@ def embedded_person(seed: int, *, detail: str = "fine") -> EmbeddedPerson:
     """
     rng = np.random.default_rng([seed, 68])
     mesh, coarse, basis = _mesh(detail), _mesh("coarse"), _basis(detail)
-    population = draw_population(rng)
-    coefficients = draw_shape(population, identity_names(), rng)
+    population, coefficients = _draw_coefficients(rng)
     state = rng.bit_generator.state
     coarse_detail = individual_detail(coarse, rng)
     rng.bit_generator.state = state
