@@ -204,7 +204,8 @@ def main() -> None:
             for name in arguments.only:
                 report.setdefault("accidents", {})[name] = SCENARIOS[name](bench)
                 print(name, json.dumps(report["accidents"][name]), flush=True)
-            write(report, dry_run=arguments.dry_run)
+                if not arguments.dry_run:  # after each: hours of measurement outlive the accident of a later one
+                    RESULTS.write_text(json.dumps(report, indent=2) + "\n")
             return
         accidents = json.loads(RESULTS.read_text()).get("accidents", {})
         report = {"steps": STEPS, "checkpoint_every": SAVE_EVERY, "accidents": accidents}

@@ -11,4 +11,4 @@ from sheap_jax.config_files import derive
 
 
 def get_config(base: str = "ablations/full") -> Config:
-    return derive(base, "supervised", {"losses.true_shape": 0.03})
+    return derive(base, "supervised", {"losses.true_shape": 0.01})

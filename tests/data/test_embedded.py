@@ -174,6 +174,23 @@ def test_a_generator_that_meets_another_at_work_names_it(generated, tmp_path, mo
     assert "ended without giving" in caplog.text
 
 
+def test_what_a_killed_generator_left_is_removed_by_the_next(tmp_path, monkeypatch, caplog):
+    """Of the same directory alone: another's may be at work."""
+    place = tmp_path / "heads[1]"
+    left, others = tmp_path / ".heads[1].0a1b.tmp", (tmp_path / ".heads1.0a1b.tmp", tmp_path / ".heads[1].lock.tmp2")
+    for folder in (left, *others):
+        folder.mkdir()
+        (folder / "train-00000-of-00001.array_record").write_bytes(b"half")
+    monkeypatch.setattr(dataset, "_generate_into", lambda directory, *_, **__: directory.mkdir())
+    monkeypatch.setattr(dataset, "_publish", lambda temporary, directory, _: temporary.rename(directory))
+    with caplog.at_level(logging.INFO):
+        generate(place, TINY, progress=False)
+    assert place.is_dir()
+    assert not left.exists()
+    assert all(folder.exists() for folder in others)
+    assert ".heads[1].0a1b.tmp, which a generator left" in caplog.text
+
+
 def test_directories_of_others_are_named_for_what_they_are(tmp_path):
     write_split(tmp_path / "mine", "train", make_records(), settings={"image_size": 16})
     with pytest.raises(FileExistsError, match=r"mine holds prepared clips; .*--config clip, or .*embedded=none$"):

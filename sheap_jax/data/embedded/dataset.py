@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import glob
 import hashlib
 import json
 import logging
@@ -72,6 +73,7 @@ def generate(directory: str | os.PathLike[str], config: EmbeddedData, *, progres
     with _sole_generator(directory):
         if _is_there(directory, config):  # another process has finished it just now
             return directory
+        _remove_leftovers(directory)
         people = config.train_identities + config.test_identities
         _log.info("generating embedded heads of %d people in %s", people, directory)
         temporary = directory.with_name(f".{directory.name}.{secrets.token_hex(8)}.tmp")
@@ -99,6 +101,13 @@ def _sole_generator(directory: Path) -> Iterator[None]:
                 told = True
                 time.sleep(WAIT)
         yield
+
+
+def _remove_leftovers(directory: Path) -> None:
+    """What generators left that were killed. For the one that holds the lock: nobody else is writing."""
+    for left in directory.parent.glob(f".{glob.escape(directory.name)}.*.tmp"):
+        _log.info("removing %s, which a generator left that was killed", left)
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def _is_there(directory: Path, config: EmbeddedData) -> bool:
