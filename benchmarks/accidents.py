@@ -4,6 +4,7 @@ Each returns what was counted. `equal`: metrics of every step and the last check
 """
 
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FAILING = ROOT / "benchmarks/failing_io.py"
 LIMIT = 600  # seconds for one process to end: more is a hang
 STARTS, SHARE = 4, 0.003  # starts on a failing disk, and the share of its calls that fail
+DISKS = 5  # that are full at a random moment
 
 
 class Bench(NamedTuple):
@@ -87,12 +89,58 @@ def generator_worker(bench: Bench) -> dict[str, Any]:
     return {**result, "left": left}
 
 
+def full_disk(bench: Bench) -> dict[str, Any]:
+    """A disk that is full at a random moment of the run, then gets more room; a new disk each time.
+
+    Everybody's writes meet it, also those of Orbax's C++. Needs the right to mount.
+    """
+    generator, codes, equal = random.Random(0), [], 0
+    size = sum(path.stat().st_size for path in bench.run("whole").rglob("*"))
+    before = len(bench.log())
+    for number in range(DISKS):
+        disk = bench.run(f"disk{number}")
+        disk.mkdir()
+        room = int(size * generator.uniform(0.02, 0.95))
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={room}", "tmpfs", disk], check=True)
+        try:
+            codes.append(bench.start(bench.file, disk / "run").wait(LIMIT))
+            subprocess.run(["mount", "-o", f"remount,size={4 * size}", disk], check=True)
+            equal += _goes_on(bench, disk / "run", ())
+        finally:
+            subprocess.run(["umount", disk], check=True)
+    text = bench.log()[before:]
+    named, tracebacks = text.count(" is full while "), text.count("Traceback (most recent")
+    return {"exit_codes": codes, "named": named, "tracebacks": tracebacks, "equal": equal}
+
+
+def preparation_worker(bench: Bench) -> dict[str, Any]:
+    """SIGKILL for one of two processes that convert clips; then the same command with `--retry-failed`."""
+    from tests.data.tiny_videos import all_points, write_landmarks, write_video
+
+    folder = bench.run("videos")
+    files = [write_video(folder / "in" / f"{number:02d}.mp4") for number in range(40)]
+    points = write_landmarks(folder / "points.npz", {file.name: all_points() for file in files})
+    words = ("prepare", str(folder / "in"), "--landmarks", str(points), "--image-size", "32", "--processes", "2")
+    words = (*words, "--min-face", "0", "--min-sharpness", "0")
+    if _command(bench, *words, "--output", str(folder / "whole")).wait(LIMIT) != 0:
+        raise RuntimeError(f"the undisturbed preparation failed: {bench.log()[-2000:]}")
+    killed = _kill_worker(_command(bench, *words, "--output", str(folder / "killed")))
+    again = _command(bench, *words, "--output", str(folder / "killed"), "--retry-failed").wait(LIMIT)
+    whole, other = (
+        {path.name: path.read_bytes() for path in (folder / name).glob("*.array_record")}
+        for name in ("whole", "killed")
+    )
+    return {**killed, "exit_code_again": again, "equal": whole == other and bool(whole)}
+
+
 SCENARIOS = {
     "transient_errors": transient_errors,
     "double_starts": double_starts,
     "full_event_disk": full_event_disk,
     "data_worker": data_worker,
     "generator_worker": generator_worker,
+    "preparation_worker": preparation_worker,
+    "full_disk": full_disk,
 }
 
 

@@ -4,11 +4,14 @@
     python benchmarks/results_table.py --write README.md  # put it between the markers
 
 The files are results.json of `sheap eval --checkpoint DIR` (the embedded benchmark, version embedded-v1), kept as
-benchmarks/results/<run>_embedded-v1.json with a line on how they were measured.
+benchmarks/results/<run>_embedded-v1.json with a line on how they were measured. The last row is of share.json,
+which `benchmarks/supervised_share.py` wrote, kept as benchmarks/results/supervised_share_<run>.json where it was
+measured.
 """
 
 import argparse
 import json
+import statistics
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +20,7 @@ START, END = "<!-- results table: start -->", "<!-- results table: end -->"
 VERSION = "embedded-v1"
 RESULTS = Path(__file__).parent / "results"
 RUNS = ("quickstart", "small", "pretrained")
+SHARED = "neutral heads, similarity, median"  # the quantity of the last row
 
 
 class Row(NamedTuple):
@@ -52,7 +56,17 @@ def table(directory: Path = RESULTS) -> str:
         # A baseline made of the run's own predictions has another value for each run.
         baseline = row.baseline + (f", {values.pop()}" if len(values) == 1 else "")
         lines.append(f"| {row.quantity} | " + " | ".join(cells) + f" | {baseline} |")
+    shares = [share(directory / f"supervised_share_{run}.json") for run in RUNS]
+    lines.append(f"| share of the supervised gain, {SHARED} | " + " | ".join(shares) + " | told the true shapes, 1 |")
     return "\n".join(lines) + "\n"
+
+
+def share(path: Path) -> str:
+    """How much of the supervised gain a run has without truth: mean and spread over seeds. "" if not measured."""
+    if not path.exists():
+        return ""
+    values = json.loads(path.read_text())["values"][SHARED]["share"]
+    return f"{statistics.mean(values):.2f} ± {statistics.stdev(values):.2f}"
 
 
 def load_report(path: Path) -> dict[str, Any]:

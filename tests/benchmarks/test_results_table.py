@@ -30,10 +30,13 @@ def test_rows_show_values_ratios_and_common_baselines(tmp_path, monkeypatch):
         rows.append(_comparison("b", "own", 1.0, 4 * factor, "px"))
         reports = [{"version": "embedded-v0", "comparisons": []}, {"version": "embedded-v1", "comparisons": rows}]
         (tmp_path / f"{run}_embedded-v1.json").write_text(json.dumps({"reports": reports}))
+    measured = {results_table.SHARED: {"share": [0.5, 0.7]}}
+    (tmp_path / "supervised_share_small.json").write_text(json.dumps({"values": measured}))
     lines = results_table.table(tmp_path).splitlines()
     assert lines[2:] == [
         "| a | 1.00 mm (0.50) | 0.50 mm (0.25) | mean head, 2.00 mm |",
         "| b | 1.00 px (0.25) | 1.00 px (0.50) | own |",
+        f"| share of the supervised gain, {results_table.SHARED} |  | 0.60 ± 0.14 | told the true shapes, 1 |",
     ]
 
 
@@ -46,4 +49,4 @@ def test_another_version_is_refused(tmp_path):
 
 def test_the_stored_results_are_complete():
     """Every row finds its number in the files of the repository."""
-    assert results_table.table().count("\n") == 2 + len(results_table.ROWS)
+    assert results_table.table().count("\n") == 3 + len(results_table.ROWS)
