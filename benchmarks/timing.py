@@ -20,6 +20,7 @@ import jax.numpy as jnp
 K = TypeVar("K")
 SECONDS = 1.0  # each measurement repeats for about this long
 REPEATS = 2, 10  # at least and at most
+PEAK_SIZES = {"cpu": (2048, 256), "accelerator": (8192, 4096)}  # side of the matrices; megabytes of the array
 QUEUE_SECONDS, MOST_QUEUED = 0.05, 50  # how much is queued on an accelerator before the clock is read
 
 
@@ -100,7 +101,7 @@ def measure(function: Callable, *arguments: Any) -> Timing:
 def device_peak() -> DevicePeak:
     """Rates of this device, measured once, in some seconds. Random numbers, as products of zeros are faster on some."""
     on_cpu = jax.default_backend() == "cpu"
-    side, megabytes = (2048, 256) if on_cpu else (8192, 4096)
+    side, megabytes = PEAK_SIZES["cpu" if on_cpu else "accelerator"]
 
     def rate(dtype: Any) -> float:
         one, other = jax.random.normal(jax.random.key(0), (2, side, side), dtype)

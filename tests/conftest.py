@@ -1,13 +1,16 @@
 """How the suite is compiled and spread over processes, and test data that lies beside the repository."""
 
+import gc
 import os
 from collections.abc import Iterator
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.groups import group_of, longest_first
 from tests.memory import Memory
 
 # Four fifths of the suite's time is XLA compiling programs that run once. These halve it: LLVM does not optimise, and
@@ -27,18 +30,30 @@ def _on_cpu() -> bool:
 if _on_cpu() and version("jaxlib").startswith("0.10."):
     os.environ.setdefault("XLA_FLAGS", QUICK_COMPILATION)
 
+# Tracing makes objects by the million that live on. To look for cycles among them takes a sixth of the time.
+gc.set_threshold(50_000, 10, 10)
+
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
-# Folders whose files compile a program once for many tests.
-COMPILED_ONCE = ("data", "evaluation", "inference", "models", "morphable")
 
-
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that compile the same programs run in one process of several (pytest-xdist's `--dist loadgroup`)."""
-    for item in items:
-        group = _group(item)
-        if group:
-            item.add_marker(pytest.mark.xdist_group(group))
+    """What takes longest begins first, and tests of one group follow each other."""
+    order = {group: place for place, group in enumerate(longest_first(item.nodeid for item in items))}
+    items.sort(key=lambda item: order[group_of(item.nodeid)])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Tests that compile the same programs run in one process of several."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Groups(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return group_of(nodeid)
+
+    config.option.loadscopereorder = False  # by the number of tests, not by their time
+    return Groups(config, log) if config.getoption("dist") == "loadscope" else None
 
 
 _memory = Memory()
@@ -48,18 +63,6 @@ _memory = Memory()
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
     """After a test and its fixtures."""
     _memory.give_back(file_ends=nextitem is None or nextitem.path != item.path)
-
-
-def _group(item: pytest.Item) -> str | None:
-    folder, file = item.path.parent.name, item.path.stem
-    folder = "training" if folder == "ahead_of_time" else folder  # they compile the same tiny run
-    if folder in ("training", "benchmarks"):
-        return folder
-    if folder == "kernels":
-        # One program for each implementation serves all scenes, of all files.
-        arguments = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
-        return str(arguments.get("implementation", file))
-    return file if folder in COMPILED_ONCE else None
 
 
 def _shared_folder(name: str) -> Path:

@@ -1,5 +1,6 @@
 """Every script of benchmarks/ runs from its first line to its last, at toy size, and says what its table needs."""
 
+import functools
 import importlib.util
 import json
 import sys
@@ -48,8 +49,10 @@ def test_ceilings(run):
     assert run("ceilings")["peak"]["bytes_per_s"] == 1e10
 
 
-def test_device_peak_is_measured(load):
-    peak = load("timing").device_peak()
+def test_device_peak_is_measured(load, monkeypatch):
+    timing = load("timing")
+    monkeypatch.setattr(timing, "PEAK_SIZES", dict.fromkeys(timing.PEAK_SIZES, (256, 8)))
+    peak = timing.device_peak.__wrapped__()  # not kept: no other test shall get the rates of so little work
     assert peak.operations_per_s > 1e8
     assert peak.bytes_per_s > 1e7
 
@@ -133,6 +136,7 @@ def test_gpu_reproducible(load, tiny_config, head):
 def test_gpu_predict(run, load, monkeypatch):
     script = load("gpu_predict")
     monkeypatch.setattr(script, "torch_on_gpu", lambda: False)
+    monkeypatch.setattr(script, "HeadEstimator", functools.partial(HeadEstimator, depth=1))
     found = run("gpu_predict", "--batch", 1, "--calls", 1)
     assert found["batches"][0]["ours"]["alone_ms"] > 0
 
@@ -242,12 +246,8 @@ def test_estimator_on_cpu(run, load, monkeypatch):
     script = load("estimator_cpu")
     monkeypatch.setattr(script, "DEPTH", 1)
     monkeypatch.setattr(script, "BATCHES", (1,))
-    monkeypatch.setattr(script, "HeadEstimator", lambda *sizes, style: _shallow(*sizes, style=style))
+    monkeypatch.setattr(script, "HeadEstimator", functools.partial(HeadEstimator, depth=1))
     assert run("estimator_cpu", "--rounds", 1)["batch_1"]["relative_difference"] < 1e-4
-
-
-def _shallow(*sizes, style):
-    return HeadEstimator(*sizes, style=style, depth=1)
 
 
 def test_point_to_surface(run, load, monkeypatch, tmp_path, capsys):
