@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from sheap_jax import command_line
 from sheap_jax.data.prepare.clips import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from sheap_jax.data.prepare.landmarks import MOST_FACES
 from sheap_jax.files.pictures import save_picture
 from sheap_jax.files.places import check_writable
 from sheap_jax.inference.avatar import ERRORS, RiggedSurfels, check_fits, load_avatar, load_model_of
@@ -127,7 +128,8 @@ def read_driving(options: argparse.Namespace, rigged: RiggedSurfels) -> Driving:
         return load_driving(options.driving, track=options.track)
     predictor = Predictor.from_checkpoint(options.checkpoint)
     check_fits(rigged, predictor.model)
-    with open_finder(options, framing=predictor.framing) as finder:
+    most = MOST_FACES if options.track else 1  # the largest face is enough for track 0
+    with open_finder(options, max_faces=most, framing=predictor.framing) as finder:
         return estimate_driving(predictor, options.driving, finder, track=options.track)
 
 

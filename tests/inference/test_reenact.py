@@ -1,3 +1,5 @@
+from argparse import Namespace
+
 import cv2
 import jax
 import numpy as np
@@ -5,13 +7,13 @@ import pytest
 
 from sheap_jax.data.prepare.clips import PrepareError
 from sheap_jax.data.prepare.decoding import VideoDecoder
-from sheap_jax.inference import reenact
+from sheap_jax.inference import crops, reenact
 from sheap_jax.inference.avatar import load_model_of, save_avatar
 from sheap_jax.inference.avatar_renderer import AvatarRenderer
 from sheap_jax.inference.driving import estimate_driving, load_driving
 from sheap_jax.inference.faces import BoxFaces, WholePicture
 from sheap_jax.inference.predictor import Predictor
-from tests.data.tiny_videos import FRAMES, write_video
+from tests.data.tiny_videos import FRAMES, face_points, write_video
 from tests.inference.tiny_avatar import tiny_avatar, tiny_predictor
 
 
@@ -181,3 +183,34 @@ def test_pictures_need_to_know_where_their_faces_are(tmp_path, monkeypatch):
     monkeypatch.setattr(Predictor, "from_checkpoint", lambda directory: tiny_predictor())
     with pytest.raises(ValueError, match=r"bob\.mp4 is not stated: --face-landmarker"):
         reenact.main([*arguments, "--checkpoint", "RUN"])
+
+
+class TwoFaces:
+    """Landmarks of a large face on the left and of a small one on the right: as many as it may give."""
+
+    def __init__(self, model, *, max_faces: int) -> None:
+        self.max_faces = max_faces
+
+    def start(self, clip) -> None:
+        """Nothing to do."""
+
+    def detect(self, number, image):
+        large = face_points(number) - (20.0, 0.0)
+        return np.stack([large, 0.6 * face_points(number) + (80.0, 20.0)])[: self.max_faces]
+
+    def finish(self, frames) -> None:
+        """Nothing to do."""
+
+    def close(self) -> None:
+        """Nothing to do."""
+
+
+@pytest.mark.parametrize(("track", "middle"), [(0, 50.0), (1, 122.0)])
+def test_another_person_of_a_video_can_drive(tmp_path, monkeypatch, track, middle):
+    monkeypatch.setattr(Predictor, "from_checkpoint", lambda directory: tiny_predictor())
+    monkeypatch.setattr(crops, "FaceLandmarker", TwoFaces)
+    none = dict.fromkeys(("boxes", "cropped", "landmarks"))
+    video = write_video(tmp_path / "both.mp4")
+    options = Namespace(**none, driving=video, checkpoint="RUN", track=track, face_landmarker="model.task")
+    (prediction,) = reenact.read_driving(options, tiny_avatar()).predictions
+    np.testing.assert_allclose(prediction.box.center[:, 0], middle + np.arange(FRAMES) * (1.0, 0.6)[track], atol=3)
