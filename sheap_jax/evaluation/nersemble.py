@@ -93,7 +93,7 @@ def write_submission(
     The photographs are taken as they are, scaled to `image_size`: the benchmark has cropped them. An older archive is
     replaced only once the new one is complete.
 
-    Raises FileNotFoundError or ValueError for missing, misnamed or damaged input.
+    Raises FileNotFoundError or ValueError for missing, misnamed or damaged input, or pictures that are not square.
     """
     frames = list_frames(directory)
     model, faces = predictor.model, np.asarray(predictor.model.faces)
@@ -127,6 +127,9 @@ def _load_images(directory: Path, frames: Sequence[SvfrFrame], size: int) -> Flo
 
     images = []
     for frame in frames:
-        image = read_photograph(directory / frame.input_folder / "rgb.png")
+        path = directory / frame.input_folder / "rgb.png"
+        image = read_photograph(path)
+        if image.shape[0] != image.shape[1]:
+            raise ValueError(f"{path} has {image.shape[1]} x {image.shape[0]} pixels: the benchmark's crops are square")
         images.append(cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA))
     return jnp.asarray(np.stack(images), jnp.float32) / 255.0

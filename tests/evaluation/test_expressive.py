@@ -94,5 +94,8 @@ def test_the_submission_holds_posed_and_neutral_heads(tmp_path, tiny_benchmark):
     for output in (archive, tmp_path / "new/submission.zip"):
         with pytest.raises(ValueError, match="EMO-1"):
             nersemble_report(predictor, tmp_path / "svfr", output, image_size=SIZE)
+    cv2.imwrite(str(tmp_path / "svfr/060/EMO-1-shout+laugh_156_221501007/rgb.png"), gray[:300])
+    with pytest.raises(ValueError, match=r"EMO-1.*rgb\.png has 512 x 300 pixels: the benchmark's crops are square"):
+        nersemble_report(predictor, tmp_path / "svfr", archive, image_size=SIZE)
     assert archive.read_bytes() == whole
     assert [path.name for path in archive.parent.iterdir()] == ["submission.zip"]
