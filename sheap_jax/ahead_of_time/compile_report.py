@@ -256,15 +256,10 @@ def main(arguments: list[str] | None = None) -> None:
     if options.save and not PAGE.exists():
         parser.error(f"--save writes into a checkout of the repository: {PAGE} is not there")
     prepare(options.topology)
-    try:
-        config = config_files.load_file(options.config)
-        config = config_files.replace(config, ["devices", "fsdp"], options.fsdp)
-        check_config(config)
-        report = compile_step(config, options.topology, batch_per_chip=options.batch_per_chip)
-    except ERRORS as error:
-        if options.verbose:
-            raise
-        parser.exit(1, f"error: {error}\n")
+    config = config_files.load_file(options.config)
+    config = config_files.replace(config, ["devices", "fsdp"], options.fsdp)
+    check_config(config)
+    report = compile_step(config, options.topology, batch_per_chip=options.batch_per_chip)
     print(describe(report))
     if options.save:
         save(report)

@@ -116,25 +116,20 @@ def main(arguments: list[str] | None = None) -> None:
     parser = _parser()
     options = parser.parse_args(arguments)
     inputs = [options.model, options.landmarks, options.contour, options.template, options.masks, *options.eyelids]
-    try:
-        if any(path is not None and path.resolve() == options.output.resolve() for path in inputs):
-            raise ValueError(f"{options.output} is one of the files to read: give another name for the converted model")
-        check_npz_output(options.output)
-        model = read_flame(
-            options.model,
-            options.landmarks,
-            options.template,
-            contour=options.contour,
-            eyelids=options.eyelids,
-            masks=options.masks,
-            num_identity=options.identity_channels,
-            any_size=options.any_size,
-        )
-        save_model(model, options.output)
-    except ERRORS as error:
-        if options.verbose:
-            raise
-        parser.exit(1, f"error: {error}\n")
+    if any(path is not None and path.resolve() == options.output.resolve() for path in inputs):
+        raise ValueError(f"{options.output} is one of the files to read: give another name for the converted model")
+    check_npz_output(options.output)
+    model = read_flame(
+        options.model,
+        options.landmarks,
+        options.template,
+        contour=options.contour,
+        eyelids=options.eyelids,
+        masks=options.masks,
+        num_identity=options.identity_channels,
+        any_size=options.any_size,
+    )
+    save_model(model, options.output)
     print(f"{options.output}: {_summary(model)}")
 
 

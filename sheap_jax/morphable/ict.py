@@ -228,14 +228,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("output", type=Path, metavar="OUT.npz", help="the model file to write, .npz")
     parser.add_argument("--subset", choices=SUBSETS, default="lite", help="mesh resolution")
     options = parser.parse_args(arguments)
-    try:
-        check_npz_output(options.output)
-        model = convert(read_source(options.source), subset=options.subset)
-        save_model(model, options.output)
-    except ERRORS as error:
-        if options.verbose:
-            raise
-        parser.exit(1, f"error: {error}\n")
+    check_npz_output(options.output)
+    model = convert(read_source(options.source), subset=options.subset)
+    save_model(model, options.output)
     vertices, faces = model.template.shape[0], model.faces.shape[0]
     print(
         f"{options.output}: {model.name}, {vertices} vertices, {faces} faces, "

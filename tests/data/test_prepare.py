@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 
 from sheap_jax.data.frames import decode_frame
+from sheap_jax.data.prepare import __main__ as prepare
 from sheap_jax.data.prepare.__main__ import main
 from sheap_jax.data.prepare.landmarks import NpzLandmarks
 from sheap_jax.data.prepare.pack import held_out_identities
 from sheap_jax.data.records import ShardError, Split
 from tests.data.tiny_videos import FRAMES, all_points, draw, face_points, write_landmarks, write_video
+from tests.refusal import refusal
 
 
 @pytest.fixture
@@ -182,10 +184,7 @@ def test_bad_arguments_name_the_file_and_the_way_out(videos, capsys, options, me
     monkeypatch.chdir(videos)
     np.savez("incomplete.npz", other=np.zeros(3))
     source = "nowhere" if message == "does not exist" else "videos"
-    with pytest.raises(SystemExit) as stop:
-        main([source, "--output", "out", *options])
-    assert stop.value.code == 1
-    assert message in capsys.readouterr().err
+    assert message in refusal(prepare, [source, "--output", "out", *options], capsys)
 
 
 def test_a_failure_says_its_path_once(tmp_path, capsys):

@@ -38,12 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options, for_beam = parser.parse_known_args(arguments)
     if for_beam and options.runner == LOCAL:
         parser.error(f"unknown options {' '.join(for_beam)} (a Beam runner's own options need --runner)")
-    try:
-        report = _prepare(options, for_beam)
-    except ERRORS as error:
-        if options.verbose:
-            raise
-        parser.exit(1, f"error: {error}\n")
+    report = _prepare(options, for_beam)
     print(summary(report))
     if not any(report.written.values()):
         parser.exit(1, "error: nothing was written\n")

@@ -51,17 +51,12 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error(f"--vgg is for lpips, {options.network} needs one file")
     if (options.morphable is not None) != (options.network == "official"):
         parser.error("--morphable FLAME.npz is for official, which needs it: `sheap convert flame` makes it")
-    try:
-        if options.network == "official":
-            _check_sources("official", options.input)
-            print(official_report(convert_official(options.input, options.output, morphable=options.morphable)))
-            print(f"{options.output}: sheap predict --checkpoint {options.output} takes it, without torch")
-            return
-        print(report(convert(options.network, options.input, options.output, vgg=options.vgg)))
-    except ERRORS as error:
-        if options.verbose:
-            raise
-        parser.exit(1, f"error: {error}\n")
+    if options.network == "official":
+        _check_sources("official", options.input)
+        print(official_report(convert_official(options.input, options.output, morphable=options.morphable)))
+        print(f"{options.output}: sheap predict --checkpoint {options.output} takes it, without torch")
+        return
+    print(report(convert(options.network, options.input, options.output, vgg=options.vgg)))
 
 
 def convert(network: str, source: Path, output: Path, *, vgg: Path | None) -> Conversion:
