@@ -32,7 +32,8 @@ def whole_file(path: str | os.PathLike[str], *, durable: bool = True) -> Iterato
             made.touch()
             yield made
             check_held(path)
-            _upload(made, path)
+            bucket: Any = path
+            bucket.upload(made)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem[:60]}.{secrets.token_hex(8)}.tmp{path.suffix}")
@@ -46,10 +47,6 @@ def whole_file(path: str | os.PathLike[str], *, durable: bool = True) -> Iterato
             to_disk(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def _upload(made: Path, place: Any) -> None:
-    place.upload(made)
 
 
 def to_disk(path: Path) -> None:

@@ -89,6 +89,7 @@ class _Board:
         self._folder.mkdir(parents=True, exist_ok=True)
         self._open: Any = EventsWriter
         self._writer: Any = self._open(str(self._folder / "events"))
+        self._ended = 0  # files that were copied for the last time
         self._flushed = time.monotonic()
         # Tells TensorBoard to forget the steps that are done again.
         restart = events.SessionLog(status=events.SessionLog.START)
@@ -104,12 +105,13 @@ class _Board:
     def close(self) -> None:
         if self._writer is not None:
             self._try(self._writer.close)
-            self._try(self._copy)
         if self._local is not None:
+            self._try(upload_all, self._folder, self._bucket)
             self._local.cleanup()
 
     def _copy(self) -> None:
-        """Bring a bucket up to date. Files that are long are ended: each time they are copied whole."""
+        """Bring a bucket up to date. A long file is ended: each time it is copied whole."""
+        self._writer.flush()
         if self._bucket is None:
             return
         upload_all(self._folder, self._bucket)
@@ -118,7 +120,8 @@ class _Board:
         self._writer.close()
         for file in self._folder.iterdir():
             file.unlink()
-        self._writer = self._open(str(self._folder / "events"))
+        self._ended += 1
+        self._writer = self._open(str(self._folder / "events"), filename_suffix=f".{self._ended:05d}")
 
     def _write(self, step: int, **content: Any) -> None:
         if self._writer is None:
@@ -127,7 +130,6 @@ class _Board:
         self._try(self._writer.write_event, event)
         if self._writer is not None and time.monotonic() - self._flushed > FLUSH_SECONDS:
             self._flushed = time.monotonic()
-            self._try(self._writer.flush)
             self._try(self._copy)
 
     def _try(self, write: Any, *arguments: Any) -> None:
