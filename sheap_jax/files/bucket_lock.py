@@ -74,8 +74,12 @@ class BucketLock:
         self._closed.set()
         _held.pop(self.folder, None)
         with self._renewing:
-            if self._lost is None:
+            if self._lost is not None:
+                return
+            try:
                 self._place(self.number).unlink(missing_ok=True)
+            except OSError as error:  # why the work has ended matters more
+                log.warning("the lock of %s could not be given back: %s", self.folder.parent, error)
 
     def check(self) -> None:
         """Raises OSError if another process has taken the folder over. After a silence the bucket is asked."""
@@ -137,6 +141,8 @@ class BucketLock:
         """The holders that are there, by their numbers. Usually it is one."""
         found = []
         for place in self.folder.glob("*"):
+            if not place.name.isdecimal():
+                continue
             try:
                 text = place.read_bytes()
             except FileNotFoundError:
