@@ -9,15 +9,21 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+from sheap_jax.files.urls import check_local
 
 # Read by the C++ parts of JAX, TensorFlow Lite and MediaPipe when they are loaded: errors only.
 _QUIET = {"TF_CPP_MIN_LOG_LEVEL": "2", "GLOG_minloglevel": "2", "TPU_MIN_LOG_LEVEL": "2", "TPU_STDERR_LOG_LEVEL": "2"}
 # Python packages whose warnings are for those who develop with them, not for who runs a command.
-_TALKATIVE = ("absl", "jax", "orbax", "grain", "websockets", "viser", "tensorflow_datasets")
+_TALKATIVE = ("jax", "orbax", "grain", "websockets", "viser", "tensorflow_datasets", "fsspec", "google", "botocore")
 
+
+# They print the traceback of each error that they raise as well. Orbax logs by absl.
+_DOUBLE_TALKERS = ("absl", "gcsfs")
+_BUCKET_PACKAGES = ("gcsfs", "aiohttp", "google", "botocore", "s3fs")  # errors of network and credentials
 
 VERBOSE = ("-v", "--verbose")
 
@@ -33,10 +39,29 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter):
         return f"{text} (default: %(default)s)"
 
 
-def make_parser(command: str, description: str | None, **options: object) -> argparse.ArgumentParser:
-    """The parser of `sheap COMMAND`; `options` are those of ArgumentParser."""
+class Parser(argparse.ArgumentParser):
+    """Refuses URLs for options that take local paths."""
+
+    urls: Collection[str] = ()  # names of the options that take URLs too
+
+    def parse_known_args(self, *arguments: Any, **named: Any) -> Any:
+        """Raises PlaceError, an OSError, for a URL where it is none of `urls`."""
+        options, rest = super().parse_known_args(*arguments, **named)
+        for name, value in vars(options).items():
+            for one in value if isinstance(value, list) else [value]:
+                if name not in self.urls and isinstance(one, (str, os.PathLike)):
+                    check_local(one, name.replace("_", "-"))
+        return options, rest
+
+
+def make_parser(command: str, description: str | None, *, urls: Collection[str] = (), **options: object) -> Parser:
+    """The parser of `sheap COMMAND`; `options` are those of ArgumentParser.
+
+    `urls` are the names of those of the command that take URLs of buckets too.
+    """
     settings: dict[str, Any] = {"prog": f"sheap {command}", "description": description, **options}
-    parser = argparse.ArgumentParser(formatter_class=HelpFormatter, **settings)
+    parser = Parser(formatter_class=HelpFormatter, **settings)
+    parser.urls = urls
     parser.add_argument(*VERBOSE, action="store_true", help="show what libraries log, and where an error came from")
     return parser
 
@@ -52,6 +77,8 @@ def silence_libraries() -> None:
         os.environ.setdefault(variable, value)
     for name in _TALKATIVE:
         logging.getLogger(name).setLevel(logging.ERROR)
+    for name in _DOUBLE_TALKERS:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
 
@@ -106,3 +133,7 @@ def run(main: Callable[[list[str]], None], arguments: Sequence[str], expected: t
     except BrokenPipeError:  # as of `sheap ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except Exception as error:
+        if is_verbose(arguments) or type(error).__module__.partition(".")[0] not in _BUCKET_PACKAGES:
+            raise
+        sys.exit(f"error: a request to a bucket failed: {type(error).__name__}: {' '.join(str(error).split())[:300]}")

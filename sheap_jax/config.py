@@ -177,7 +177,7 @@ class Faults:
 
 @dataclass(frozen=True)
 class Log:
-    directory: str = "runs/{name}"  # checkpoints, metrics, pictures, configuration
+    directory: str = "runs/{name}"  # checkpoints, metrics, pictures, configuration; also gs:// (docs/cloud.md)
     metrics_every: Whole = 10  # steps
     pictures_every: Whole = 250
     checkpoint_every: Whole = 250

@@ -11,6 +11,7 @@ from tileraster.validation import GPU_BACKENDS, IMPLEMENTATIONS, INTERPRETED
 from sheap_jax.config import Config
 from sheap_jax.config_ranges import refuse, value_faults
 from sheap_jax.data.embedded.settings import embedded_faults, head_faults
+from sheap_jax.files.urls import LOCAL_ONLY, scheme_of
 from sheap_jax.models.build import ESTIMATOR_STYLES
 from sheap_jax.models.patches import stem_stages
 from sheap_jax.models.regressor import KINDS
@@ -22,7 +23,24 @@ def check_config(config: Config) -> None:
     faults = [*value_faults(config, "config"), *_choice_faults(config)]
     if config.data.embedded is not None:
         faults += embedded_faults(config.data.embedded, "config.data.embedded")
-    refuse(faults or _relation_faults(config))
+    refuse([*faults, *_place_faults(config)] or _relation_faults(config))
+
+
+def _place_faults(config: Config) -> Iterator[str]:
+    """Fields that name local files, and are URLs. The run directory and the start's weights may lie in a bucket."""
+    weights, embedded = config.weights, config.data.embedded
+    places = {
+        "data.directory": config.data.directory,
+        "data.embedded.people": "" if embedded is None else embedded.people,
+        "morphable": config.morphable,
+        "light": config.light,
+        "weights.estimator": weights.estimator,
+        "weights.dinov2": weights.dinov2,
+        "weights.lpips": weights.lpips,
+    }
+    for name, place in places.items():
+        if scheme_of(place) is not None:
+            yield f"config.{name} is {place}: {LOCAL_ONLY}"
 
 
 def _choice_faults(config: Config) -> Iterator[str]:

@@ -22,6 +22,7 @@ from sheap_jax.command_line import make_parser
 from sheap_jax.config import REMOVED_FIELDS, Config
 from sheap_jax.config_fields import describe_fields
 from sheap_jax.files.json_files import read_json
+from sheap_jax.files.urls import open_path, scheme_of
 from sheap_jax.files.whole_file import whole_file
 
 # In an installed package they lie inside it (pyproject.toml), in a checkout beside it.
@@ -45,7 +46,7 @@ def parse_arguments(
     Raises ConfigError for unknown fields and wrong types, naming the field and the nearest existing one.
     """
     usage = "sheap train [--config NAME] [--config.FIELD=VALUE ...]"
-    parser = make_parser("train", description, usage=usage, allow_abbrev=False, parents=others)
+    parser = make_parser("train", description, urls=("config",), usage=usage, allow_abbrev=False, parents=others)
     names = ", ".join(config_names())
     what = f"one of {names}; or your own file with get_config(), or a run's config.json"
     parser.add_argument("--config", default=default, metavar="NAME", help=what)
@@ -87,6 +88,8 @@ def load_file(path: str | Path) -> Config:
 
     Raises ConfigError, naming the file and, where Python stopped, the line.
     """
+    if scheme_of(path) is not None:
+        return load_json(open_path(path))
     name, _, base = str(path).partition(":")
     path = find_file(name)
     if path.is_dir():

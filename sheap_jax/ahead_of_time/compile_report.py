@@ -246,7 +246,7 @@ def save(report: CompileReport) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Command line."""
-    parser = command_line.make_parser("compile-report", __doc__)
+    parser = command_line.make_parser("compile-report", __doc__, urls=("config",))
     parser.add_argument("config", metavar="CONFIG", help="name or file of a configuration, as for sheap train")
     parser.add_argument("--topology", default="v5p:4x8x8", help="such as v5e:16x16 or h200")
     parser.add_argument("--batch-per-chip", type=int, default=16, metavar="PAIRS", help="pairs of frames in a step")

@@ -185,7 +185,7 @@ def table(costs: list[Cost]) -> str:
 
 def main(arguments: list[str]) -> None:
     """Command line."""
-    parser = command_line.make_parser("summary", __doc__)
+    parser = command_line.make_parser("summary", __doc__, urls=("config",))
     parser.add_argument("config", metavar="CONFIG", help="name or file of a configuration, as for sheap train")
     options = parser.parse_args(arguments)
     config = config_files.load_file(options.config)

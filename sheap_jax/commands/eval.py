@@ -19,10 +19,11 @@ from typing import Literal
 from tqdm import tqdm
 
 from sheap_jax.command_line import make_parser
-from sheap_jax.evaluation.benchmarks import BENCHMARKS, RENDERED, Task, check_benchmark, run_benchmark
+from sheap_jax.evaluation.benchmarks import BENCHMARKS, RENDERED, SUBMITTED, Task, check_benchmark, run_benchmark
 from sheap_jax.evaluation.compare import compare_files
 from sheap_jax.evaluation.report import BenchmarkReport, short_table, write_reports
 from sheap_jax.files.places import check_writable
+from sheap_jax.files.urls import check_local, in_bucket, open_path
 from sheap_jax.inference.predictor import Predictor
 from sheap_jax.models import official
 from sheap_jax.training import pretrained
@@ -63,8 +64,13 @@ def evaluate(
             f"{checkpoint} holds the official release, which renders nothing: the benchmark {rendered[0]} is for runs; "
             "pass --benchmark faces, now, expressive, nersemble or affectnet"
         )
+    directory = open_path(output or pretrained.run_folder(checkpoint) / "evaluation")
+    submitted = [name for name in benchmarks if name in SUBMITTED]
+    if submitted and in_bucket(directory):
+        raise ValueError(
+            f"the benchmark {submitted[0]} writes files, which cannot go to {directory}: pass a local --output"
+        )
     predictor = Predictor.from_checkpoint(checkpoint, step=best_step(checkpoint) if step == "best" else step)
-    directory = Path(output or pretrained.run_folder(checkpoint) / "evaluation")
     check_writable(directory)
     reports = []
     trained = predictor.config.data
@@ -96,6 +102,7 @@ def parse_data(places: Sequence[str], benchmarks: Sequence[str]) -> dict[str, st
             name, path = benchmarks[0], place
         if name in data or name not in benchmarks:
             raise ValueError(f"--data {place}: {name} {'has data already' if name in data else 'is not asked for'}")
+        check_local(path, "--data")
         data[name] = path
     return data
 
@@ -108,7 +115,7 @@ def _step(text: str) -> int | str:
 
 
 def main(arguments: list[str]) -> None:
-    parser = make_parser("eval", __doc__)
+    parser = make_parser("eval", __doc__, urls=("checkpoint", "compare", "output"))
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--checkpoint", metavar="DIR", help=pretrained.HELP)
     what.add_argument("--compare", nargs=2, metavar="JSON", help="two results.json")

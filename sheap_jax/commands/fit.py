@@ -175,7 +175,7 @@ def frontal_face(predictor: Predictor, shards: Path) -> Float[Array, "h w 3"]:
 
 
 def main(arguments: list[str]) -> None:
-    parser = make_parser("fit", __doc__)
+    parser = make_parser("fit", __doc__, urls=("checkpoint",))
     parser.add_argument(
         "videos", nargs="+", type=Path, metavar="VIDEO", help="of one person, who talks and looks round"
     )

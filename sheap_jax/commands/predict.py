@@ -106,7 +106,7 @@ def report(failure: Failure, bar: tqdm) -> None:
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
-    parser = make_parser("predict", __doc__)
+    parser = make_parser("predict", __doc__, urls=("checkpoint",))
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="image, video, folder, pattern or webcam:N")
     parser.add_argument("--checkpoint", default=pretrained.NAME, metavar="DIR", help=pretrained.HELP)
     parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="gets a folder for each input")

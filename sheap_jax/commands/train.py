@@ -170,6 +170,7 @@ def train_in(
             if finished or stopped or improves or is_due(done, config.log.checkpoint_every):
                 with stages.stage("a checkpoint to be written"):
                     watch.settle()
+                    writer.flush()
                     checkpoints.save(state, best_score=scores.score if scores and improves else None)
             if finished or (is_due(done, config.log.pictures_every) and not stopped):
                 with stages.program((make_pictures, capacity.settings), "pictures"):
@@ -189,7 +190,7 @@ def is_due(step: int, every: int) -> bool:
 
 def main(arguments: list[str]) -> None:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    logging.getLogger("absl").setLevel(logging.ERROR)
+    logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax prints tracebacks of what it raises
     options = start_options.read_options(arguments)
     others = [start_options.options_parser()]
     config = config_files.parse_arguments(arguments, default="quickstart", description=__doc__ or "", others=others)

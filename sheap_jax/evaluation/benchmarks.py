@@ -28,6 +28,7 @@ class Task(NamedTuple):
 
 
 RENDERED = ("embedded", "clips")  # benchmarks that score pictures too
+SUBMITTED = ("now", "nersemble")  # benchmarks that write files for others to score, to disks alone
 
 
 def run_benchmark(name: str, predictor: NetworkUnderTest, task: Task) -> BenchmarkReport:

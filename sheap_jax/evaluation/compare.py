@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from sheap_jax.files.json_files import read_json
+from sheap_jax.files.urls import open_path
 
 RESAMPLES = 4000
 COVERAGE = 0.95
@@ -71,7 +72,7 @@ def compare_files(first: str | os.PathLike[str], second: str | os.PathLike[str])
 
     Raises FileNotFoundError; CompareError if a file is damaged, they share no benchmark, or their versions differ.
     """
-    names, (ours, theirs) = _names(Path(first), Path(second)), (load_results(first), load_results(second))
+    names, (ours, theirs) = _names(open_path(first), open_path(second)), (load_results(first), load_results(second))
     shared = [benchmark for benchmark in ours if benchmark in theirs]
     if not shared:
         raise CompareError(f"{first} holds {sorted(ours)}, {second} holds {sorted(theirs)}: no benchmark is in both")

@@ -11,6 +11,7 @@ from jaxtyping import Float, UInt8
 
 from sheap_jax.evaluation.geometry_scores import cumulative_curve
 from sheap_jax.files.pictures import save_picture
+from sheap_jax.files.urls import open_path
 from sheap_jax.files.whole_file import whole_file
 
 CURVE_LIMIT = 8.0  # mm, as in the NoW benchmark's plots
@@ -117,7 +118,7 @@ def write_reports(reports: Sequence[BenchmarkReport], directory: str | Path) -> 
 
     Returns their paths, and those of the submissions that were written before.
     """
-    directory = Path(directory)
+    directory = open_path(directory)
     texts = {
         directory / "results.json": json.dumps({"reports": [_as_json(report) for report in reports]}, indent=1) + "\n",
         directory / "results.md": "\n".join(markdown_table(report) for report in reports),
@@ -186,5 +187,6 @@ def _plot_curves(report: BenchmarkReport, path: Path) -> None:
     for axis in axes[0]:
         axis.legend(loc="lower right", title="median", fontsize="x-small" if report.published else None)
     figure.tight_layout()
-    figure.savefig(path, dpi=110)
+    with whole_file(path) as temporary:
+        figure.savefig(temporary, dpi=110)
     pyplot.close(figure)

@@ -25,13 +25,19 @@ def read_json(path: str | os.PathLike[str]) -> Any:
 
 
 def read_json_lines(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """The objects of a file with one on each line. A last line that was cut off by a kill is left out.
-
-    Other lines that are no objects are left out too, and that is said: one flipped bit must not cost a whole log.
+    """The objects of a file with one on each line, as `json_lines`.
 
     Raises OSError if the file cannot be opened; ValueError in one line that names it, if it is no file or too large.
     """
-    lines = read_whole(path, most=MOST_TEXT).split(b"\n")
+    return json_lines(read_whole(path, most=MOST_TEXT), path)
+
+
+def json_lines(data: bytes, path: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """The objects in the lines of the file at `path`. A last line that was cut off by a kill is left out.
+
+    Other lines that are no objects are left out too, and that is said: one flipped bit must not cost a whole log.
+    """
+    lines = data.split(b"\n")
     rows = [_object(line) for line in lines[:-1] if line.strip()]  # the last one has no end, or is empty
     damaged = rows.count(None)
     if damaged:

@@ -1,7 +1,7 @@
 """One process at a time writes to a directory: a locked file says which.
 
 The system releases the lock when the process ends, however it ends, also over NFS. What the file says is for people,
-and for file systems that know no locks.
+and for file systems that know no locks. Buckets have a lock of their own kind (bucket_lock.py).
 """
 
 import contextlib
@@ -10,11 +10,13 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
+from sheap_jax.files.bucket_lock import BucketLock
 from sheap_jax.files.json_files import parse_json
+from sheap_jax.files.urls import in_bucket
 
 log = logging.getLogger(__name__)
 
@@ -60,23 +62,55 @@ def one_writer(directory: Path, *, way_out: str, lock: Path | None = None) -> It
         finally:
             _held[lock] -= 1
         return
-    file = _claim(lock, directory, way_out)
+    give_back = _claim_in_bucket(lock, directory, way_out) if in_bucket(lock) else _claim_file(lock, directory, way_out)
     _held[lock] = 1
     try:
         yield
     finally:
         del _held[lock]
-        _give_back(file, lock)
+        give_back()
 
 
 def read_holder(file: IO[str]) -> Holder | None:
     """Who an opened lock names; None if it names nobody."""
     file.seek(0)
     try:
-        holder = Holder(**parse_json(file.read(MOST_BYTES)))
+        return _holder(parse_json(file.read(MOST_BYTES)))
     except (ValueError, TypeError):
         return None
+
+
+def _holder(fields: dict[str, Any]) -> Holder | None:
+    """Who is meant. Raises TypeError for other fields than a holder's."""
+    holder = Holder(**fields)
     return holder if type(holder.process) is int and 0 < holder.process < 2**31 else None
+
+
+def _claim_in_bucket(lock: Path, directory: Path, way_out: str) -> Callable[[], None]:
+    """Take the lock of a folder in a bucket; returns what gives it back."""
+
+    def named(fields: dict[str, Any]) -> Holder | None:
+        try:
+            return _holder({name: fields[name] for name in Holder._fields})
+        except (KeyError, TypeError):
+            return None
+
+    def lives(fields: dict[str, Any]) -> bool:
+        holder = named(fields)
+        return holder is not None and _lives(holder)
+
+    taken = BucketLock(lock, _this_process()._asdict())
+    taken.take(lambda fields: _refusal(named(fields), directory, way_out), lives)
+    return taken.give_back
+
+
+def _claim_file(lock: Path, directory: Path, way_out: str) -> Callable[[], None]:
+    file = _claim(lock, directory, way_out)
+    return lambda: _give_back(file, lock)
+
+
+def _this_process() -> Holder:
+    return Holder(socket.gethostname(), os.getpid(), time.strftime("%Y-%m-%d %H:%M:%S"))
 
 
 def _claim(lock: Path, directory: Path, way_out: str) -> IO[str]:
@@ -86,7 +120,7 @@ def _claim(lock: Path, directory: Path, way_out: str) -> IO[str]:
         try:
             _take(file, directory, way_out)
             if _is_at(file, lock):
-                _write(Holder(socket.gethostname(), os.getpid(), time.strftime("%Y-%m-%d %H:%M:%S")), file, lock)
+                _write(_this_process(), file, lock)
                 return file
         except BaseException:
             file.close()

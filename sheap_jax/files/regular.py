@@ -1,9 +1,12 @@
 """Opening what is a file and nothing else, and how large things may be before memory is taken for them."""
 
 import errno
+import io
 import os
 import stat
 from typing import BinaryIO
+
+from sheap_jax.files.urls import open_path, scheme_of
 
 MOST_TEXT = 2**31  # bytes of a mesh or table as text, which takes several times that as numbers
 _SPARE = 2**28  # bytes that a file may become, however small it is
@@ -13,8 +16,12 @@ _GROWTH = 8  # times its size that the arrays of a pickle may take
 def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
     """A file for reading bytes. A pipe or device is none: to read it may wait, or never end.
 
+    An object of a bucket is read whole.
+
     Raises OSError as `open`; IsADirectoryError for a folder; ValueError for anything else that is no file.
     """
+    if scheme_of(path) is not None:
+        return io.BytesIO(open_path(path).read_bytes())
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     mode = os.fstat(descriptor).st_mode
     if stat.S_ISREG(mode):

@@ -2,9 +2,14 @@
 
 import os
 import secrets
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+from sheap_jax.files.bucket_lock import check_held
+from sheap_jax.files.urls import in_bucket, open_path
 
 
 @contextmanager
@@ -17,8 +22,19 @@ def whole_file(path: str | os.PathLike[str], *, durable: bool = True) -> Iterato
     Args:
       durable: wait until the disk has it, so that a power cut leaves the old file or the new one; not worth its time
         for files that are made again easily, such as the pictures of a video.
+
+    In a bucket the path is of a local file, which becomes the object if the block ends without an error.
     """
-    path = Path(path)
+    path = open_path(path)
+    if in_bucket(path):
+        with tempfile.TemporaryDirectory(prefix="sheap-") as folder:
+            made = Path(folder) / path.name
+            made.touch()
+            yield made
+            check_held(path)
+            bucket: Any = path
+            bucket.upload(made)
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem[:60]}.{secrets.token_hex(8)}.tmp{path.suffix}")
     os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))

@@ -196,7 +196,7 @@ def _regress(networks, params, assets, prototypes, image):
 
 
 def main(arguments: list[str]) -> None:
-    parser = command_line.make_parser("avatar", __doc__)
+    parser = command_line.make_parser("avatar", __doc__, urls=("checkpoint",))
     parser.add_argument("checkpoint", metavar="RUN", help=pretrained.HELP)
     parser.add_argument("photo", metavar="PHOTO", help="a picture of the person")
     parser.add_argument("outputs", nargs="+", metavar="OUTPUT", help="avatar .npz, splats in neutral pose .ply")

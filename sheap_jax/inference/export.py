@@ -21,6 +21,7 @@ from jaxtyping import Array, Float
 
 from sheap_jax import command_line
 from sheap_jax.files.places import check_writable
+from sheap_jax.files.urls import open_path
 from sheap_jax.files.whole_file import whole_file
 from sheap_jax.inference.avatar import ERRORS
 from sheap_jax.inference.predictor import Predictor
@@ -67,21 +68,22 @@ def export_weights(checkpoint: str, output: Path) -> None:
 
 
 def main(arguments: list[str]) -> None:
-    parser = command_line.make_parser("export", __doc__)
+    parser = command_line.make_parser("export", __doc__, urls=("checkpoint", "output"))
     parser.add_argument("checkpoint", metavar="RUN", help=HELP)
     parser.add_argument("output", metavar="OUT", help="the artefact's file; or a folder, with a slash at its end")
     options = parser.parse_args(arguments)
+    output = open_path(options.output)
     if options.output.endswith(("/", os.sep)):
-        export_weights(options.checkpoint, Path(options.output))
+        export_weights(options.checkpoint, output)
         return
-    if Path(options.output).is_dir():
+    if output.is_dir():
         parser.error(f"{options.output} is a directory: name the file to write, or end it with / for the weights")
     if importlib.util.find_spec("flatbuffers") is None:
         parser.error("jax.export writes its files with flatbuffers: pip install flatbuffers")
-    check_writable(Path(options.output).parent)
+    check_writable(output.parent)
     predictor = Predictor.from_checkpoint(options.checkpoint)
     artefact = export_predictor(predictor)
-    with whole_file(options.output) as temporary:
+    with whole_file(output) as temporary:
         temporary.write_bytes(artefact)
     size = predictor.config.image_size
     print(f"{options.output}: {len(artefact) / 1e6:.1f} MB, images of {size} pixels, for {', '.join(PLATFORMS)}")

@@ -70,7 +70,7 @@ def write_pictures(
 
 
 def main(arguments: list[str]) -> None:
-    parser = command_line.make_parser("reenact", __doc__)
+    parser = command_line.make_parser("reenact", __doc__, urls=("checkpoint",))
     parser.add_argument("avatar", metavar="AVATAR", help="avatar .npz that `sheap avatar` made")
     parser.add_argument("driving", metavar="DRIVING", help="params.npz, video, picture or folder of pictures")
     parser.add_argument("output", metavar="OUT", type=Path, help="video .mp4, or a folder for one .png per frame")

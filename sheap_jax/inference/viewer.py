@@ -151,7 +151,7 @@ def without_folders(text: str) -> str:
 
 
 def main(arguments: list[str]) -> None:
-    parser = command_line.make_parser("view", __doc__)
+    parser = command_line.make_parser("view", __doc__, urls=("what",))
     what = f"an avatar .npz, {pretrained.HELP}"
     parser.add_argument("what", nargs="?", default=pretrained.NAME, metavar="RUN_OR_AVATAR", help=what)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at; 0.0.0.0 opens it to the network")

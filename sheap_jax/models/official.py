@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from sheap_jax.cropping import Framing
+from sheap_jax.files.urls import open_path
 from sheap_jax.models.traced.program import Program, ProgramWeights, load_program, save_program
 from sheap_jax.models.traced.runner import run_program
 from sheap_jax.morphable import MorphableModel
@@ -51,7 +52,7 @@ def save_release(directory: Path, release: Release) -> None:
 
 def is_release(directory: str | Path) -> bool:
     """Whether a directory holds a converted release, and no run."""
-    return (Path(directory) / FILE).exists()
+    return (open_path(directory) / FILE).exists()
 
 
 def load_release(directory: Path) -> Release:

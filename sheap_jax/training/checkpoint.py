@@ -15,7 +15,6 @@ import json
 import logging
 import math
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +22,19 @@ import jax
 import numpy as np
 
 from sheap_jax.files.json_files import as_read, read_json
+from sheap_jax.files.places import check_listable, free_bytes, move_below
+from sheap_jax.files.urls import in_bucket, open_path
 from sheap_jax.files.whole_file import whole_file
 from sheap_jax.training import sharding
-from sheap_jax.training.checkpoint_list import BEST, Best, CheckpointError, NewestAndBest, finished_steps, read_best
+from sheap_jax.training.checkpoint_list import (
+    BEST,
+    Best,
+    CheckpointError,
+    NewestAndBest,
+    check_reached,
+    finished_steps,
+    read_best,
+)
 from sheap_jax.training.checksums import compare, write_checksums
 from sheap_jax.training.state import TrainState
 
@@ -42,14 +51,14 @@ class Checkpoints:
     def __init__(self, directory: str | Path, *, keep: int = 2):
         import orbax.checkpoint as ocp  # the training step does not need it
 
-        self.run = Path(directory).absolute()
+        self.run = open_path(directory).absolute()
         self.root, self.damaged = self.run / "checkpoints", self.run / "damaged"
         self._args: Any = ocp.args
         self._pending: int | None = None
         self.best = _best_of_leader(self.run)
         try:
             self._manager = ocp.CheckpointManager(
-                self.root,
+                os.fspath(self.root),
                 options=ocp.CheckpointManagerOptions(
                     preservation_policy=NewestAndBest(keep, best=lambda: self.best),
                     create=True,
@@ -57,9 +66,11 @@ class Checkpoints:
                 ),
                 item_handlers=ocp.StandardCheckpointHandler(),
             )
-            os.listdir(self.root)  # Orbax takes a folder that it cannot list for an empty one
-        except OSError as error:
-            raise CheckpointError(f"cannot write to {self.root}: {error}") from error
+            check_listable(self.root)  # Orbax takes a folder that it cannot list for an empty one
+        except Exception as error:
+            if not (isinstance(error, OSError) or in_bucket(self.root)):
+                raise
+            raise CheckpointError(f"cannot write to {self.root}: {_told(error, self.root)}") from error
 
     def steps(self) -> list[int]:
         """Steps of the finished checkpoints, ascending."""
@@ -80,8 +91,8 @@ class Checkpoints:
         self.finish()
         step = int(state.step)
         size = sum(leaf.nbytes for leaf in jax.tree.leaves(state) if hasattr(leaf, "nbytes"))
-        free = shutil.disk_usage(self.root).free
-        if free < size:
+        free = free_bytes(self.root)
+        if free is not None and free < size:
             raise CheckpointError(self._full(step, f"{size >> 20} MiB needed, {free >> 20} MiB free"))
         if sharding.leads():
             with whole_file(self.run / "architecture.json") as temporary:
@@ -180,11 +191,9 @@ class Checkpoints:
             if sharding.leads():
                 (self.run / BEST).unlink(missing_ok=True)
         if sharding.leads():
-            self.damaged.mkdir(exist_ok=True)
             for path in (self.root / str(step), self._checksum_file(step)):
                 if path.exists():
-                    shutil.rmtree(self.damaged / path.name, ignore_errors=True)
-                    path.replace(self.damaged / path.name)
+                    move_below(path, self.damaged)
         _agreed(True)  # no process looks before it is gone
         self._manager.reload()
 
@@ -195,7 +204,7 @@ class Checkpoints:
         text = str(error)
         if any(word in text for word in ("No space left", "ENOSPC", "RESOURCE_EXHAUSTED", "quota")):
             return CheckpointError(self._full(step, text.splitlines()[0][:200]))
-        return CheckpointError(f"could not write checkpoint {self.root / str(step)}: {text}")
+        return CheckpointError(f"could not write checkpoint {self.root / str(step)}: {_told(error, self.root)}")
 
     def _full(self, step: int, detail: str) -> str:
         kept = [s for s in self.steps() if s != step]
@@ -219,7 +228,8 @@ def read_checkpoint(directory: str | Path, like: TrainState, *, step: int | None
     """
     import orbax.checkpoint as ocp
 
-    run = Path(directory).absolute()
+    run = open_path(directory).absolute()
+    check_reached(run)
     root = run / "checkpoints"
     steps = finished_steps(run)[::-1]
     if step is not None:
@@ -246,7 +256,7 @@ def read_checkpoint(directory: str | Path, like: TrainState, *, step: int | None
                 log.warning("checkpoint %s is damaged, trying the one before: %s", path, damaged)
                 continue
             with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
-                return type(like)(**reader.restore(path / "default", args=wanted), opt_state={})
+                return type(like)(**reader.restore(os.fspath(path / "default"), args=wanted), opt_state={})
         except Exception as error:  # Orbax raises various errors
             raise CheckpointError(_unreadable(path, error, vouched=vouched)) from error
     raise CheckpointError(
@@ -257,11 +267,16 @@ def read_checkpoint(directory: str | Path, like: TrainState, *, step: int | None
 def _unreadable(path: Path, error: Exception, *, vouched: bool) -> str:
     """What is said of a checkpoint that cannot be read, though nothing proves that it is damaged."""
     state = "is whole by its checksums" if vouched else "could not be compared with its checksums, or has none"
-    reason = str(error) or type(error).__name__
+    reason = _told(error, path)
     return (
         f"checkpoint {path} {state}, and could not be read: {reason}. Nothing was moved. Run the same command again "
         f"once that has passed; to go on from the checkpoint before it, move {path} away"
     )
+
+
+def _told(error: Exception, path: Any) -> str:
+    """What an error says. Those of buckets are of many packages: the path knows them."""
+    return path.explain(error) if in_bucket(path) else str(error) or type(error).__name__
 
 
 def _differences(run: Path, like: TrainState) -> list[str]:

@@ -5,8 +5,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sheap_jax.files.json_files import read_json
+from sheap_jax.files.urls import in_bucket, open_path, scheme_of
 
 BEST = "best.json"
+MARK = "commit_success.txt"  # Orbax's
+REACHED = ("gs",)  # schemes of the buckets that Orbax reads and writes
 
 
 class Best(NamedTuple):
@@ -23,12 +26,12 @@ class CheckpointError(RuntimeError):
 def read_best(directory: str | Path) -> Best | None:
     """The best checkpoint of a run, if the run was scored and the checkpoint is there."""
     try:
-        stored = read_json(Path(directory) / BEST)
+        stored = read_json(open_path(directory) / BEST)
         best = Best(int(stored["step"]), float(stored["score"]))
     except FileNotFoundError:
         return None
     except (ValueError, TypeError, KeyError, OverflowError) as error:
-        raise CheckpointError(f"{Path(directory) / BEST} cannot be read ({error}): remove it") from error
+        raise CheckpointError(f"{open_path(directory) / BEST} cannot be read ({error}): remove it") from error
     return best if best.step in finished_steps(directory) else None
 
 
@@ -44,8 +47,24 @@ def best_step(directory: str | Path) -> int:
 
 
 def finished_steps(directory: str | Path) -> list[int]:
-    """Steps of the checkpoints in a run directory, ascending."""
-    return sorted(int(path.name) for path in (Path(directory) / "checkpoints").glob("*") if path.name.isdecimal())
+    """Steps of the checkpoints in a run directory, ascending.
+
+    On a disk a checkpoint gets its name when it is whole; in a bucket Orbax writes a mark into it last.
+    """
+    folder = open_path(directory) / "checkpoints"
+    paths = [mark.parent for mark in folder.glob(f"*/{MARK}")] if in_bucket(folder) else folder.glob("*")
+    return sorted(int(path.name) for path in paths if path.name.isdecimal())
+
+
+def check_reached(directory: Path) -> None:
+    """Raises CheckpointError for a bucket that Orbax cannot read and write."""
+    scheme = scheme_of(directory)
+    if scheme is not None and scheme not in REACHED:
+        places = ", ".join(f"{one}://" for one in REACHED)
+        raise CheckpointError(
+            f"{directory}: Orbax reads and writes checkpoints on disks and {places} alone: mount the bucket as "
+            "a folder (docs/cloud.md)"
+        )
 
 
 class NewestAndBest:

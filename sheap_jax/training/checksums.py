@@ -5,13 +5,16 @@ A wrong checksum proves damage. A file system that answers with an error proves 
 
 import hashlib
 import json
-import os
-from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 from sheap_jax.files.json_files import read_json
+from sheap_jax.files.places import files_below
+from sheap_jax.files.urls import in_bucket
 from sheap_jax.files.whole_file import whole_file
+
+AT_ONCE = 8  # files that are read from a bucket
 
 
 class Verdict(NamedTuple):
@@ -23,7 +26,10 @@ class Verdict(NamedTuple):
 
 def checksums(directory: Path) -> dict[str, str]:
     """SHA-256 of every file below a directory, by relative path. Raises OSError if something cannot be read."""
-    return {str(path.relative_to(directory)): _digest(path) for path in sorted(_files(directory))}
+    paths = sorted(files_below(directory))
+    with ThreadPoolExecutor(AT_ONCE if in_bucket(directory) else 1) as readers:
+        digests = list(readers.map(_digest, paths))
+    return {str(path.relative_to(directory)): digest for path, digest in zip(paths, digests, strict=True)}
 
 
 def write_checksums(directory: Path, file: Path) -> None:
@@ -38,7 +44,7 @@ def compare(directory: Path, file: Path) -> Verdict:
     Without the file, or where it holds no checksums, nothing is vouched for: a process may have died between a
     checkpoint and its checksums. A folder without any file is no checkpoint.
     """
-    if next(_files(directory), None) is None:
+    if next(files_below(directory), None) is None:
         return Verdict(f"{directory} is empty", vouched=False)
     expected = _stored(file)
     if expected is None:
@@ -56,16 +62,6 @@ def _stored(file: Path) -> dict[str, str] | None:
         return None
     strings = isinstance(content, dict) and all(isinstance(digest, str) for digest in content.values())
     return content if strings and content else None
-
-
-def _files(directory: Path) -> Iterator[Path]:
-    """All files below a directory. A folder that cannot be listed is an error: its files would seem to be missing."""
-
-    def refuse(error: OSError) -> None:
-        raise error
-
-    for folder, _, names in os.walk(directory, onerror=refuse):
-        yield from (Path(folder) / name for name in names)
 
 
 def _digest(path: Path) -> str:

@@ -1,7 +1,7 @@
 """Metrics to JSONL and TensorBoard. After a resume the files hold what an uninterrupted run would have written."""
 
-import json
 import logging
+import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,17 +9,20 @@ from typing import Any
 
 import numpy as np
 
-from sheap_jax.files.json_files import read_json_lines
-from sheap_jax.files.regular import read_whole
-from sheap_jax.files.whole_file import whole_file
+from sheap_jax.files.places import upload_all
+from sheap_jax.files.row_files import RowFile, keep_rows, read_rows
+from sheap_jax.files.urls import in_bucket, open_path
 
 log = logging.getLogger(__name__)
 
 FLUSH_SECONDS = 30.0  # that TensorBoard may lag behind
+LONGEST_COPY = 2**22  # bytes of events in a bucket's file, after which the next is begun
 
 
 class MetricWriter:
     """Appends to `metrics.jsonl` (one object per line) and to TensorBoard event files below `tensorboard/`.
+
+    A killed run keeps what was written; in a bucket, what was written before the last `flush`, or ten seconds ago.
 
     With `writes=False` it does nothing: of several processes one writes.
     """
@@ -28,23 +31,22 @@ class MetricWriter:
         self._file, self._board = None, None
         if not writes:
             return
-        self.directory = Path(directory)
+        self.directory = open_path(directory)
         self.directory.mkdir(parents=True, exist_ok=True)
-        self._path = self.directory / "metrics.jsonl"
-        drop_lines_after(self._path, resume_step)
-        self._file = self._path.open("a")
+        path = self.directory / "metrics.jsonl"
+        drop_lines_after(path, resume_step)
+        self._file = RowFile(path)
         try:
             self._board = _Board(self.directory / "tensorboard", first_step=resume_step + 1)
         except ImportError:
-            log.warning("tensorboardX is not installed: metrics go to %s alone", self._path)
+            log.warning("tensorboardX is not installed: metrics go to %s alone", path)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        """Scalars of one step, flushed at once: a killed run keeps them."""
+        """Scalars of one step."""
         if self._file is None:
             return
         row = {"step": step} | {name: float(value) for name, value in values.items()}
-        self._file.write(json.dumps(row) + "\n")
-        self._file.flush()
+        self._file.write(row)
         if self._board is not None:
             self._board.write_scalars(step, {name: value for name, value in row.items() if name != "step"})
 
@@ -52,6 +54,11 @@ class MetricWriter:
         """`image` [h, w, 3] uint8, to TensorBoard."""
         if self._board is not None:
             self._board.write_image(step, name, image)
+
+    def flush(self) -> None:
+        """Before a checkpoint is written: a run that goes on from it must find the metrics of the steps before it."""
+        if self._file is not None:
+            self._file.flush()
 
     def close(self) -> None:
         if self._file is not None:
@@ -75,8 +82,14 @@ class _Board:
 
         events: Any = event_pb2  # its classes are made when it is imported, where type checkers do not see them
         self._summary, self._events = summary, events
-        directory.mkdir(parents=True, exist_ok=True)
-        self._writer: Any = EventsWriter(str(directory / "events"))
+        # A bucket gets whole files: they are written to a local folder and copied there.
+        self._bucket = directory if in_bucket(directory) else None
+        self._local = tempfile.TemporaryDirectory(prefix="sheap-events-") if self._bucket else None
+        self._folder = Path(self._local.name) if self._local else directory
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._open: Any = EventsWriter
+        self._writer: Any = self._open(str(self._folder / "events"))
+        self._ended = 0  # files that were copied for the last time
         self._flushed = time.monotonic()
         # Tells TensorBoard to forget the steps that are done again.
         restart = events.SessionLog(status=events.SessionLog.START)
@@ -92,6 +105,23 @@ class _Board:
     def close(self) -> None:
         if self._writer is not None:
             self._try(self._writer.close)
+        if self._local is not None:
+            self._try(upload_all, self._folder, self._bucket)
+            self._local.cleanup()
+
+    def _copy(self) -> None:
+        """Bring a bucket up to date. A long file is ended: each time it is copied whole."""
+        self._writer.flush()
+        if self._bucket is None:
+            return
+        upload_all(self._folder, self._bucket)
+        if sum(file.stat().st_size for file in self._folder.iterdir()) < LONGEST_COPY:
+            return
+        self._writer.close()
+        for file in self._folder.iterdir():
+            file.unlink()
+        self._ended += 1
+        self._writer = self._open(str(self._folder / "events"), filename_suffix=f".{self._ended:05d}")
 
     def _write(self, step: int, **content: Any) -> None:
         if self._writer is None:
@@ -100,7 +130,7 @@ class _Board:
         self._try(self._writer.write_event, event)
         if self._writer is not None and time.monotonic() - self._flushed > FLUSH_SECONDS:
             self._flushed = time.monotonic()
-            self._try(self._writer.flush)
+            self._try(self._copy)
 
     def _try(self, write: Any, *arguments: Any) -> None:
         try:
@@ -112,14 +142,13 @@ class _Board:
 
 def read_metrics(path: str | Path) -> list[dict[str, float]]:
     """All rows of a JSONL file with a step; a line that a kill has cut off is left out."""
-    return [row for row in read_json_lines(path) if isinstance(row.get("step"), int | float)]
+    return [row for row in read_rows(open_path(path)) if _has_step(row)]
 
 
 def drop_lines_after(path: Path, step: int) -> None:
     """Remove the lines of steps that a resumed run repeats. An interruption here loses no other line."""
-    if not path.exists():
-        return
-    kept = "".join(json.dumps(row) + "\n" for row in read_metrics(path) if row["step"] <= step)
-    if kept.encode() != read_whole(path):
-        with whole_file(path) as temporary:
-            temporary.write_text(kept)
+    keep_rows(path, lambda row: _has_step(row) and row["step"] <= step)
+
+
+def _has_step(row: Mapping[str, Any]) -> bool:
+    return isinstance(row.get("step"), int | float)

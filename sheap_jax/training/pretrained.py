@@ -15,6 +15,7 @@ from sheap_jax import config_files
 from sheap_jax.config import Config
 from sheap_jax.files.array_files import read_npz
 from sheap_jax.files.json_files import parse_json
+from sheap_jax.files.urls import open_path
 from sheap_jax.files.whole_file import whole_file
 from sheap_jax.models.weights import flatten, unflatten
 from sheap_jax.training.state import Learned
@@ -29,18 +30,18 @@ FORMAT_VERSION = 1
 
 def find(directory: str | Path) -> Path:
     """The directory that is meant: "pretrained" is the packaged one, unless a model of that name is here."""
-    directory = Path(directory)
+    directory = open_path(directory)
     return PACKAGED if directory == Path(NAME) and not (directory / "config.json").exists() else directory
 
 
 def run_folder(directory: str | Path) -> Path:
     """Where results about a model belong: its own directory, but not within the package."""
-    return Path("runs") / NAME if find(directory).resolve() == PACKAGED.resolve() else Path(directory)
+    return Path("runs") / NAME if find(directory).resolve() == PACKAGED.resolve() else open_path(directory)
 
 
 def is_pretrained(directory: str | Path) -> bool:
     """Whether a directory holds a pretrained model, and no run."""
-    return (Path(directory) / WEIGHTS).exists()
+    return (open_path(directory) / WEIGHTS).exists()
 
 
 def save_pretrained(directory: str | Path, config: Config, learned: Learned) -> None:
@@ -48,7 +49,7 @@ def save_pretrained(directory: str | Path, config: Config, learned: Learned) -> 
 
     Raises ValueError for weights that are not finite in half precision.
     """
-    directory = Path(directory)
+    directory = open_path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     with np.errstate(over="ignore"):  # named below
         params = jax.tree.map(lambda x: np.asarray(x, np.float16), learned.params)
@@ -68,7 +69,7 @@ def load_learned(directory: str | Path, like: Learned) -> Learned:
 
     Raises OSError or ValueError, naming the file, if it is missing, damaged or of another network.
     """
-    path = Path(directory) / WEIGHTS
+    path = open_path(directory) / WEIGHTS
     way_out = "fetch it again, or make it anew with `sheap export RUN OUT/`"
     arrays = read_npz(path, kind="pretrained model", way_out=way_out)
     try:

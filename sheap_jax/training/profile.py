@@ -3,6 +3,8 @@
 import contextlib
 import logging
 import re
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -10,6 +12,8 @@ from typing import NamedTuple
 import jax
 
 from sheap_jax.config_files import ConfigError
+from sheap_jax.files.places import files_below, upload_all
+from sheap_jax.files.urls import in_bucket
 
 log = logging.getLogger(__name__)
 
@@ -43,10 +47,14 @@ def check_range(wanted: StepRange, run: Path, *, done: int, steps: int) -> None:
     """
     if not 1 <= wanted.first <= wanted.last <= steps:
         raise ConfigError(f"{OPTION} is {wanted.first}:{wanted.last}, it must lie within the run's steps 1 to {steps}")
-    if wanted.last <= done and not any(trace_folder(run, wanted).rglob("*.xplane.pb")):
+    if wanted.last <= done and not _has_trace(trace_folder(run, wanted)):
         raise ConfigError(
             f"{OPTION} is {wanted.first}:{wanted.last}, but {run} has {done} steps done: ask for later ones"
         )
+
+
+def _has_trace(folder: Path) -> bool:
+    return folder.exists() and any(file.name.endswith(".xplane.pb") for file in files_below(folder))
 
 
 class Profile:
@@ -58,6 +66,7 @@ class Profile:
     def __init__(self, wanted: StepRange | None, run: Path, *, wait: Callable[[], None]):
         self._wanted, self._run, self._wait = wanted, run, wait
         self._tracing = False
+        self._made = run  # the folder that the trace is written to
 
     @contextlib.contextmanager
     def step(self, step: int) -> Iterator[None]:
@@ -82,19 +91,25 @@ class Profile:
         try:
             self._wait()
         finally:  # a step that stops the training is what one wants to see
-            _stop_trace(folder)
+            _stop_trace(self._made, folder)
 
     def _begin(self, wanted: StepRange) -> None:
         self._wait()
         options = jax.profiler.ProfileOptions()
         options.python_tracer_level = 0  # every call of Python would make a trace that no browser opens
-        jax.profiler.start_trace(str(trace_folder(self._run, wanted)), profiler_options=options)
+        folder = trace_folder(self._run, wanted)
+        self._made = Path(tempfile.mkdtemp(prefix="sheap-trace-")) if in_bucket(folder) else folder
+        jax.profiler.start_trace(str(self._made), profiler_options=options)
         self._tracing = True
 
 
-def _stop_trace(folder: Path) -> None:
+def _stop_trace(made: Path, folder: Path) -> None:
+    """End the trace below `made`. If it belongs into a bucket, `folder`, it is copied there."""
     try:
         jax.profiler.stop_trace()
+        if made != folder:
+            upload_all(made, folder)
+            shutil.rmtree(made)
     except (OSError, RuntimeError) as error:
         log.warning("the trace could not be written to %s (%s); the training goes on", folder, error)
     else:

@@ -4,7 +4,6 @@ A list has a static length, and what does not fit is left out of the picture. Ea
 happens between two steps, where metrics are written, and only a few times. The lengths are kept in the run.
 """
 
-import json
 import logging
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import numpy as np
 import tileraster
 from jaxtyping import Int
 
+from sheap_jax.files.row_files import append_row
 from sheap_jax.method.objective import RenderSettings
 from sheap_jax.method.rendering import Capacities, initial_capacities
 from sheap_jax.training import sharding
@@ -72,8 +72,7 @@ class GrowingCapacity:
         self.settings = self.settings._replace(**grown)
         if self._writes:
             row = {"step": step, "surfels": self.settings.surfel_capacity, "mesh": self.settings.mesh_capacity}
-            with self._file.open("a") as file:
-                file.write(json.dumps(row) + "\n")
+            append_row(self._file, row)
         return True
 
     def _room(self, current: int | None, first: int | None, missing: int) -> int | None:

@@ -17,10 +17,12 @@ from sheap_jax.config import Config
 from sheap_jax.config_files import ConfigError
 from sheap_jax.files.json_files import as_read, read_json_lines
 from sheap_jax.files.one_writer import InUseError, one_writer
+from sheap_jax.files.urls import PlaceError, in_bucket, open_path
 from sheap_jax.files.whole_file import whole_file
 from sheap_jax.models import official
 from sheap_jax.training import sharding
 from sheap_jax.training.checkpoint import finished_steps
+from sheap_jax.training.checkpoint_list import check_reached
 
 log = logging.getLogger(__name__)
 
@@ -106,10 +108,12 @@ def claim(config: Config) -> Iterator[RunDirectory]:
 
     Raises:
       ConfigError: the run there has another configuration or more steps, or another training writes to it.
+      CheckpointError: it lies in a bucket that checkpoints cannot be written to.
       OSError: it cannot be written.
     """
-    path = Path(config.run_directory)
-    made = [parent for parent in (path, *path.parents) if not parent.exists()]
+    path = open_path(config.run_directory)
+    check_reached(path)
+    made = [] if in_bucket(path) else [parent for parent in (path, *path.parents) if not parent.exists()]
     with contextlib.ExitStack() as stack:
         with _write_errors(path, made):
             path.mkdir(parents=True, exist_ok=True)
@@ -135,6 +139,8 @@ def _write_errors(path: Path, made: list[Path]) -> Iterator[None]:
         yield
     except InUseError as error:
         raise ConfigError(str(error)) from None
+    except PlaceError:
+        raise
     except OSError as error:
         with contextlib.suppress(OSError):
             for directory in made:

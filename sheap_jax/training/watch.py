@@ -1,7 +1,6 @@
 """What ends a run early: steps that were not applied, and signals."""
 
 import collections
-import json
 import math
 import signal
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from jax.experimental import multihost_utils
 from jaxtyping import Int
 
 from sheap_jax.config import Faults
+from sheap_jax.files.row_files import append_row
 from sheap_jax.training.metrics import drop_lines_after
 from sheap_jax.training.step import StepReport
 
@@ -83,8 +83,7 @@ class StepWatch:
         records = np.asarray(report.records)[bad]
         keys = [f"{self._record_key(int(source))} -> {self._record_key(int(target))}" for source, target in records]
         if self._writes:
-            with self.file.open("a") as file:
-                file.write(json.dumps({"step": step, "reason": reason, "loss": repr(loss), "records": keys}) + "\n")
+            append_row(self.file, {"step": step, "reason": reason, "loss": repr(loss), "records": keys})
         self._skipped.append(step)
         self.skipped += 1
         while self._skipped[0] <= step - self._faults.window:

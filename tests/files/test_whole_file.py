@@ -26,6 +26,8 @@ NOT_ASIDE = {  # what else writes, and why it may
     "data/records.py": "under a temporary name of its own",
     "ahead_of_time/compile_report.py": "a page of the repository",
     "command_line.py": "to nowhere",
+    "files/bucket_path.py": "objects, which appear whole",
+    "files/bucket_lock.py": "the same",
     "inference/video_files.py": "under a temporary name of its own: without a frame there is to be no file",
 }
 
