@@ -19,11 +19,10 @@ from sheap_jax.files.urls import check_local
 _QUIET = {"TF_CPP_MIN_LOG_LEVEL": "2", "GLOG_minloglevel": "2", "TPU_MIN_LOG_LEVEL": "2", "TPU_STDERR_LOG_LEVEL": "2"}
 # Python packages whose warnings are for those who develop with them, not for who runs a command.
 _TALKATIVE = ("jax", "orbax", "grain", "websockets", "viser", "tensorflow_datasets", "fsspec", "google", "botocore")
-
-
 # They print the traceback of each error that they raise as well. Orbax logs by absl.
 _DOUBLE_TALKERS = ("absl", "gcsfs")
-_BUCKET_PACKAGES = ("gcsfs", "aiohttp", "google", "botocore", "s3fs")  # errors of network and credentials
+# Their errors are of network and credentials.
+_BUCKET_PACKAGES = ("gcsfs", "aiohttp", "google.auth", "google.api_core", "google.cloud", "botocore", "s3fs")
 
 VERBOSE = ("-v", "--verbose")
 
@@ -104,6 +103,11 @@ def silent_stderr() -> Iterator[None]:
         os.close(kept)
 
 
+def _is_of_a_bucket(error: Exception) -> bool:
+    module = type(error).__module__
+    return any(module == package or module.startswith(f"{package}.") for package in _BUCKET_PACKAGES)
+
+
 def keep_compiled_programs() -> None:
     """What is compiled once serves later processes: a resume and the next prediction start at once.
 
@@ -134,6 +138,6 @@ def run(main: Callable[[list[str]], None], arguments: Sequence[str], expected: t
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except Exception as error:
-        if is_verbose(arguments) or type(error).__module__.partition(".")[0] not in _BUCKET_PACKAGES:
+        if is_verbose(arguments) or not _is_of_a_bucket(error):
             raise
         sys.exit(f"error: a request to a bucket failed: {type(error).__name__}: {' '.join(str(error).split())[:300]}")

@@ -39,7 +39,7 @@ def _place_faults(config: Config) -> Iterator[str]:
         "weights.lpips": weights.lpips,
     }
     for name, place in places.items():
-        if scheme_of(place) is not None:
+        if isinstance(place, str) and scheme_of(place) is not None:
             yield f"config.{name} is {place}: {LOCAL_ONLY}"
 
 

@@ -32,3 +32,26 @@ def test_other_errors_are_shown_whole():
 
     with pytest.raises(KeyError):
         command_line.run(main, [], (ValueError,))
+
+
+@pytest.mark.parametrize("module", ["google.auth.exceptions", "gcsfs.retry", "aiohttp.client_exceptions"])
+def test_errors_of_a_bucket_are_one_line(module):
+    error = type("RefreshError", (Exception,), {"__module__": module})("no\nway")
+
+    def main(arguments: list[str]) -> None:
+        raise error
+
+    with pytest.raises(SystemExit, match="error: a request to a bucket failed: RefreshError: no way"):
+        command_line.run(main, [], (ValueError,))
+    with pytest.raises(type(error)):
+        command_line.run(main, ["-v"], (ValueError,))
+
+
+def test_other_errors_of_the_same_owner_are_shown_whole():
+    error = type("DecodeError", (Exception,), {"__module__": "google.protobuf.message"})("truncated")
+
+    def main(arguments: list[str]) -> None:
+        raise error
+
+    with pytest.raises(type(error), match="truncated"):
+        command_line.run(main, [], (ValueError,))

@@ -128,8 +128,7 @@ def read_driving(options: argparse.Namespace, rigged: RiggedSurfels) -> Driving:
         return load_driving(options.driving, track=options.track)
     predictor = Predictor.from_checkpoint(options.checkpoint)
     check_fits(rigged, predictor.model)
-    most = MOST_FACES if options.track else 1  # the largest face is enough for track 0
-    with open_finder(options, max_faces=most, framing=predictor.framing) as finder:
+    with open_finder(options, max_faces=MOST_FACES, framing=predictor.framing) as finder:
         return estimate_driving(predictor, options.driving, finder, track=options.track)
 
 

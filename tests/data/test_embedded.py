@@ -175,20 +175,25 @@ def test_a_generator_that_meets_another_at_work_names_it(generated, tmp_path, mo
 
 
 def test_what_a_killed_generator_left_is_removed_by_the_next(tmp_path, monkeypatch, caplog):
-    """Of the same directory alone: another's may be at work."""
-    place = tmp_path / "heads[1]"
-    left, others = tmp_path / ".heads[1].0a1b.tmp", (tmp_path / ".heads1.0a1b.tmp", tmp_path / ".heads[1].lock.tmp2")
-    for folder in (left, *others):
+    """Of the same directory alone, and not of a generator that is at work where there are no locks."""
+    place, token = tmp_path / "heads[1]", "0123456789abcdef"
+    left = tmp_path / f".heads[1].{token}.tmp"
+    others = [tmp_path / f".{name}.{token}.tmp" for name in ("heads1", "heads[1].v2", "heads[1]0")]
+    at_work = tmp_path / f".heads[1].{token[::-1]}.tmp"
+    long_ago = time.time() - 100
+    for folder in (left, *others, at_work):
         folder.mkdir()
         (folder / "train-00000-of-00001.array_record").write_bytes(b"half")
+        for path in (*folder.iterdir(), folder):
+            os.utime(path, (long_ago, long_ago))
+    os.utime(at_work / "train-00000-of-00001.array_record")
     monkeypatch.setattr(dataset, "_generate_into", lambda directory, *_, **__: directory.mkdir())
     monkeypatch.setattr(dataset, "_publish", lambda temporary, directory, _: temporary.rename(directory))
     with caplog.at_level(logging.INFO):
         generate(place, TINY, progress=False)
+    assert {path for path in tmp_path.iterdir() if path.name.endswith(".tmp")} == {*others, at_work}
+    assert f"{left.name}, which a generator left" in caplog.text
     assert place.is_dir()
-    assert not left.exists()
-    assert all(folder.exists() for folder in others)
-    assert ".heads[1].0a1b.tmp, which a generator left" in caplog.text
 
 
 def test_directories_of_others_are_named_for_what_they_are(tmp_path):

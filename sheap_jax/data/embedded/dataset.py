@@ -2,13 +2,13 @@
 
 import contextlib
 import dataclasses
-import glob
 import hashlib
 import json
 import logging
 import multiprocessing
 import os
 import pickle
+import re
 import secrets
 import shutil
 import tempfile
@@ -40,6 +40,7 @@ from sheap_jax.files.whole_file import to_disk, whole_file
 from sheap_jax.morphable.model import MorphableModel, points_on_faces
 
 WAIT = 1.0  # seconds between looks at a lock that another process holds
+UNTOUCHED = 60.0  # seconds without a write, after which unfinished heads are nobody's
 GENERATOR_VERSION = 3  # raise it when the same settings give other images
 _log = logging.getLogger(__name__)
 
@@ -73,7 +74,6 @@ def generate(directory: str | os.PathLike[str], config: EmbeddedData, *, progres
     with _sole_generator(directory):
         if _is_there(directory, config):  # another process has finished it just now
             return directory
-        _remove_leftovers(directory)
         people = config.train_identities + config.test_identities
         _log.info("generating embedded heads of %d people in %s", people, directory)
         temporary = directory.with_name(f".{directory.name}.{secrets.token_hex(8)}.tmp")
@@ -82,6 +82,7 @@ def generate(directory: str | os.PathLike[str], config: EmbeddedData, *, progres
             _publish(temporary, directory, config)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+        _remove_leftovers(directory)
     return directory
 
 
@@ -104,10 +105,13 @@ def _sole_generator(directory: Path) -> Iterator[None]:
 
 
 def _remove_leftovers(directory: Path) -> None:
-    """What generators left that were killed. For the one that holds the lock: nobody else is writing."""
-    for left in directory.parent.glob(f".{glob.escape(directory.name)}.*.tmp"):
-        _log.info("removing %s, which a generator left that was killed", left)
-        shutil.rmtree(left, ignore_errors=True)
+    """What killed generators of this directory left. One that works elsewhere, where there are no locks, writes on."""
+    name = re.compile(rf"\.{re.escape(directory.name)}\.[0-9a-f]{{16}}\.tmp")
+    for left in filter(lambda path: name.fullmatch(path.name), directory.parent.iterdir()):
+        written = max(path.stat().st_mtime for path in (left, *left.iterdir()))
+        if time.time() - written > UNTOUCHED:
+            _log.info("removing %s, which a generator left that was killed", left)
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _is_there(directory: Path, config: EmbeddedData) -> bool:
