@@ -21,9 +21,10 @@ from sheap_jax.evaluation.affectnet.classifier import train_classifier
 from sheap_jax.evaluation.affectnet.features import _load_crop
 from sheap_jax.evaluation.affectnet.layout import Images
 from sheap_jax.evaluation.expressive import _load_image
+from sheap_jax.models.convert import __main__ as convert_command
 from sheap_jax.morphable.storage import load_model
 from tests.data.official_crops import face, face_of_crop, official_corners
-from tests.models.traced.tiny_release import convert, posed_vertices, release_outputs, write_release
+from tests.models.traced.tiny_release import conversion, posed_vertices, release_outputs, write_release
 from tests.morphable import fake_flame
 
 WIDTH, HEIGHT, CROP = 300, 400, (slice(88, 312), slice(38, 262))  # a portrait, and a crop of 224 pixels of it
@@ -70,7 +71,7 @@ def test_now(release, tiny_benchmark, tmp_path, capsys):
     (report,) = json.loads((run / "evaluation/results.json").read_text())["reports"]
     assert len(report["missing"]) == 2
     assert len(list((run / "evaluation/now_submission").rglob("*.obj"))) == len(GOOD) + 1
-    assert convert(release / "model.pt", run, release / "flame.npz") == 0
+    convert_command.main(conversion(release / "model.pt", run, release / "flame.npz"))
 
 
 def seven_landmarks(vertices: np.ndarray) -> np.ndarray:

@@ -33,12 +33,13 @@ from tests.data.tiny_videos import write_landmarks  # noqa: E402
 from tests.inference.fake_predictor import write_photograph_landmarks  # noqa: E402
 from tests.models.traced import standins  # noqa: E402
 from tests.models.traced.tiny_release import (  # noqa: E402
-    convert,
+    conversion,
     posed_vertices,
     release_outputs,
     write_flame,
     write_release,
 )
+from tests.refusal import refusal  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 
@@ -180,7 +181,7 @@ def test_what_the_release_cannot_do_is_one_line(release):
 
 
 def test_unused_outputs_are_named(release, tmp_path, capsys):
-    assert convert(release / "model.pt", tmp_path / "run", write_flame(tmp_path, eyelids=False)) == 0
+    convert_command.main(conversion(release / "model.pt", tmp_path / "run", write_flame(tmp_path, eyelids=False)))
     printed = capsys.readouterr().out
     for line in ("unused: output uncertainty", "unused: output blendshapes", "unused: output eyelids (convert FLAME"):
         assert line in printed
@@ -211,10 +212,7 @@ def test_refused_before_anything_is_written(release, tmp_path, capsys):
         (release / "model.pt", tmp_path / "file", good, "is a file"),
     ]
     for source, output, morphable, message in cases:
-        assert convert(source, output, morphable) == 1
-        error = capsys.readouterr().err.strip()
-        assert message in error
-        assert len(error.splitlines()) == 1
+        assert message in refusal(convert_command, conversion(source, output, morphable), capsys)
         assert not (tmp_path / "run").exists()
     with pytest.raises(SystemExit, match="2"):
         convert_command.main(["official", str(release / "model.pt"), str(tmp_path / "run")])
