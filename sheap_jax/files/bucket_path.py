@@ -30,12 +30,18 @@ _WAYS_IN = {
     "roles/storage.objectUser on the bucket",
     "s3": "renew the AWS credentials of this machine, or let them read, write and list the bucket",
 }
+# Else gcsfs takes another class, which asks Google what kind of bucket it is, and which no test runs.
+os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
 # Another process, and TensorStore, write to the same folders: what a listing said is never kept.
 for _protocol in ("gs", "gcs", "s3"):
     conf.setdefault(_protocol, {}).setdefault("use_listings_cache", False)
 os.environ.setdefault("EPATH_USE_TF", "false")  # else epath, and Orbax by it, take TensorFlow where it is installed
 logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # it prints the traceback of each error that it raises
 logging.getLogger("fsspec").setLevel(logging.WARNING)
+
+
+# Asked before each try of a change, and after it; each may raise OSError. Locks of folders are such (bucket_lock.py).
+guards: list[Callable[[Any], None]] = []
 
 
 class Size(NamedTuple):
@@ -49,6 +55,8 @@ class BucketPath(PosixGPath):
 
     Every request raises OSError in one line that names the object: FileNotFoundError if it, or the bucket, is not
     there, PermissionError if the credentials are missing, expired or may not do this.
+
+    Nothing is written or removed in a folder that was taken over from this process (bucket_lock.py): OSError.
     """
 
     @property
@@ -102,7 +110,7 @@ class BucketPath(PosixGPath):
 
     def write_bytes(self, data: bytes) -> int:
         """The whole object, in place of an older one."""
-        self._ask(lambda fs, name: fs.pipe_file(name, data), writes=True)
+        self._ask(lambda fs, name: fs.pipe_file(name, data), changes=True, writes=True)
         return len(data)
 
     def write_text(self, data: str, encoding: str | None = None, errors: str | None = None) -> int:
@@ -110,18 +118,18 @@ class BucketPath(PosixGPath):
 
     def upload(self, file: Path) -> None:
         """A local file as this object, in place of an older one."""
-        self._ask(lambda fs, name: fs.put_file(os.fspath(file), name), writes=True)
+        self._ask(lambda fs, name: fs.put_file(os.fspath(file), name), changes=True, writes=True)
 
     def create(self, data: bytes) -> None:
         """The object, if there is none yet: of two that create it at once, one gets FileExistsError.
 
         A request whose answer was lost is sent again, and may find the object that it has made itself.
         """
-        self._ask(lambda fs, name: fs.pipe_file(name, data, mode="create"), writes=True)
+        self._ask(lambda fs, name: fs.pipe_file(name, data, mode="create"), changes=True, writes=True)
 
     def unlink(self, missing_ok: bool = False) -> None:
         try:
-            self._ask(lambda fs, name: fs.rm_file(name))
+            self._ask(lambda fs, name: fs.rm_file(name), changes=True)
         except FileNotFoundError:
             if not missing_ok:
                 raise
@@ -131,7 +139,7 @@ class BucketPath(PosixGPath):
         files = [self] if self.is_file() else list(self.files_below())
         for file in files:
             copy = os.fspath(folder / os.fspath(file.relative_to(self.parent)))
-            file._ask(lambda fs, name, copy=copy: fs.cp_file(name, copy))
+            file._ask(lambda fs, name, copy=copy: fs.cp_file(name, copy), changes=True)
         for file in files:
             file.unlink(missing_ok=True)
 
@@ -158,17 +166,28 @@ class BucketPath(PosixGPath):
         except FileNotFoundError:
             return None
 
-    def _ask(self, request: Callable[[Any, str], T], *, writes: bool = False) -> T:
-        """Send a request, again where it failed for a while only."""
+    def _ask(self, request: Callable[[Any, str], T], *, changes: bool = False, writes: bool = False) -> T:
+        """Send a request, again where it failed for a while only: for a request that changes something, while held."""
         for delay in (*DELAYS, None):
+            if changes:
+                self._check_guards()
             try:
-                return request(fsspec.filesystem(self.scheme), os.fspath(self))
+                answer = request(fsspec.filesystem(self.scheme), os.fspath(self))
+                break
             except Exception as error:
                 if delay is None or not _may_pass(error):
                     raise as_one_line(self, error, writes=writes) from error
                 log.warning("%s: %s; trying again in %g s", self, _reason(error), delay)
                 time.sleep(delay)
-        raise AssertionError("the last delay is None")
+        else:
+            raise AssertionError("the last delay is None")
+        if changes:
+            self._check_guards()
+        return answer
+
+    def _check_guards(self) -> None:
+        for guard in guards:
+            guard(self)
 
 
 def as_one_line(path: BucketPath, error: Exception, *, writes: bool = False) -> OSError:
@@ -189,21 +208,36 @@ def _code(error: Exception) -> int | None:
     return int(found) if found.isdecimal() else None
 
 
-def _packages(error: Exception) -> set[str]:
+def _packages(error: BaseException) -> set[str]:
     """The packages that an error's class and what it derives from are of."""
     return {kind.__module__.partition(".")[0] for kind in type(error).__mro__}
 
 
 def _is_refused(error: Exception) -> bool:
     """Whether the credentials are missing, expired, or of somebody who may not do this."""
+    if _credentials_may_come(error):
+        return False
     words = ("Forbidden", "PERMISSION_DENIED", "UNAUTHENTICATED", "Unable to locate credentials", "ExpiredToken")
     texts = any(word in str(error) for word in words)
-    by_login = "google" in _packages(error) and type(error).__name__ != "TransportError"
+    by_login = "google" in _packages(error)
     return _code(error) in _REFUSED or isinstance(error, PermissionError) or by_login or texts
+
+
+def _credentials_may_come(error: BaseException | None) -> bool:
+    """Whether only the server was away that gives out credentials. gcsfs says 401 then; the cause tells."""
+    while error is not None:
+        if "google" in _packages(error) and (
+            type(error).__name__ == "TransportError" or getattr(error, "retryable", False)
+        ):
+            return True
+        error = error.__cause__
+    return False
 
 
 def _may_pass(error: Exception) -> bool:
     """Whether the same request may succeed later."""
+    if _credentials_may_come(error):
+        return True
     if _is_refused(error):
         return False
     network = _packages(error) & {"aiohttp", "requests", "botocore", "google"}

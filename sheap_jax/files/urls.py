@@ -18,7 +18,7 @@ class Scheme(NamedTuple):
 
 SCHEMES = {"gs": Scheme("gcsfs", "gcs"), "s3": Scheme("s3fs", "s3")}
 # pathlib makes one slash of two, so that known schemes are recognised by one.
-_URL = re.compile(rf"(?:(?P<known>{'|'.join(SCHEMES)}):/|(?P<other>[A-Za-z][A-Za-z0-9+.-]+)://)")
+_URL = re.compile(rf"(?:(?P<known>{'|'.join(SCHEMES)}):/|(?P<other>[A-Za-z][A-Za-z0-9+.-]+)://)", re.IGNORECASE)
 
 
 class PlaceError(OSError):
@@ -41,7 +41,7 @@ def open_path(name: str | os.PathLike[str]) -> Path:
         known = " and ".join(f"{one}://" for one in SCHEMES)
         raise PlaceError(f"{text}: {scheme}:// is not known here, only {known}: mount it as a folder (docs/cloud.md)")
     package, extra = SCHEMES[scheme]
-    rest = text.removeprefix(f"{scheme}:").lstrip("/")
+    rest = text.partition(":")[2].lstrip("/")
     if not rest:
         raise PlaceError(f"{text} names no bucket: {scheme}://BUCKET/RUN")
     if importlib.util.find_spec(package) is None:

@@ -28,17 +28,20 @@ from sheap_jax.files.whole_file import whole_file
 from sheap_jax.training import sharding
 from sheap_jax.training.checkpoint_list import (
     BEST,
+    SUMS,
     Best,
     CheckpointError,
     NewestAndBest,
     check_reached,
     finished_steps,
     read_best,
+    unfinished_steps,
 )
 from sheap_jax.training.checksums import compare, write_checksums
 from sheap_jax.training.state import TrainState
 
 log = logging.getLogger(__name__)
+_NO_END = "it lacks what Orbax writes at the end"
 _BEGIN_ANEW = "Copy a whole checkpoint back, or begin from step 0 with --fresh"
 
 
@@ -55,8 +58,9 @@ class Checkpoints:
         self.root, self.damaged = self.run / "checkpoints", self.run / "damaged"
         self._args: Any = ocp.args
         self._pending: int | None = None
-        self.best = _best_of_leader(self.run)
         try:
+            self._set_unfinished_aside()
+            self.best = _best_of_leader(self.run)
             self._manager = ocp.CheckpointManager(
                 os.fspath(self.root),
                 options=ocp.CheckpointManagerOptions(
@@ -68,7 +72,7 @@ class Checkpoints:
             )
             check_listable(self.root)  # Orbax takes a folder that it cannot list for an empty one
         except Exception as error:
-            if not (isinstance(error, OSError) or in_bucket(self.root)):
+            if isinstance(error, CheckpointError) or not (isinstance(error, OSError) or in_bucket(self.root)):
                 raise
             raise CheckpointError(f"cannot write to {self.root}: {_told(error, self.root)}") from error
 
@@ -122,7 +126,7 @@ class Checkpoints:
             raise self._failure(step, error) from error
         if not sharding.leads():
             return
-        for old in self.root.glob("*.sha256.json"):
+        for old in self.root.glob(f"*{SUMS}"):
             if int(old.name.split(".")[0]) not in self.steps():
                 old.unlink()
 
@@ -191,18 +195,30 @@ class Checkpoints:
             if sharding.leads():
                 (self.run / BEST).unlink(missing_ok=True)
         if sharding.leads():
-            for path in (self.root / str(step), self._checksum_file(step)):
-                if path.exists():
-                    move_below(path, self.damaged)
+            self._move_to_damaged(step)
         _agreed(True)  # no process looks before it is gone
         self._manager.reload()
 
+    def _set_unfinished_aside(self) -> None:
+        """Before Orbax looks: it removes what lacks its mark in a bucket, and on a disk takes it for whole."""
+        if sharding.leads():
+            for step in unfinished_steps(self.run):
+                log.warning("checkpoint %s is damaged: %s", self.root / str(step), _NO_END)
+                self._move_to_damaged(step)
+        _agreed(True)
+
+    def _move_to_damaged(self, step: int) -> None:
+        for path in (self.root / str(step), self._checksum_file(step)):
+            if path.exists():
+                move_below(path, self.damaged)
+
     def _checksum_file(self, step: int) -> Path:
-        return self.root / f"{step}.sha256.json"
+        return self.root / f"{step}{SUMS}"
 
     def _failure(self, step: int, error: Exception) -> CheckpointError:
         text = str(error)
-        if any(word in text for word in ("No space left", "ENOSPC", "RESOURCE_EXHAUSTED", "quota")):
+        full = any(word in text for word in ("No space left", "ENOSPC", "RESOURCE_EXHAUSTED", "quota"))
+        if full and not in_bucket(self.root):  # a bucket is never full, only asked too often
             return CheckpointError(self._full(step, text.splitlines()[0][:200]))
         return CheckpointError(f"could not write checkpoint {self.root / str(step)}: {_told(error, self.root)}")
 
@@ -236,6 +252,9 @@ def read_checkpoint(directory: str | Path, like: TrainState, *, step: int | None
         if step not in steps:
             raise CheckpointError(f"{root} has no checkpoint of step {step}, only of {steps[::-1]}")
         steps = [step]
+    else:
+        for unfinished in unfinished_steps(run):
+            log.warning("checkpoint %s is damaged, trying the one before: %s", root / str(unfinished), _NO_END)
     if not steps:
         return None
     rows = [row for row in _differences(run, like) if not row.startswith(".opt_state")]
@@ -251,7 +270,7 @@ def read_checkpoint(directory: str | Path, like: TrainState, *, step: int | None
     for step in steps:
         path, vouched = root / str(step), False
         try:
-            damaged, vouched = compare(path, root / f"{step}.sha256.json")
+            damaged, vouched = compare(path, root / f"{step}{SUMS}")
             if damaged is not None:
                 log.warning("checkpoint %s is damaged, trying the one before: %s", path, damaged)
                 continue

@@ -1,6 +1,6 @@
 """Which checkpoints a run directory has, which of them is the best, and which are kept."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,7 +8,9 @@ from sheap_jax.files.json_files import read_json
 from sheap_jax.files.urls import in_bucket, open_path, scheme_of
 
 BEST = "best.json"
-MARK = "commit_success.txt"  # Orbax's
+MARK = "commit_success.txt"  # Orbax's, of a whole checkpoint
+METADATA = "_CHECKPOINT_METADATA"  # Orbax's, from the beginning; at the end it gets the time of the end
+SUMS = ".sha256.json"  # follows the step: the checksums of a checkpoint
 REACHED = ("gs",)  # schemes of the buckets that Orbax reads and writes
 
 
@@ -49,10 +51,42 @@ def best_step(directory: str | Path) -> int:
 def finished_steps(directory: str | Path) -> list[int]:
     """Steps of the checkpoints in a run directory, ascending.
 
-    On a disk a checkpoint gets its name when it is whole; in a bucket Orbax writes a mark into it last.
+    In a bucket Orbax writes a mark into a checkpoint last. On a disk a checkpoint gets its name when it is whole, and
+    older ones have no mark; one that was cut off in a bucket and copied is told by Orbax's metadata.
     """
     folder = open_path(directory) / "checkpoints"
-    paths = [mark.parent for mark in folder.glob(f"*/{MARK}")] if in_bucket(folder) else folder.glob("*")
+    if in_bucket(folder):
+        return _numbers(mark.parent for mark in folder.glob(f"*/{MARK}"))
+    return _numbers(path for path in folder.glob("*") if not _is_cut_off(path))
+
+
+def unfinished_steps(directory: str | Path) -> list[int]:
+    """Steps of checkpoints that are not whole and that nothing removes silently, ascending.
+
+    In a bucket: newer than all finished ones, with checksums, so that the mark was there once. What has neither is a
+    write that was cut off, and Orbax removes it. On a disk: cut off in a bucket and copied, which Orbax does not see.
+    """
+    folder = open_path(directory) / "checkpoints"
+    if not in_bucket(folder):
+        return _numbers(path for path in folder.glob("*") if _is_cut_off(path))
+    newest = max(finished_steps(directory), default=-1)
+    vouched = (folder / sums.name.removesuffix(SUMS) for sums in folder.glob(f"*{SUMS}"))
+    return [step for step in _numbers(vouched) if step > newest and (folder / str(step)).is_dir()]
+
+
+def _is_cut_off(path: Path) -> bool:
+    """Whether a folder on a disk is a checkpoint without an end."""
+    if (path / MARK).exists() or path.with_name(f"{path.name}{SUMS}").exists():
+        return False
+    try:
+        stored = read_json(path / METADATA)
+    except (OSError, ValueError):
+        return False
+    begun = isinstance(stored, dict) and stored.get("init_timestamp_nsecs") is not None
+    return begun and stored.get("commit_timestamp_nsecs") is None
+
+
+def _numbers(paths: Iterable[Path]) -> list[int]:
     return sorted(int(path.name) for path in paths if path.name.isdecimal())
 
 

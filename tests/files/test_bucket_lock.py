@@ -14,6 +14,7 @@ import pytest
 from sheap_jax.files import bucket_lock
 from sheap_jax.files.bucket_lock import check_held
 from sheap_jax.files.one_writer import InUseError, one_writer
+from sheap_jax.files.places import files_below, move_below, upload_all
 from sheap_jax.files.urls import open_path
 from sheap_jax.files.whole_file import whole_file
 from tests.emulators import BUCKET, gcs_server, use_server
@@ -21,8 +22,10 @@ from tests.emulators import BUCKET, gcs_server, use_server
 ROOT = Path(__file__).parents[2]
 HOLD = """
 import sys
+from sheap_jax.files import bucket_lock
 from sheap_jax.files.one_writer import one_writer
 from sheap_jax.files.urls import open_path
+bucket_lock.RENEW_SECONDS = 0.1
 with one_writer(open_path(sys.argv[1]), way_out=""):
     print("held", flush=True)
     sys.stdin.read()
@@ -78,6 +81,7 @@ def test_a_living_process_is_named_and_a_killed_one_taken_over_from(folder, capl
         words = rf"is written to by process {process.pid} on {socket.gethostname()}, since .*, or name another one$"
         with pytest.raises(InUseError, match=words):
             claim(folder)
+        assert process.poll() is None
         process.send_signal(signal.SIGKILL)
         process.wait()
     assert claim(folder)["process"] == os.getpid()
@@ -145,3 +149,115 @@ def test_an_answer_that_was_lost_is_no_other_holder(folder, monkeypatch):
     monkeypatch.setattr(BucketPath, "create", create)
     assert claim(folder)["process"] == os.getpid()
     assert lost
+
+
+def test_a_process_number_that_another_process_has_by_now_is_no_holder(folder, monkeypatch):
+    """It gives no sign of life. The parent of the tests lives."""
+    monkeypatch.setattr(bucket_lock, "this_machine", lambda: "here")
+    written_by(folder, machine="here", host=socket.gethostname(), process=os.getppid())
+    assert claim(folder)["process"] == os.getpid()
+
+
+def test_a_number_that_was_given_back_and_taken_anew_is_another_holder(folder, monkeypatch):
+    """While this process creates the next number, the one that it found goes, and a newcomer takes the same."""
+    signs = iter(range(1, 100))
+    content = bucket_lock.BucketLock._content
+
+    def slow(self):
+        written_by(folder, token="newcomer")
+        monkeypatch.setattr(
+            bucket_lock.time, "sleep", lambda seconds: written_by(folder, token="newcomer", signs=next(signs))
+        )
+        return content(self)
+
+    monkeypatch.setattr(bucket_lock.BucketLock, "_content", slow)
+    written_by(folder)
+    with pytest.raises(InUseError, match="process 12 on pod-7"):
+        claim(folder)
+    assert holder_of(folder)["token"] == "newcomer"
+
+
+def test_who_waits_for_a_holder_that_gives_back_looks_anew(folder, monkeypatch):
+    gone = folder / ".lock/000003"
+    monkeypatch.setattr(bucket_lock.time, "sleep", lambda seconds: gone.unlink(missing_ok=True))
+    written_by(folder)
+    with one_writer(folder, way_out=""):
+        assert [place.name for place in (folder / ".lock").iterdir()] == ["000001"]
+
+
+def taken_over(folder) -> None:
+    """By another process, while this one has given no sign of life for long."""
+    bucket_lock._held[folder / ".lock"]._renewed -= 100
+    written_by(folder, token="new")
+
+
+@pytest.mark.parametrize("moment", ["before it is tried again", "while it is written"])
+def test_a_write_that_lasts_is_refused_once_another_has_taken_over(folder, monkeypatch, moment):
+    import fsspec
+
+    from sheap_jax.files import bucket_path
+
+    monkeypatch.setattr(bucket_lock, "RENEW_SECONDS", 100.0)
+    monkeypatch.setattr(bucket_path, "DELAYS", (0.0,))
+    system = fsspec.filesystem("gs")
+    real, tries = system.put_file, []
+
+    def put(file, name):
+        tries.append(name)
+        taken_over(folder)
+        if moment == "before it is tried again":
+            raise TimeoutError
+        return real(file, name)
+
+    with one_writer(folder, way_out=""):
+        monkeypatch.setattr(system, "put_file", put)
+        with pytest.raises(OSError, match="taken over by another process"), whole_file(folder / "a.json") as made:
+            made.write_text("the old holder's")
+    assert len(tries) == 1
+    assert (folder / "a.json").exists() == (moment == "while it is written")
+
+
+def test_who_was_taken_over_from_removes_and_moves_nothing(folder, monkeypatch, tmp_path):
+    (tmp_path / "events").write_text("old")
+    monkeypatch.setattr(bucket_lock, "RENEW_SECONDS", 100.0)
+    (folder / "checkpoints/1/a").write_text("new")
+    with one_writer(folder, way_out=""):
+        taken_over(folder)
+        place = folder / "checkpoints/1"
+        for change in (
+            (place / "a").unlink,
+            lambda: move_below(place, folder / "damaged"),
+            lambda: upload_all(tmp_path, folder / "b"),
+        ):
+            with pytest.raises(OSError, match="taken over by another process"):
+                change()
+    left = [str(file.relative_to(folder)) for file in files_below(folder)]
+    assert [name for name in left if not name.startswith(".lock")] == ["checkpoints/1/a"]
+
+
+def test_a_late_sign_of_life_is_taken_back(folder, monkeypatch):
+    """The write is tried for so long that another process takes over meanwhile, and removes the number."""
+    from sheap_jax.files.bucket_path import BucketPath
+
+    monkeypatch.setattr(bucket_lock, "RENEW_SECONDS", 100.0)
+    real = BucketPath.write_bytes
+
+    def late(self, data):
+        if self.name == "000001":
+            self.unlink()
+            written_by(folder)
+        return real(self, data)
+
+    with one_writer(folder, way_out=""):
+        monkeypatch.setattr(BucketPath, "write_bytes", late)
+        bucket_lock._held[folder / ".lock"]._renew()
+        assert [place.name for place in (folder / ".lock").iterdir()] == ["000003"]
+        with pytest.raises(OSError, match="taken over by another process"):
+            check_held(folder / "a.json")
+
+
+def test_time_goes_on_while_the_machine_is_suspended(monkeypatch):
+    if not hasattr(time, "CLOCK_BOOTTIME"):
+        pytest.skip("this system does not count it")
+    monkeypatch.setattr(bucket_lock.time, "clock_gettime", {time.CLOCK_BOOTTIME: 7.0}.__getitem__)
+    assert bucket_lock._now() == 7.0

@@ -165,3 +165,43 @@ def test_expired_credentials_of_s3_are_one_line_too(s3_folder):
     error = PermissionError("The provided token has expired.")
     with pytest.raises(PermissionError, match=r"^s3://.*access was refused .*renew the AWS credentials"):
         s3_folder._ask(lambda system, name: (_ for _ in ()).throw(error))
+
+
+def test_a_server_that_gives_out_credentials_may_be_away(gs_folder, monkeypatch):
+    """gcsfs says 401 then, as for expired ones. Only the cause tells."""
+    from gcsfs.retry import HttpError
+    from google.auth.exceptions import RefreshError, TransportError
+
+    from sheap_jax.files import bucket_path
+
+    monkeypatch.setattr(bucket_path.time, "sleep", lambda seconds: None)
+
+    def failing(*causes):
+        tries = []
+
+        def request(system, name):
+            tries.append(name)
+            error = None
+            for cause in causes:
+                cause.__cause__, error = error, cause
+            assert error is not None
+            raise error
+
+        with pytest.raises(OSError, match=f"^{gs_folder}") as caught:
+            gs_folder._ask(request)
+        return len(tries), type(caught.value)
+
+    invalid = {"code": 401, "message": "Invalid Credentials"}
+    for causes in (
+        (TransportError("metadata"), RefreshError("metadata"), HttpError(invalid)),
+        (RefreshError("busy", retryable=True), HttpError(invalid)),
+        (TransportError("metadata"),),
+    ):
+        assert failing(*causes) == (1 + len(bucket_path.DELAYS), OSError)
+    assert failing(RefreshError("revoked"), HttpError(invalid)) == (1, PermissionError)
+
+
+def test_gcsfs_takes_the_class_that_is_tested(gs_folder):
+    import fsspec
+
+    assert type(fsspec.filesystem("gs")).__name__ == "GCSFileSystem"

@@ -89,7 +89,66 @@ def test_a_run_may_be_copied_to_a_bucket_and_back(bucket, tmp_path):
     here.mkdir()
     for part in parts(there):
         (here / part.name).write_bytes(part.read_bytes())
+    assert steps(here) == [1, 2, 3]
     write(here, [4])
     keep_rows(here, lambda row: row["step"] != 4)
     assert steps(here) == [1, 2, 3]
-    assert json.loads((here / "000001").read_text()) == {"step": 3}
+    assert [json.loads(line)["step"] for line in here.read_text().splitlines()] == [1, 2, 3]
+    assert [file.name for file in tmp_path.iterdir()] == [here.name]
+
+
+@pytest.fixture
+def copied(tmp_path):
+    """A folder of parts on a disk."""
+    path = tmp_path / "metrics.jsonl"
+    path.mkdir()
+    for number, steps in ((2, (3, 4)), (1, (1, 2))):
+        (path / f"{number:06d}").write_text("".join(f'{{"step": {step}}}\n' for step in steps))
+    return path
+
+
+def test_a_copied_file_may_lose_all_its_rows(copied):
+    keep_rows(copied, lambda row: False)
+    keep_rows(copied, lambda row: False)
+    assert steps(copied) == []
+    write(copied, [1])
+    assert steps(copied) == [1]
+
+
+def test_a_copied_file_is_flushed_with_each_row(copied):
+    file = RowFile(copied)
+    for step in (5, 6):
+        file.write({"step": step})
+        assert steps(copied)[-1] == step
+    assert len(steps(copied)) == 6
+
+
+@pytest.mark.parametrize("moment", range(4))
+def test_a_kill_while_parts_are_joined_loses_no_row(copied, monkeypatch, moment):
+    """At each change of a name in the folder."""
+    from pathlib import Path
+
+    real, left = Path.replace, iter([True] * moment)
+
+    def replace(self, target):
+        if not next(left, False):
+            raise KeyboardInterrupt
+        return real(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", replace)
+        if moment < 3:
+            with pytest.raises(KeyboardInterrupt):
+                RowFile(copied)
+        else:
+            RowFile(copied).close()
+    assert steps(copied) == [1, 2, 3, 4]
+    write(copied, [5])
+    assert steps(copied) == [1, 2, 3, 4, 5]
+    assert [file.name for file in copied.parent.iterdir()] == [copied.name]
+
+
+def test_parts_are_in_the_order_of_their_numbers(tmp_path):
+    for number in (999_999, 1_000_000):
+        (tmp_path / f"{number:06d}").write_text(f'{{"step": {number}}}\n')
+    assert steps(tmp_path) == [999_999, 1_000_000]

@@ -33,9 +33,16 @@ def test_local_names_are_pathlib_paths(name):
 
 
 def test_schemes_are_found_also_where_pathlib_has_taken_a_slash():
-    assert [scheme_of(name) for name in ("gs://b/a", Path("gs://b/a"), "s3://b", "http://x", "GSX://b")] == [
-        "gs", "gs", "s3", "http", "gsx",
+    assert [scheme_of(name) for name in ("gs://b/a", Path("gs://b/a"), "s3://b", "http://x", "GSX://b", "GS:/b")] == [
+        "gs", "gs", "s3", "http", "gsx", "gs",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["GS://b/x", "Gs:/b/x", Path("GS://b/x")])
+def test_schemes_may_be_in_capitals(name):
+    if importlib.util.find_spec("gcsfs") is None:
+        pytest.skip("needs the extra gcs")
+    assert str(open_path(name)) == "gs://b/x"
 
 
 def test_a_missing_package_is_named_with_the_line_that_installs_it(monkeypatch):

@@ -14,7 +14,7 @@ import pytest
 
 from sheap_jax.training import checkpoint, checksums
 from sheap_jax.training.checkpoint import CheckpointError, Checkpoints, read_checkpoint
-from sheap_jax.training.checkpoint_list import best_step, read_best
+from sheap_jax.training.checkpoint_list import best_step, finished_steps, read_best
 from sheap_jax.training.optimizer import make_optimizer
 from sheap_jax.training.state import TrainState, init_state
 from sheap_jax.types import PrototypeState
@@ -114,6 +114,16 @@ def test_the_step_of_a_damaged_checkpoint_can_be_saved_again(saved):
 def test_an_empty_step_directory_is_not_taken_for_the_newest(saved):
     (saved / "checkpoints" / "7").mkdir()
     assert_same(Checkpoints(saved).restore(make_state(0)), make_state(2))
+
+
+def test_older_checkpoints_without_marks_are_whole(saved):
+    for file in [*saved.rglob("commit_success.txt"), *saved.rglob("*.sha256.json")]:
+        file.unlink()
+    assert finished_steps(saved) == [1, 2]
+    assert_same(Checkpoints(saved).restore(make_state(0)), make_state(2))
+    (saved / "checkpoints/2/_CHECKPOINT_METADATA").unlink()
+    (saved / "checkpoints/2.sha256.json").unlink()
+    assert finished_steps(saved) == [1, 2]
 
 
 def test_nothing_whole_is_an_error(saved):
