@@ -94,6 +94,8 @@ def full_disk(bench: Bench) -> dict[str, Any]:
 
     Everybody's writes meet it, also those of Orbax's C++. Needs the right to mount.
     """
+    if os.geteuid() != 0:
+        raise PermissionError("full_disk mounts small disks: run it as root, in a container for instance")
     generator, codes, equal = random.Random(0), [], 0
     size = sum(path.stat().st_size for path in bench.run("whole").rglob("*"))
     before = len(bench.log())

@@ -205,7 +205,7 @@ def main() -> None:
                 report.setdefault("accidents", {})[name] = SCENARIOS[name](bench)
                 print(name, json.dumps(report["accidents"][name]), flush=True)
                 if not arguments.dry_run:  # after each: hours of measurement outlive the accident of a later one
-                    RESULTS.write_text(json.dumps(report, indent=2) + "\n")
+                    save(report)
             return
         accidents = json.loads(RESULTS.read_text()).get("accidents", {})
         report = {"steps": STEPS, "checkpoint_every": SAVE_EVERY, "accidents": accidents}
@@ -222,7 +222,11 @@ def main() -> None:
 def write(report: dict[str, Any], *, dry_run: bool) -> None:
     print(json.dumps(report, indent=2))
     if not dry_run:
-        RESULTS.write_text(json.dumps(report, indent=2) + "\n")
+        save(report)
+
+
+def save(report: dict[str, Any]) -> None:
+    RESULTS.write_text(json.dumps(report, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ from sheap_jax.data.embedded.dataset import film_people
 from sheap_jax.data.embedded.people import load_people, person_seed
 from sheap_jax.data.frames import decode_image, drop_far_landmarks
 from sheap_jax.method.reanimation import Assets, Networks
-from sheap_jax.morphable.embedded.head import embedded_person
+from sheap_jax.morphable.embedded.head import embedded_shape
 from sheap_jax.morphable.registry import load_morphable
 from sheap_jax.training import start
 from sheap_jax.training.checkpoint import Checkpoints
@@ -133,7 +133,7 @@ def test_errors(learner: Learner, state: TrainState) -> dict[str, float]:
     images = jnp.asarray(people.image[:, 0], jnp.float32) / 255.0
     output: Any = _estimate(learner.networks.estimator, state.params["estimator"], images)
     seeds = [person_seed("test", number, data) for number in range(len(images))]
-    true = np.stack([embedded_person(seed, detail="coarse").shape for seed in seeds])
+    true = np.stack([embedded_shape(seed) for seed in seeds])
     return shape_ratio(learner.assets.model, output.estimate.head.shape, true)
 
 

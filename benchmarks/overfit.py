@@ -40,7 +40,7 @@ from sheap_jax.method.reanimation import Assets, Networks
 from sheap_jax.models.estimator import EstimatorOutput
 from sheap_jax.models.regressor import OUTPUTS, GaussianRegressor
 from sheap_jax.morphable import MorphableModel
-from sheap_jax.morphable.embedded.head import embedded_person
+from sheap_jax.morphable.embedded.head import embedded_shape
 from sheap_jax.morphable.model import mean_params, neutral_vertices
 from sheap_jax.morphable.registry import load_morphable
 from sheap_jax.types import Batch, Estimate, HeadParams, PrototypeState
@@ -195,7 +195,7 @@ def main() -> None:
     pairs, numbers = first_pairs(Split(ensure_test_people(), "test"), options.people, image_size=config.image_size)
     pairs = jax.tree.map(jnp.asarray, pairs)
     seeds = [person_seed("test", number, VERSIONS[CURRENT]) for number in numbers]
-    true = np.stack([embedded_person(seed, detail="coarse").shape for seed in seeds])
+    true = np.stack([embedded_shape(seed) for seed in seeds])
 
     seen = pairs if options.views == 2 else pairs._replace(target=pairs.source)
     start = descend(fit, mean_heads(fit, len(numbers)), seen, rendered=False, steps=options.steps)[-1]

@@ -62,11 +62,12 @@ def table(directory: Path = RESULTS) -> str:
 
 
 def share(path: Path) -> str:
-    """How much of the supervised gain a run has without truth: mean and spread over seeds. "" if not measured."""
+    """How much of the supervised gain a run has without truth: mean, and spread over seeds. "" if not measured."""
     if not path.exists():
         return ""
     values = json.loads(path.read_text())["values"][SHARED]["share"]
-    return f"{statistics.mean(values):.2f} ± {statistics.stdev(values):.2f}"
+    spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.2f}{spread}"
 
 
 def load_report(path: Path) -> dict[str, Any]:

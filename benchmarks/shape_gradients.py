@@ -32,7 +32,7 @@ from sheap_jax.data.frames import decode_frame, stack_frames
 from sheap_jax.data.records import Split
 from sheap_jax.inference.predictor import Predictor
 from sheap_jax.method.objective import full_objective
-from sheap_jax.morphable.embedded.head import embedded_person
+from sheap_jax.morphable.embedded.head import embedded_shape
 from sheap_jax.types import Batch
 
 TERMS = ("landmarks", "l1", "ssim", "gradient", "normal", "depth", "shape")
@@ -140,7 +140,7 @@ def main() -> None:
     split = Split(assembly.ensure_data(config), arguments.split)
     batch, numbers = first_pairs(split, arguments.people, image_size=config.image_size)
     seeds = [person_seed(arguments.split, number, config.data.embedded) for number in numbers]
-    true = np.stack([embedded_person(seed, detail="coarse").shape for seed in seeds])
+    true = np.stack([embedded_shape(seed) for seed in seeds])
     error = np.asarray(predictor(batch.source.image).shape) - true
     gradients = dict(zip(TERMS, np.asarray(shape_gradients(predictor, batch)), strict=True))
     every = np.stack(list(gradients.values()))

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from ablation import own_test_people, results_file
+from ablation import mean_and_spread, own_test_people, results_file
 from timing import environment
 
 from sheap_jax import config_files
@@ -85,11 +85,9 @@ def scores(config: Config) -> dict[str, tuple[float, float]]:
 
 
 def collect(seeds: list[Runs]) -> dict[str, Share]:
-    """Of the seeds that have both runs."""
+    """One value for each seed."""
     found = {quantity: Share([], [], [], []) for quantity in QUANTITIES}
     for runs in seeds:
-        if not all(results_file(config).exists() for config in runs):
-            continue
         method, supervised = map(scores, runs)
         for quantity, share in found.items():
             (ours, mean_head), (told, _) = method[quantity], supervised[quantity]
@@ -103,19 +101,16 @@ def collect(seeds: list[Runs]) -> dict[str, Share]:
 def markdown(found: dict[str, Share]) -> str:
     lines = ["| | mean head | method | told the truth | share |", "| --- | ---: | ---: | ---: | ---: |"]
     for quantity, share in found.items():
-        cells = [f"{np.mean(share.mean_head):.3f}", *(_mean_and_spread(values) for values in share[1:])]
+        cells = [f"{np.mean(share.mean_head):.3f}", *(mean_and_spread(values) for values in share[1:])]
         lines.append(f"| {quantity} [mm] | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
-def _mean_and_spread(values: list[float]) -> str:
-    return f"{np.mean(values):.3f}" + (f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else "")
-
-
 def write(seeds: list[Runs], directory: Path) -> None:
-    found = collect(seeds)
-    if not all(share.share for share in found.values()):
+    seeds = [runs for runs in seeds if all(results_file(config).exists() for config in runs)]
+    if not seeds:
         return
+    found = collect(seeds)
     method = seeds[0].method
     report: dict[str, Any] = environment() | {
         "config": method.name,

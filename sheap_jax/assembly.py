@@ -21,6 +21,8 @@ from sheap_jax.models import build
 from sheap_jax.models.graph_network import face_neighbourhood
 from sheap_jax.morphable import MorphableModel
 
+MILLIMETRES = 1000.0  # in a metre
+
 
 def build_networks(config: Config, model: MorphableModel) -> Networks:
     """The modules, sized for the morphable model; frozen ones only where the configuration names their weights.
@@ -48,12 +50,15 @@ def build_assets(config: Config, model: MorphableModel, *, training: bool = True
         light_prior=light_prior(config.light, config.estimator.light_components),
         camera=geometry.official_camera(config.image_size),
         frozen=jax.tree.map(jnp.asarray, build.frozen_params(config, training=training)),
-        truth=true_shapes(config, model) if training and config.losses.true_shape else None,
+        truth=build_truth(config, model) if training and config.losses.true_shape else None,
     )
 
 
-def true_shapes(config: Config, model: MorphableModel) -> TrueShapes:
-    """Constants of the term `losses.true_shape`, for the records of generated people in their order."""
+def build_truth(config: Config, model: MorphableModel) -> TrueShapes:
+    """Constants of the term `losses.true_shape`: a row for each record of the training split.
+
+    A model without the region "face" counts all over. Needs `config.data.embedded`, as config_checks.py makes sure.
+    """
     from sheap_jax.data.embedded import people
     from sheap_jax.data.embedded.layers import vertex_normals
 
@@ -65,7 +70,7 @@ def true_shapes(config: Config, model: MorphableModel) -> TrueShapes:
     face = model.regions.get("face")
     return TrueShapes(
         shapes=jnp.asarray(np.repeat(shapes, data.clips_per_identity * data.frames_per_clip, axis=0)),
-        normal_modes=1000.0 * (along if face is None else along[:, np.asarray(face) > 0.5]),
+        normal_modes=MILLIMETRES * (along if face is None else along[:, np.asarray(face) > 0.5]),
     )
 
 

@@ -99,3 +99,12 @@ def test_the_documented_tables_are_those_of_the_results(ablation, results):
     shown = (ROOT / "docs/experiments/ablation.md").read_text()
     assert ablation.markdown(found["values"]) in shown
     assert ablation.differences_markdown(minus_full) in shown
+
+
+def test_the_supervised_ceiling_is_no_variant(ablation, monkeypatch, capsys):
+    """The common first phase would not be told the truth."""
+    monkeypatch.setattr("sys.argv", ["ablation.py", "--variants", "supervised"])
+    with pytest.raises(SystemExit):
+        ablation.main()
+    said = capsys.readouterr().err
+    assert "there is no variant supervised; choose from cnn, " in said

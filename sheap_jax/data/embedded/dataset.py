@@ -105,13 +105,14 @@ def _sole_generator(directory: Path) -> Iterator[None]:
 
 
 def _remove_leftovers(directory: Path) -> None:
-    """What killed generators of this directory left. One that works elsewhere, where there are no locks, writes on."""
+    """Remove what killed generators of this directory left. One that is at work without a lock writes all the time."""
     name = re.compile(rf"\.{re.escape(directory.name)}\.[0-9a-f]{{16}}\.tmp")
     for left in filter(lambda path: name.fullmatch(path.name), directory.parent.iterdir()):
-        written = max(path.stat().st_mtime for path in (left, *left.iterdir()))
-        if time.time() - written > UNTOUCHED:
-            _log.info("removing %s, which a generator left that was killed", left)
-            shutil.rmtree(left, ignore_errors=True)
+        with contextlib.suppress(OSError):  # it may vanish meanwhile; the heads are there
+            written = max(path.stat().st_mtime for path in (left, *left.iterdir()))
+            if time.time() - written > UNTOUCHED:
+                _log.info("removing %s, which a generator left that was killed", left)
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def _is_there(directory: Path, config: EmbeddedData) -> bool:
